@@ -1,0 +1,1 @@
+"""Experiments (YAML), one folder a recipe, and launch settings under `accelerate/`."""

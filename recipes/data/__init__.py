@@ -1,0 +1,1 @@
+"""Rows, tokenizers, collators and the built-in corpora."""

@@ -1,0 +1,9 @@
+"""What a user did wrong, told in one line."""
+
+
+class UserError(ValueError):
+    """A mistake in a configuration, a data file or a command.
+
+    The message names the file, row or field, the value received, the rule and the way out. The command prints it
+    alone, without a traceback, and exits with 1.
+    """
