@@ -1,1 +1,68 @@
-"""The original Transformer and its BERT- and GPT-style descendants as Hugging Face models."""
+"""The original Transformer and its BERT- and GPT-style descendants as Hugging Face models.
+
+Importing the package registers its classes with transformers' Auto classes, so that `AutoModel.from_pretrained` and its
+kin load them.
+"""
+
+import transformers
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+from . import modeling_decoder, modeling_encoder, modeling_seq2seq
+from .configuration_vanilla import VanillaConfig, VanillaDecoderConfig, VanillaEncoderConfig, VanillaSeq2SeqConfig
+from .modeling_decoder import (
+    VanillaDecoderForCausalLM,
+    VanillaDecoderForSequenceClassification,
+    VanillaDecoderForTokenClassification,
+    VanillaDecoderModel,
+)
+from .modeling_encoder import (
+    VanillaEncoderForMaskedLM,
+    VanillaEncoderForMultipleChoice,
+    VanillaEncoderForQuestionAnswering,
+    VanillaEncoderForSequenceClassification,
+    VanillaEncoderForTokenClassification,
+    VanillaEncoderModel,
+)
+from .modeling_seq2seq import VanillaSeq2SeqForConditionalGeneration, VanillaSeq2SeqModel
+from .pretrained import VanillaPreTrainedModel
+
+__version__ = "0.1.0"
+
+
+def _register() -> None:
+    """Register each class under the Auto classes of its configuration's `family_auto_map`, and its code for saving."""
+    for module in (modeling_seq2seq, modeling_encoder, modeling_decoder):
+        classes = {name: getattr(module, name) for name in module.__all__}
+        config = next(iter(classes.values())).config_class
+        transformers.AutoConfig.register(config.model_type, config, exist_ok=True)
+        config.register_for_auto_class()
+        for auto_name, path in config.family_auto_map.items():
+            if auto_name != "AutoConfig":
+                model = classes[path.rsplit(".", 1)[1]]
+                getattr(transformers, auto_name).register(config, model, exist_ok=True)
+                model.register_for_auto_class(auto_name)
+    # transformers.Trainer shifts labels before smoothing them only for names in this table, which register() leaves out.
+    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES[VanillaDecoderConfig.model_type] = VanillaDecoderForCausalLM.__name__
+
+
+_register()
+
+__all__ = [
+    "VanillaConfig",
+    "VanillaDecoderConfig",
+    "VanillaDecoderForCausalLM",
+    "VanillaDecoderForSequenceClassification",
+    "VanillaDecoderForTokenClassification",
+    "VanillaDecoderModel",
+    "VanillaEncoderConfig",
+    "VanillaEncoderForMaskedLM",
+    "VanillaEncoderForMultipleChoice",
+    "VanillaEncoderForQuestionAnswering",
+    "VanillaEncoderForSequenceClassification",
+    "VanillaEncoderForTokenClassification",
+    "VanillaEncoderModel",
+    "VanillaPreTrainedModel",
+    "VanillaSeq2SeqConfig",
+    "VanillaSeq2SeqForConditionalGeneration",
+    "VanillaSeq2SeqModel",
+]

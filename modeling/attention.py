@@ -1,0 +1,119 @@
+"""Multi-head attention (2017 paper, section 3.2), the one module of self, causal and cross attention.
+
+Shapes: B batch, T queries, S keys, D width, H heads, K head width (D = H x K).
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import nn
+from transformers.cache_utils import Cache, EncoderDecoderCache
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+
+def eager_attention_forward(
+    module: nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    scaling: float,
+    dropout: float = 0.0,
+    **kwargs,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """softmax(Q K^T / sqrt(K)) V (equation 1), and the weights themselves.
+
+    Args:
+        query: (B, H, T, K).
+        key, value: (B, H, S, K).
+        attention_mask: Added to the scores, (B, 1, T, S), or `None`.
+
+    Returns:
+        The values (B, T, H, K) and the weights (B, H, T, S).
+    """
+    scores = torch.matmul(query, key.transpose(2, 3)) * scaling  # (B, H, T, S)
+    if attention_mask is not None:
+        scores = scores + attention_mask
+    weights = nn.functional.softmax(scores, dim=-1, dtype=torch.float32).to(query.dtype)
+    weights = nn.functional.dropout(weights, p=dropout, training=module.training)
+    return torch.matmul(weights, value).transpose(1, 2).contiguous(), weights
+
+
+class MultiHeadAttention(nn.Module):
+    """Attention of H heads over projections of queries, keys and values (section 3.2.2).
+
+    The kernel is transformers' attention interface: eager, sdpa, flash, flex or any registered function.
+
+    Args:
+        config: A vanilla configuration.
+        layer_idx: Place of the layer in its stack, by which a cache is addressed.
+        is_causal: Whether a query sees no key behind it where no mask says so.
+    """
+
+    def __init__(self, config, layer_idx: int, is_causal: bool = False):
+        super().__init__()
+        self.config = config
+        self.layer_idx = layer_idx
+        self.is_causal = is_causal
+        self.head_dim = config.hidden_size // config.num_attention_heads
+        self.scaling = self.head_dim**-0.5
+        self.attention_dropout = config.attention_probs_dropout_prob
+        self.q_proj = nn.Linear(config.hidden_size, config.hidden_size)
+        self.k_proj = nn.Linear(config.hidden_size, config.hidden_size)
+        self.v_proj = nn.Linear(config.hidden_size, config.hidden_size)
+        self.o_proj = nn.Linear(config.hidden_size, config.hidden_size)
+
+    def forward(
+        self,
+        hidden_states: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        key_value_states: torch.Tensor | None = None,
+        past_key_values: Cache | None = None,
+        **kwargs,
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Attend from `hidden_states` (B, T, D) to themselves or, for cross attention, to `key_value_states` (B, S, D).
+
+        Returns:
+            The attended values (B, T, D), and the weights (B, H, T, S) where the kernel gives them, else `None`.
+        """
+        query = self._split_heads(self.q_proj(hidden_states))
+        key, value = self._keys_and_values(hidden_states, key_value_states, past_key_values)
+        attend: Callable = ALL_ATTENTION_FUNCTIONS.get_interface(
+            self.config._attn_implementation, eager_attention_forward
+        )
+        attended, weights = attend(
+            self,
+            query,
+            key,
+            value,
+            attention_mask,
+            dropout=self.attention_dropout if self.training else 0.0,
+            scaling=self.scaling,
+            **kwargs,
+        )
+        attended = attended.reshape(*hidden_states.shape[:-1], -1).contiguous()  # (B, T, D)
+        return self.o_proj(attended), weights
+
+    def _split_heads(self, states: torch.Tensor) -> torch.Tensor:
+        # -1 rather than the number of heads: under tensor parallelism a rank holds only some of them.
+        return states.view(*states.shape[:-1], -1, self.head_dim).transpose(1, 2)  # (B, H, T, K)
+
+    def _keys_and_values(
+        self, hidden_states: torch.Tensor, key_value_states: torch.Tensor | None, past_key_values: Cache | None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Keys and values (B, H, S, K), of which a cache holds the past ones or, for cross attention, all."""
+        is_cross = key_value_states is not None
+        cache = past_key_values
+        if isinstance(cache, EncoderDecoderCache):
+            if is_cross and cache.is_updated.get(self.layer_idx):
+                cached = cache.cross_attention_cache.layers[self.layer_idx]
+                return cached.keys, cached.values
+            cache = cache.cross_attention_cache if is_cross else cache.self_attention_cache
+
+        states = key_value_states if is_cross else hidden_states
+        key, value = self._split_heads(self.k_proj(states)), self._split_heads(self.v_proj(states))
+        if cache is not None:
+            key, value = cache.update(key, value, self.layer_idx)
+            if is_cross:
+                past_key_values.is_updated[self.layer_idx] = True
+        return key, value

@@ -1,0 +1,76 @@
+"""What stands on top of a stack: pooling, classifiers and the masked-token transform.
+
+Shapes: B batch, T length, D width.
+"""
+
+import torch
+from torch import nn
+from transformers.activations import ACT2FN
+
+
+def pool(
+    hidden_states: torch.Tensor,
+    pooling: str,
+    attention_mask: torch.Tensor | None = None,
+    input_ids: torch.Tensor | None = None,
+    pad_token_id: int | None = None,
+) -> torch.Tensor:
+    """One vector a sequence, (B, T, D) -> (B, D).
+
+    Args:
+        pooling: `"cls"` the first token that is not padding, `"last"` the last one, `"mean"` the mean over them.
+        attention_mask: (B, T); without it, padding is where `input_ids` hold `pad_token_id`.
+
+    Raises:
+        ValueError: Several sequences, and nothing tells which of their tokens are padding.
+    """
+    mask = _token_mask(hidden_states, attention_mask, None if pooling == "cls" else input_ids, pad_token_id)
+    if mask is None:
+        return {"cls": hidden_states[:, 0], "last": hidden_states[:, -1], "mean": hidden_states.mean(1)}[pooling]
+    if pooling == "mean":
+        weights = mask.to(hidden_states.dtype).unsqueeze(-1)  # (B, T, 1)
+        return (hidden_states * weights).sum(1) / weights.sum(1).clamp(min=1)
+    places = torch.arange(mask.shape[1], device=mask.device)
+    token = (mask * places).argmax(-1) if pooling == "last" else mask.argmax(-1)  # (B,)
+    return hidden_states[torch.arange(len(token), device=token.device), token]
+
+
+def _token_mask(hidden_states, attention_mask, input_ids, pad_token_id) -> torch.Tensor | None:
+    """(B, T) with 1 at each token and 0 at padding, or `None` where there is no padding."""
+    batch_size, length = hidden_states.shape[:2]
+    if attention_mask is not None and attention_mask.ndim == 2:
+        return attention_mask[:, -length:].to(hidden_states.device, torch.int32)
+    if input_ids is None or batch_size == 1 and pad_token_id is None:
+        return None
+    if pad_token_id is None:
+        raise ValueError(
+            f"{batch_size} sequences without attention_mask, and pad_token_id is None: give the mask, or set "
+            "config.pad_token_id to the tokenizer's"
+        )
+    return input_ids.ne(pad_token_id).to(hidden_states.device, torch.int32)
+
+
+class Pooler(nn.Module):
+    """BERT's pooler: tanh of a dense layer over the pooled vector."""
+
+    def __init__(self, config):
+        super().__init__()
+        self.dense = nn.Linear(config.hidden_size, config.hidden_size)
+
+    def forward(self, pooled: torch.Tensor) -> torch.Tensor:
+        """(B, D) -> (B, D)."""
+        return torch.tanh(self.dense(pooled))
+
+
+class MaskedTokenTransform(nn.Module):
+    """What BERT does before the projection to the vocabulary: dense, activation, layer norm."""
+
+    def __init__(self, config):
+        super().__init__()
+        self.dense = nn.Linear(config.hidden_size, config.hidden_size)
+        self.activation = ACT2FN[config.hidden_act]
+        self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+
+    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        """(B, T, D) -> (B, T, D)."""
+        return self.norm(self.activation(self.dense(hidden_states)))

@@ -1,0 +1,254 @@
+"""The decoder family: causal models in the manner of GPT-2 (Radford et al. 2019).
+
+Shapes: B batch, T length, P past length, D width, V vocabulary.
+"""
+
+import torch
+from torch import nn
+from transformers import GenerationMixin
+from transformers import initialization as init
+from transformers.cache_utils import Cache
+from transformers.modeling_outputs import (
+    BaseModelOutputWithPast,
+    CausalLMOutputWithPast,
+    SequenceClassifierOutputWithPast,
+    TokenClassifierOutput,
+)
+from transformers.modeling_utils import slice_logits_to_keep
+from transformers.utils import can_return_tuple
+from transformers.utils.generic import merge_with_config_defaults
+from transformers.utils.output_capturing import capture_outputs
+
+from .attention import MultiHeadAttention
+from .configuration_vanilla import VanillaDecoderConfig
+from .feed_forward import FeedForward
+from .heads import pool
+from .layers import VanillaLayer
+from .losses import causal_lm_loss, cross_entropy_loss, sequence_classification_loss
+from .pretrained import VanillaPreTrainedModel
+from .stacks import VanillaStack
+
+
+class VanillaDecoderModel(VanillaStack):
+    """The bare decoder."""
+
+    config: VanillaDecoderConfig
+    _can_record_outputs = {"hidden_states": VanillaLayer, "attentions": MultiHeadAttention}
+
+    def __init__(self, config: VanillaDecoderConfig):
+        super().__init__(config, config.num_hidden_layers, is_causal=True)
+        self.post_init()
+
+    @torch.no_grad()
+    def _init_weights(self, module):
+        """Scale what is added to the residual stream by 1 / sqrt(number of additions), GPT-2 paper, section 2.3."""
+        super()._init_weights(module)
+        std = self.config.initializer_range * (2 * self.config.num_hidden_layers) ** -0.5
+        if isinstance(module, MultiHeadAttention):
+            init.normal_(module.o_proj.weight, mean=0.0, std=std)
+        elif isinstance(module, FeedForward):
+            init.normal_(module.down_proj.weight, mean=0.0, std=std)
+
+    @merge_with_config_defaults
+    @capture_outputs
+    def forward(
+        self,
+        input_ids: torch.LongTensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        position_ids: torch.LongTensor | None = None,
+        past_key_values: Cache | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        token_type_ids: torch.LongTensor | None = None,
+        use_cache: bool | None = None,
+        **kwargs,
+    ) -> BaseModelOutputWithPast:
+        """Hidden states (B, T, D).
+
+        Args:
+            input_ids: (B, T), or give `inputs_embeds` (B, T, D).
+            attention_mask: (B, P + T), 0 at padding.
+            position_ids: (B or 1, T); without `attention_mask` they may pack several sequences into a row.
+            past_key_values: Keys and values of the P tokens before.
+            token_type_ids: (B, T), where `config.type_vocab_size` is not 0.
+        """
+        hidden_states, past_key_values = self.decode(
+            self.embed(input_ids, inputs_embeds),
+            attention_mask,
+            position_ids,
+            past_key_values,
+            use_cache,
+            token_type_ids=token_type_ids,
+            **kwargs,
+        )
+        return BaseModelOutputWithPast(last_hidden_state=hidden_states, past_key_values=past_key_values)
+
+
+class VanillaDecoderForCausalLM(VanillaPreTrainedModel, GenerationMixin):
+    """The decoder with a language-model head."""
+
+    config: VanillaDecoderConfig
+    _tied_weights_keys = {"lm_head.weight": "model.embed_tokens.weight"}
+    _tp_plan = {"lm_head": "colwise_gather_output"}
+    _pp_plan = {"lm_head": (["hidden_states"], ["logits"])}
+    _fsdp_plan = {"lm_head": "keep_full_weight"}
+
+    def __init__(self, config: VanillaDecoderConfig):
+        super().__init__(config)
+        self.model = VanillaDecoderModel(config)
+        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=config.lm_head_bias)
+        self.post_init()
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: torch.LongTensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        position_ids: torch.LongTensor | None = None,
+        past_key_values: Cache | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        labels: torch.LongTensor | None = None,
+        use_cache: bool | None = None,
+        logits_to_keep: int | torch.Tensor = 0,
+        num_items_in_batch: torch.Tensor | int | None = None,
+        shift_labels: torch.LongTensor | None = None,
+        **kwargs,
+    ) -> CausalLMOutputWithPast:
+        """Logits (B, T, V) and, with labels, the loss.
+
+        Args:
+            labels: (B, T), aligned with `input_ids` and shifted here; -100 is no target.
+            logits_to_keep: Number of last positions, or the positions, that get logits; 0 for all.
+            num_items_in_batch: Number of targets in the whole optimizer step.
+            shift_labels: (B, T), labels that are shifted already.
+        """
+        has_labels = labels is not None or shift_labels is not None
+        outputs = self.model(
+            input_ids,
+            attention_mask,
+            position_ids,
+            past_key_values,
+            inputs_embeds,
+            use_cache=False if has_labels else use_cache,
+            **kwargs,
+        )
+        logits = self.lm_head(slice_logits_to_keep(outputs.last_hidden_state, logits_to_keep))
+        loss = None
+        if has_labels:
+            loss = causal_lm_loss(
+                logits,
+                labels,
+                shift_labels,
+                num_items_in_batch=num_items_in_batch,
+                label_smoothing=self.training_label_smoothing,
+            )
+        return CausalLMOutputWithPast(
+            loss=loss,
+            logits=logits,
+            past_key_values=outputs.past_key_values,
+            hidden_states=outputs.hidden_states,
+            attentions=outputs.attentions,
+        )
+
+
+class VanillaDecoderForSequenceClassification(VanillaPreTrainedModel):
+    """The decoder with one prediction a sequence, read from the last token by default."""
+
+    config: VanillaDecoderConfig
+
+    def __init__(self, config: VanillaDecoderConfig):
+        super().__init__(config)
+        self.num_labels = config.num_labels
+        self.model = VanillaDecoderModel(config)
+        self.score = nn.Linear(config.hidden_size, config.num_labels, bias=False)
+        self.post_init()
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: torch.LongTensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        position_ids: torch.LongTensor | None = None,
+        past_key_values: Cache | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+        use_cache: bool | None = None,
+        num_items_in_batch: torch.Tensor | int | None = None,
+        **kwargs,
+    ) -> SequenceClassifierOutputWithPast:
+        """Logits (B, num_labels) and, with `labels` (B,) or (B, num_labels), the loss that they call for."""
+        outputs = self.model(
+            input_ids,
+            attention_mask,
+            position_ids,
+            past_key_values,
+            inputs_embeds,
+            use_cache=False if labels is not None else use_cache,
+            **kwargs,
+        )
+        pooling, pad_token_id = self.config.classifier_pooling, self.config.pad_token_id
+        logits = self.score(pool(outputs.last_hidden_state, pooling, attention_mask, input_ids, pad_token_id))
+        loss = None
+        if labels is not None:
+            loss = sequence_classification_loss(
+                logits, labels, self.config, num_items_in_batch, self.training_label_smoothing
+            )
+        return SequenceClassifierOutputWithPast(
+            loss=loss,
+            logits=logits,
+            past_key_values=outputs.past_key_values,
+            hidden_states=outputs.hidden_states,
+            attentions=outputs.attentions,
+        )
+
+
+class VanillaDecoderForTokenClassification(VanillaPreTrainedModel):
+    """The decoder with one class a token."""
+
+    config: VanillaDecoderConfig
+
+    def __init__(self, config: VanillaDecoderConfig):
+        super().__init__(config)
+        self.num_labels = config.num_labels
+        self.model = VanillaDecoderModel(config)
+        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+        self.score = nn.Linear(config.hidden_size, config.num_labels)
+        self.post_init()
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: torch.LongTensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        position_ids: torch.LongTensor | None = None,
+        past_key_values: Cache | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        labels: torch.LongTensor | None = None,
+        use_cache: bool | None = None,
+        num_items_in_batch: torch.Tensor | int | None = None,
+        **kwargs,
+    ) -> TokenClassifierOutput:
+        """Logits (B, T, num_labels) and, with `labels` (B, T), -100 where there is none, the loss."""
+        outputs = self.model(
+            input_ids,
+            attention_mask,
+            position_ids,
+            past_key_values,
+            inputs_embeds,
+            use_cache=False if labels is not None else use_cache,
+            **kwargs,
+        )
+        logits = self.score(self.dropout(outputs.last_hidden_state))
+        loss = None
+        if labels is not None:
+            loss = cross_entropy_loss(logits, labels, num_items_in_batch, self.training_label_smoothing)
+        return TokenClassifierOutput(
+            loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
+        )
+
+
+__all__ = [
+    "VanillaDecoderForCausalLM",
+    "VanillaDecoderForSequenceClassification",
+    "VanillaDecoderForTokenClassification",
+    "VanillaDecoderModel",
+]

@@ -1,0 +1,213 @@
+"""The original encoder-decoder (Vaswani et al. 2017).
+
+Shapes: B batch, S source length, T target length, P past length, D width, V vocabulary.
+"""
+
+import torch
+from torch import nn
+from transformers import GenerationMixin
+from transformers.cache_utils import Cache
+from transformers.modeling_outputs import BaseModelOutput, Seq2SeqLMOutput, Seq2SeqModelOutput
+from transformers.modeling_utils import slice_logits_to_keep
+from transformers.utils import can_return_tuple
+
+from .configuration_vanilla import VanillaSeq2SeqConfig
+from .losses import IGNORE_INDEX, cross_entropy_loss
+from .pretrained import VanillaPreTrainedModel
+from .stacks import VanillaDecoderStack, VanillaEncoderStack
+
+
+class VanillaSeq2SeqModel(VanillaPreTrainedModel):
+    """Encoder and decoder of figure 1, without the projection to the vocabulary."""
+
+    config: VanillaSeq2SeqConfig
+    _tied_weights_keys = {"decoder.embed_tokens.weight": "encoder.embed_tokens.weight"}
+
+    def __init__(self, config: VanillaSeq2SeqConfig):
+        super().__init__(config)
+        self.encoder = VanillaEncoderStack(config, config.encoder_layers)
+        self.decoder = VanillaDecoderStack(config, config.decoder_layers)
+        self.post_init()
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.encoder.embed_tokens
+
+    def set_input_embeddings(self, value: nn.Module):
+        self.encoder.embed_tokens = value
+        if self.config.tie_word_embeddings:
+            self.decoder.embed_tokens = value
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: torch.LongTensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        decoder_input_ids: torch.LongTensor | None = None,
+        decoder_attention_mask: torch.Tensor | None = None,
+        encoder_outputs: BaseModelOutput | tuple[torch.Tensor, ...] | None = None,
+        past_key_values: Cache | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        decoder_inputs_embeds: torch.Tensor | None = None,
+        token_type_ids: torch.LongTensor | None = None,
+        position_ids: torch.LongTensor | None = None,
+        decoder_position_ids: torch.LongTensor | None = None,
+        use_cache: bool | None = None,
+        **kwargs,
+    ) -> Seq2SeqModelOutput:
+        """Hidden states of the target (B, T, D) and of the source (B, S, D).
+
+        Args:
+            input_ids: Source (B, S), or give `inputs_embeds` (B, S, D), or `encoder_outputs`.
+            attention_mask: (B, S), 0 at padding.
+            decoder_input_ids: Target (B, T), or give `decoder_inputs_embeds` (B, T, D).
+            decoder_attention_mask: (B, P + T), 0 at padding.
+            encoder_outputs: What the encoder returned before.
+            past_key_values: Keys and values of the P target tokens before, and of the source.
+            token_type_ids: (B, S), where `config.type_vocab_size` is not 0.
+            position_ids, decoder_position_ids: (B or 1, S) and (B or 1, T). Given both, and no masks, they may pack
+                several pairs into a row, in the same order: the n-th target then sees the n-th source alone.
+        """
+        if encoder_outputs is None:
+            encoder_outputs = self.encoder(
+                input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, **kwargs
+            )
+        elif not isinstance(encoder_outputs, BaseModelOutput):
+            encoder_outputs = BaseModelOutput(*encoder_outputs)
+        outputs = self.decoder(
+            decoder_input_ids,
+            decoder_attention_mask,
+            decoder_position_ids,
+            encoder_hidden_states=encoder_outputs.last_hidden_state,
+            encoder_attention_mask=attention_mask,
+            encoder_position_ids=position_ids,
+            past_key_values=past_key_values,
+            inputs_embeds=decoder_inputs_embeds,
+            use_cache=use_cache,
+            **kwargs,
+        )
+        return Seq2SeqModelOutput(
+            last_hidden_state=outputs.last_hidden_state,
+            past_key_values=outputs.past_key_values,
+            decoder_hidden_states=outputs.hidden_states,
+            decoder_attentions=outputs.attentions,
+            cross_attentions=outputs.cross_attentions,
+            encoder_last_hidden_state=encoder_outputs.last_hidden_state,
+            encoder_hidden_states=encoder_outputs.hidden_states,
+            encoder_attentions=encoder_outputs.attentions,
+        )
+
+
+class VanillaSeq2SeqForConditionalGeneration(VanillaPreTrainedModel, GenerationMixin):
+    """The encoder-decoder with its projection to the vocabulary, for translation and the like."""
+
+    config: VanillaSeq2SeqConfig
+    # The base model adds the decoder's table: all three are one matrix (section 3.4).
+    _tied_weights_keys = {"lm_head.weight": "model.encoder.embed_tokens.weight"}
+    _tp_plan = {"lm_head": "colwise_gather_output"}
+    _pp_plan = {"lm_head": (["hidden_states"], ["logits"])}
+    _fsdp_plan = {"lm_head": "keep_full_weight"}
+
+    def __init__(self, config: VanillaSeq2SeqConfig):
+        super().__init__(config)
+        self.model = VanillaSeq2SeqModel(config)
+        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=config.lm_head_bias)
+        self.post_init()
+        # Labels are the decoder's targets as they are; the loss that transformers would infer shifts them again.
+        self.loss_type = "ForMaskedLM"
+
+    def resize_token_embeddings(
+        self, new_num_tokens: int | None = None, pad_to_multiple_of: int | None = None, mean_resizing: bool = True
+    ) -> nn.Embedding:
+        """Resize the source table, the projection and, where it is one of its own, the target table."""
+        embeddings = super().resize_token_embeddings(new_num_tokens, pad_to_multiple_of, mean_resizing)
+        if not self.config.tie_word_embeddings:
+            decoder = self.model.decoder
+            decoder.embed_tokens = self._get_resized_embeddings(
+                decoder.embed_tokens, embeddings.num_embeddings, mean_resizing=mean_resizing
+            )
+        return embeddings
+
+    def prepare_decoder_input_ids_from_labels(self, labels: torch.Tensor) -> torch.Tensor:
+        """Decoder input (B, T) of labels (B, T): shifted right behind `decoder_start_token_id`."""
+        return shift_tokens_right(labels, self.config.pad_token_id, self.config.decoder_start_token_id)
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: torch.LongTensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        decoder_input_ids: torch.LongTensor | None = None,
+        decoder_attention_mask: torch.Tensor | None = None,
+        encoder_outputs: BaseModelOutput | tuple[torch.Tensor, ...] | None = None,
+        past_key_values: Cache | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        decoder_inputs_embeds: torch.Tensor | None = None,
+        labels: torch.LongTensor | None = None,
+        use_cache: bool | None = None,
+        logits_to_keep: int | torch.Tensor = 0,
+        num_items_in_batch: torch.Tensor | int | None = None,
+        **kwargs,
+    ) -> Seq2SeqLMOutput:
+        """Logits (B, T, V) and, with labels, the loss.
+
+        Args:
+            labels: (B, T), the target as it is to come out, -100 at padding. Without decoder input they are shifted
+                right to make it.
+            logits_to_keep: Number of last target positions, or the positions, that get logits; 0 for all.
+            num_items_in_batch: Number of targets in the whole optimizer step.
+
+        See [`VanillaSeq2SeqModel.forward`] for the others.
+        """
+        if labels is not None:
+            use_cache = False
+            if decoder_input_ids is None and decoder_inputs_embeds is None:
+                decoder_input_ids = self.prepare_decoder_input_ids_from_labels(labels)
+        outputs = self.model(
+            input_ids,
+            attention_mask,
+            decoder_input_ids,
+            decoder_attention_mask,
+            encoder_outputs,
+            past_key_values,
+            inputs_embeds,
+            decoder_inputs_embeds,
+            use_cache=use_cache,
+            **kwargs,
+        )
+        logits = self.lm_head(slice_logits_to_keep(outputs.last_hidden_state, logits_to_keep))
+        loss = None
+        if labels is not None:
+            loss = cross_entropy_loss(logits, labels, num_items_in_batch, self.training_label_smoothing)
+        return Seq2SeqLMOutput(
+            loss=loss,
+            logits=logits,
+            past_key_values=outputs.past_key_values,
+            decoder_hidden_states=outputs.decoder_hidden_states,
+            decoder_attentions=outputs.decoder_attentions,
+            cross_attentions=outputs.cross_attentions,
+            encoder_last_hidden_state=outputs.encoder_last_hidden_state,
+            encoder_hidden_states=outputs.encoder_hidden_states,
+            encoder_attentions=outputs.encoder_attentions,
+        )
+
+
+def shift_tokens_right(
+    labels: torch.Tensor, pad_token_id: int | None, decoder_start_token_id: int | None
+) -> torch.Tensor:
+    """Labels (B, T) one place to the right, behind the start token, with padding where they are ignored.
+
+    Raises:
+        ValueError: A special id is missing.
+    """
+    for name, value in (("pad_token_id", pad_token_id), ("decoder_start_token_id", decoder_start_token_id)):
+        if value is None:
+            raise ValueError(
+                f"{name} is None, but labels are turned into decoder input with it: set config.{name} to the "
+                "tokenizer's id, or give decoder_input_ids"
+            )
+    shifted = labels.roll(1, dims=-1)
+    shifted[:, 0] = decoder_start_token_id
+    return shifted.masked_fill(shifted == IGNORE_INDEX, pad_token_id)
+
+
+__all__ = ["VanillaSeq2SeqForConditionalGeneration", "VanillaSeq2SeqModel"]

@@ -1,0 +1,35 @@
+"""What every model of the three families shares with transformers: loading, saving, and what it supports."""
+
+import torch
+from transformers import PreTrainedModel
+from transformers import initialization as init
+
+from .configuration_vanilla import VanillaConfig
+from .embeddings import SinusoidalPositions
+
+
+class VanillaPreTrainedModel(PreTrainedModel):
+    """Base of all models: weight initialization and the features that transformers may use."""
+
+    config: VanillaConfig
+    base_model_prefix = "model"
+    supports_gradient_checkpointing = True
+    _no_split_modules = ["VanillaLayer", "InputEmbedding"]
+    _skip_keys_device_placement = ["past_key_values"]
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_flex_attn = True
+    _supports_attention_backend = True
+    _can_compile_fullgraph = True
+
+    @torch.no_grad()
+    def _init_weights(self, module):
+        super()._init_weights(module)
+        if isinstance(module, SinusoidalPositions):
+            # from_pretrained makes models without storage, and what the checkpoint lacks is garbage until filled here.
+            init.copy_(module.table, module.compute(module.num_positions))
+
+    @property
+    def training_label_smoothing(self) -> float:
+        """Label smoothing of the loss now: like dropout, it acts in training mode only."""
+        return self.config.label_smoothing if self.training else 0.0

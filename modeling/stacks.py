@@ -1,0 +1,253 @@
+"""Stacks of layers: the encoder and the decoder of the 2017 paper's figure 1, from token ids to hidden states.
+
+Shapes: B batch, T target or only length, S source length, P past length, D width, V vocabulary.
+"""
+
+import torch
+from torch import nn
+from transformers.cache_utils import Cache, DynamicCache, EncoderDecoderCache
+from transformers.masking_utils import create_bidirectional_mask, create_causal_mask
+from transformers.modeling_outputs import BaseModelOutput, BaseModelOutputWithPastAndCrossAttentions
+from transformers.utils.generic import merge_with_config_defaults
+from transformers.utils.output_capturing import OutputRecorder, capture_outputs
+
+from .attention import MultiHeadAttention
+from .configuration_vanilla import CROSS_ATTENTION_TP_PLAN, STACK_PP_PLAN, STACK_TP_PLAN
+from .embeddings import InputEmbedding
+from .layers import VanillaLayer
+from .pretrained import VanillaPreTrainedModel
+
+
+class VanillaStack(VanillaPreTrainedModel):
+    """Token table, input embedding, layers and final norm, and the two ways through them: `encode` and `decode`.
+
+    Args:
+        config: A vanilla configuration.
+        num_layers: Number of layers.
+        is_causal: Whether self attention sees no token behind it.
+        has_cross_attention: Whether the layers attend to an encoder's states.
+    """
+
+    def __init__(self, config, num_layers: int, is_causal: bool = False, has_cross_attention: bool = False):
+        super().__init__(config)
+        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size, config.pad_token_id)
+        self.input_embedding = InputEmbedding(config)
+        self.layers = nn.ModuleList(
+            VanillaLayer(config, layer_idx, is_causal, has_cross_attention) for layer_idx in range(num_layers)
+        )
+        self.norm = nn.Identity()
+        if config.has_final_norm:
+            self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.gradient_checkpointing = False
+
+    def embed(self, input_ids: torch.Tensor | None, inputs_embeds: torch.Tensor | None) -> torch.Tensor:
+        """Token embeddings (B, T, D), looked up or as given.
+
+        Raises:
+            ValueError: Both or neither were given, or an id is not in the vocabulary.
+        """
+        if (input_ids is None) == (inputs_embeds is None):
+            raise ValueError("exactly one of input_ids and inputs_embeds is needed for each stack")
+        if inputs_embeds is not None:
+            return inputs_embeds
+        try:
+            return self.embed_tokens(input_ids)
+        except IndexError:
+            raise ValueError(
+                f"input_ids range from {input_ids.min()} to {input_ids.max()}, but the vocabulary ends at "
+                f"{self.config.vocab_size - 1}: use the model's own tokenizer, or resize_token_embeddings"
+            ) from None
+
+    def encode(self, input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, **kwargs) -> torch.Tensor:
+        """Hidden states (B, S, D) of ids (B, S) or embeddings (B, S, D).
+
+        `position_ids` (B or 1, S) without `attention_mask` may pack several sequences into a row: each begins where
+        the positions do not go on, and sees itself alone.
+        """
+        inputs_embeds = self.embed(input_ids, inputs_embeds)
+        mask = create_bidirectional_mask(
+            config=self.config,
+            inputs_embeds=inputs_embeds,
+            attention_mask=attention_mask,
+            and_mask_function=same_sequence(attention_mask, position_ids, position_ids),
+        )
+        if position_ids is None:
+            position_ids = default_position_ids(inputs_embeds, attention_mask)
+        else:
+            kwargs["position_ids"] = position_ids
+        hidden_states = self.input_embedding(inputs_embeds, position_ids, inputs_embeds.shape[1], token_type_ids)
+        for layer in self.layers:
+            hidden_states = layer(hidden_states, mask, **kwargs)
+        return self.norm(hidden_states)
+
+    def decode(
+        self, inputs_embeds, attention_mask, position_ids, past_key_values, use_cache, token_type_ids=None, **kwargs
+    ) -> tuple[torch.Tensor, Cache | None]:
+        """Hidden states (B, T, D) of embeddings (B, T, D), and the cache.
+
+        `attention_mask` (B, P + T) covers cached tokens too. `position_ids` (B or 1, T) without it may pack several
+        sequences into a row, as in [`encode`].
+        """
+        past = past_key_values
+        if isinstance(past, EncoderDecoderCache):
+            past = past.self_attention_cache
+        # A cache that is made only here is empty and must not hide a packed row from the mask.
+        mask = create_causal_mask(
+            config=self.config,
+            inputs_embeds=inputs_embeds,
+            attention_mask=attention_mask,
+            past_key_values=past,
+            position_ids=position_ids,
+        )
+        past_length = past.get_seq_length() if past is not None else 0
+        if use_cache and past_key_values is None:
+            past_key_values = self._new_cache()
+        if position_ids is None:
+            position_ids = default_position_ids(inputs_embeds, attention_mask, past_length)
+        else:
+            kwargs["position_ids"] = position_ids
+        # A static cache knows its length only on the device; learned positions then fail in the look-up instead.
+        length = inputs_embeds.shape[1] + (0 if torch.is_tensor(past_length) else past_length)
+        hidden_states = self.input_embedding(inputs_embeds, position_ids, length, token_type_ids)
+        for layer in self.layers:
+            hidden_states = layer(hidden_states, mask, past_key_values=past_key_values, **kwargs)
+        return self.norm(hidden_states), past_key_values
+
+    def _new_cache(self) -> Cache:
+        if self.config.is_encoder_decoder:
+            return EncoderDecoderCache(DynamicCache(config=self.config), DynamicCache(config=self.config))
+        return DynamicCache(config=self.config)
+
+
+class VanillaEncoderStack(VanillaStack):
+    """Bidirectional layers (section 3.1, "Encoder").
+
+    Args:
+        config: A vanilla configuration.
+        num_layers: Number of layers.
+    """
+
+    _tp_plan = STACK_TP_PLAN
+    _pp_plan = STACK_PP_PLAN
+    _fsdp_plan = {"embed_tokens": "free_full_weight", "layers.*": "free_full_weight", "norm": "keep_full_weight"}
+    _can_record_outputs = {"hidden_states": VanillaLayer, "attentions": MultiHeadAttention}
+
+    def __init__(self, config, num_layers: int):
+        super().__init__(config, num_layers)
+        self.post_init()
+
+    @merge_with_config_defaults
+    @capture_outputs
+    def forward(
+        self,
+        input_ids: torch.LongTensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        token_type_ids: torch.LongTensor | None = None,
+        position_ids: torch.LongTensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        **kwargs,
+    ) -> BaseModelOutput:
+        """Hidden states (B, S, D); see [`VanillaStack.encode`]."""
+        hidden_states = self.encode(input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, **kwargs)
+        return BaseModelOutput(last_hidden_state=hidden_states)
+
+
+class VanillaDecoderStack(VanillaStack):
+    """Causal layers with cross attention (section 3.1, "Decoder").
+
+    Args:
+        config: A vanilla configuration.
+        num_layers: Number of layers.
+    """
+
+    _tp_plan = STACK_TP_PLAN | CROSS_ATTENTION_TP_PLAN
+    _pp_plan = STACK_PP_PLAN
+    _fsdp_plan = VanillaEncoderStack._fsdp_plan
+    _can_record_outputs = {
+        "hidden_states": VanillaLayer,
+        "attentions": OutputRecorder(MultiHeadAttention, index=1, layer_name="self_attn"),
+        "cross_attentions": OutputRecorder(MultiHeadAttention, index=1, layer_name="cross_attn"),
+    }
+
+    def __init__(self, config, num_layers: int):
+        super().__init__(config, num_layers, is_causal=True, has_cross_attention=True)
+        self.post_init()
+
+    @merge_with_config_defaults
+    @capture_outputs
+    def forward(
+        self,
+        input_ids: torch.LongTensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        position_ids: torch.LongTensor | None = None,
+        encoder_hidden_states: torch.Tensor | None = None,
+        encoder_attention_mask: torch.Tensor | None = None,
+        encoder_position_ids: torch.LongTensor | None = None,
+        past_key_values: Cache | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        use_cache: bool | None = None,
+        **kwargs,
+    ) -> BaseModelOutputWithPastAndCrossAttentions:
+        """Decode with cross attention to `encoder_hidden_states` (B, S, D); see [`VanillaStack.decode`]."""
+        inputs_embeds = self.embed(input_ids, inputs_embeds)
+        if encoder_hidden_states is not None:
+            encoder_attention_mask = create_bidirectional_mask(
+                config=self.config,
+                inputs_embeds=inputs_embeds,
+                attention_mask=encoder_attention_mask,
+                encoder_hidden_states=encoder_hidden_states,
+                and_mask_function=same_sequence(encoder_attention_mask, position_ids, encoder_position_ids),
+            )
+        hidden_states, past_key_values = self.decode(
+            inputs_embeds,
+            attention_mask,
+            position_ids,
+            past_key_values,
+            use_cache,
+            encoder_hidden_states=encoder_hidden_states,
+            encoder_attention_mask=encoder_attention_mask,
+            **kwargs,
+        )
+        return BaseModelOutputWithPastAndCrossAttentions(
+            last_hidden_state=hidden_states, past_key_values=past_key_values
+        )
+
+
+def default_position_ids(
+    inputs_embeds: torch.Tensor, attention_mask: torch.Tensor | None, past_length: int | torch.Tensor = 0
+) -> torch.Tensor:
+    """Positions (B or 1, T) that count from the first token which is not padding, so that left padding changes nothing.
+
+    Args:
+        inputs_embeds: (B, T, D).
+        attention_mask: (B, P + T) or `None`; one of four dimensions says nothing of padding.
+        past_length: Number of cached tokens P.
+    """
+    position_ids = (torch.arange(inputs_embeds.shape[1], device=inputs_embeds.device) + past_length).unsqueeze(0)
+    if attention_mask is None or attention_mask.ndim != 2:
+        return position_ids
+    first_token = attention_mask.to(position_ids.device).int().argmax(dim=-1, keepdim=True)  # (B, 1)
+    return (position_ids - first_token).clamp(min=0)
+
+
+def same_sequence(attention_mask, query_position_ids, key_position_ids):
+    """Mask function that keeps the sequences packed into a row apart, or `None` where nothing is packed.
+
+    Args:
+        attention_mask: A mask already says what is seen; nothing is packed then.
+        query_position_ids, key_position_ids: (B or 1, T) and (B or 1, S), or `None`.
+    """
+    if attention_mask is not None or query_position_ids is None or key_position_ids is None:
+        return None
+    query_sequences, key_sequences = sequence_ids(query_position_ids), sequence_ids(key_position_ids)
+
+    def mask_function(batch_idx, head_idx, query_idx, key_idx):
+        queries = query_sequences[batch_idx % query_sequences.shape[0], query_idx]
+        return queries == key_sequences[batch_idx % key_sequences.shape[0], key_idx]
+
+    return mask_function
+
+
+def sequence_ids(position_ids: torch.Tensor) -> torch.Tensor:
+    """Number (B, T) of the packed sequence that each token belongs to: a new one where positions do not go on."""
+    return (position_ids.diff(prepend=position_ids[:, :1] - 1) != 1).cumsum(-1)
