@@ -41,7 +41,7 @@ def _register() -> None:
                 model = classes[path.rsplit(".", 1)[1]]
                 getattr(transformers, auto_name).register(config, model, exist_ok=True)
                 model.register_for_auto_class(auto_name)
-    # transformers.Trainer shifts labels before smoothing them only for names in this table, which register() leaves out.
+    # transformers.Trainer shifts labels before smoothing only for the names in this table, which register() leaves out.
     MODEL_FOR_CAUSAL_LM_MAPPING_NAMES[VanillaDecoderConfig.model_type] = VanillaDecoderForCausalLM.__name__
 
 

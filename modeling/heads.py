@@ -40,7 +40,7 @@ def _token_mask(hidden_states, attention_mask, input_ids, pad_token_id) -> torch
     batch_size, length = hidden_states.shape[:2]
     if attention_mask is not None and attention_mask.ndim == 2:
         return attention_mask[:, -length:].to(hidden_states.device, torch.int32)
-    if input_ids is None or batch_size == 1 and pad_token_id is None:
+    if input_ids is None or (batch_size == 1 and pad_token_id is None):
         return None
     if pad_token_id is None:
         raise ValueError(

@@ -1,7 +1,7 @@
 """Losses that give the same gradient however a batch is cut into micro-batches.
 
-With `num_items_in_batch`, the number of targets in the whole optimizer step, each loss is a sum over its targets divided
-by that number; without it, a mean over the targets at hand.
+With `num_items_in_batch`, the number of targets in the whole optimizer step, each loss is a sum over its targets
+divided by that number; without it, a mean over the targets at hand.
 """
 
 import torch

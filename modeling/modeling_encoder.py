@@ -122,18 +122,21 @@ class VanillaEncoderClassifier(VanillaPreTrainedModel):
     """
 
     config: VanillaEncoderConfig
+    # A head whose width does not follow `num_labels` has a name of its own: under a common one, a folder saved from
+    # one head could not be loaded as the other.
+    output_name = "classifier"
 
     def __init__(self, config: VanillaEncoderConfig, num_outputs: int, reads_sequence: bool):
         super().__init__(config)
         self.model = VanillaEncoderModel(config, add_pooling_layer=reads_sequence)
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
-        self.classifier = nn.Linear(config.hidden_size, num_outputs)
+        self.add_module(self.output_name, nn.Linear(config.hidden_size, num_outputs))
         self.post_init()
 
     def classify_tokens(self, *inputs, **kwargs) -> tuple[torch.Tensor, BaseModelOutputWithPooling]:
         """Logits (B, T, outputs) of each token, and the encoder's outputs."""
         outputs = self.model(*inputs, **kwargs)
-        return self.classifier(self.dropout(outputs.last_hidden_state)), outputs
+        return self.get_submodule(self.output_name)(self.dropout(outputs.last_hidden_state)), outputs
 
     def classify_sequences(
         self, input_ids, attention_mask, *inputs, **kwargs
@@ -143,7 +146,7 @@ class VanillaEncoderClassifier(VanillaPreTrainedModel):
         pooled = outputs.pooler_output
         if pooled is None:
             pooled = self.model.pool(outputs.last_hidden_state, attention_mask, input_ids)
-        return self.classifier(self.dropout(pooled)), outputs
+        return self.get_submodule(self.output_name)(self.dropout(pooled)), outputs
 
 
 class VanillaEncoderForSequenceClassification(VanillaEncoderClassifier):
@@ -213,6 +216,8 @@ class VanillaEncoderForTokenClassification(VanillaEncoderClassifier):
 class VanillaEncoderForQuestionAnswering(VanillaEncoderClassifier):
     """The encoder with the two ends of an answer's span (BERT, section 4.2)."""
 
+    output_name = "span_scores"
+
     def __init__(self, config: VanillaEncoderConfig):
         super().__init__(config, num_outputs=2, reads_sequence=False)
 
@@ -255,6 +260,8 @@ class VanillaEncoderForQuestionAnswering(VanillaEncoderClassifier):
 
 class VanillaEncoderForMultipleChoice(VanillaEncoderClassifier):
     """The encoder with one score for each choice (BERT, section 4.4)."""
+
+    output_name = "choice_score"
 
     def __init__(self, config: VanillaEncoderConfig):
         super().__init__(config, num_outputs=1, reads_sequence=True)
