@@ -111,7 +111,10 @@ def span_loss(
         start_positions, end_positions: (B,) or (B, 1).
     """
     outside = start_logits.shape[1]
-    start, end = (ends.reshape(-1).clamp(0, outside) for ends in (start_positions, end_positions))
+    start, end = (
+        ends.reshape(-1).clamp(max=outside).where(ends.reshape(-1) >= 0, outside)
+        for ends in (start_positions, end_positions)
+    )
     start_loss = cross_entropy_loss(start_logits, start, ignore_index=outside, **kwargs)
     end_loss = cross_entropy_loss(end_logits, end, ignore_index=outside, **kwargs)
     return (start_loss + end_loss) / 2

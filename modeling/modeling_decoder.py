@@ -21,7 +21,6 @@ from transformers.utils.output_capturing import capture_outputs
 
 from .attention import MultiHeadAttention
 from .configuration_vanilla import VanillaDecoderConfig
-from .feed_forward import FeedForward
 from .heads import pool
 from .layers import VanillaLayer
 from .losses import causal_lm_loss, cross_entropy_loss, sequence_classification_loss
@@ -43,11 +42,10 @@ class VanillaDecoderModel(VanillaStack):
     def _init_weights(self, module):
         """Scale what is added to the residual stream by 1 / sqrt(number of additions), GPT-2 paper, section 2.3."""
         super()._init_weights(module)
-        std = self.config.initializer_range * (2 * self.config.num_hidden_layers) ** -0.5
-        if isinstance(module, MultiHeadAttention):
-            init.normal_(module.o_proj.weight, mean=0.0, std=std)
-        elif isinstance(module, FeedForward):
-            init.normal_(module.down_proj.weight, mean=0.0, std=std)
+        # Projection by projection: transformers skips modules without weights of their own in code that is not its own.
+        if any(module in (layer.self_attn.o_proj, layer.feed_forward.down_proj) for layer in self.layers):
+            std = self.config.initializer_range * (2 * self.config.num_hidden_layers) ** -0.5
+            init.normal_(module.weight, mean=0.0, std=std)
 
     @merge_with_config_defaults
     @capture_outputs

@@ -216,7 +216,7 @@ class VanillaEncoderForTokenClassification(VanillaEncoderClassifier):
 class VanillaEncoderForQuestionAnswering(VanillaEncoderClassifier):
     """The encoder with the two ends of an answer's span (BERT, section 4.2)."""
 
-    output_name = "span_scores"
+    output_name = "qa_outputs"  # as PEFT expects it
 
     def __init__(self, config: VanillaEncoderConfig):
         super().__init__(config, num_outputs=2, reads_sequence=False)
