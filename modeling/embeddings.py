@@ -12,8 +12,8 @@ from torch import nn
 class SinusoidalPositions(nn.Module):
     """Fixed positions: sines and cosines of wavelengths from 2 pi to 10000 x 2 pi (section 3.5).
 
-    The table is a buffer that is not saved: [`VanillaPreTrainedModel`] fills it again after loading. A sequence longer
-    than the table gets a longer one for the moment.
+    The table is a buffer that is not saved: [`VanillaPreTrainedModel`] fills it again after loading. Positions beyond
+    the table, or that may be, are computed for the moment.
 
     Args:
         config: A vanilla configuration.
@@ -25,27 +25,26 @@ class SinusoidalPositions(nn.Module):
         self.layout = config.sinusoidal_layout
         self.offset = config.position_offset
         self.num_positions = config.max_position_embeddings + config.position_offset
-        self.register_buffer("table", self.compute(self.num_positions), persistent=False)
+        self.register_buffer("table", self.compute(torch.arange(self.num_positions)), persistent=False)
 
-    def compute(self, num_positions: int) -> torch.Tensor:
-        """The table (P, D) in fp32, computed in fp64."""
-        exponents = torch.arange(0, self.width, 2, dtype=torch.float64) / self.width
-        positions = torch.arange(num_positions, dtype=torch.float64)
-        angles = positions[:, None] * 10000**-exponents  # (P, ceil(D / 2))
-        sines, cosines = angles.sin(), angles.cos()[:, : self.width // 2]
-        table = torch.cat((sines, cosines), dim=-1)  # (P, D), halves
+    def compute(self, positions: torch.Tensor) -> torch.Tensor:
+        """Rows (..., D) in fp32 of positions (...), offset included, computed in fp64 where the device knows it."""
+        dtype = torch.float32 if positions.device.type == "mps" else torch.float64
+        exponents = torch.arange(0, self.width, 2, dtype=dtype, device=positions.device) / self.width
+        angles = positions[..., None] * 10000**-exponents  # (..., ceil(D / 2))
+        sines, cosines = angles.sin(), angles.cos()[..., : self.width // 2]
+        rows = torch.cat((sines, cosines), dim=-1)  # (..., D), halves
         if self.layout == "interleaved":
             order = torch.cat((torch.arange(0, self.width, 2), torch.arange(1, self.width, 2)))
-            table = table[:, order.argsort()]
-        return table.float()
+            rows = rows[..., order.argsort().to(rows.device)]
+        return rows.float()
 
-    def forward(self, position_ids: torch.Tensor, length: int) -> torch.Tensor:
-        """(B or 1, T) below `length` -> (B or 1, T, D)."""
-        if length + self.offset <= self.num_positions:
-            table = self.table
-        else:
-            table = self.compute(length + self.offset).to(self.table)
-        return nn.functional.embedding(position_ids + self.offset, table)
+    def forward(self, position_ids: torch.Tensor, length: int | None) -> torch.Tensor:
+        """(B or 1, T) below `length`, where that is known -> (B or 1, T, D)."""
+        position_ids = position_ids + self.offset
+        if length is not None and length + self.offset <= self.num_positions:
+            return nn.functional.embedding(position_ids, self.table)
+        return self.compute(position_ids)
 
 
 class LearnedPositions(nn.Embedding):
@@ -60,18 +59,21 @@ class LearnedPositions(nn.Embedding):
         self.offset = config.position_offset
         self.max_length = config.max_position_embeddings
 
-    def forward(self, position_ids: torch.Tensor, length: int) -> torch.Tensor:
-        """(B or 1, T) below `length` -> (B or 1, T, D).
+    def forward(self, position_ids: torch.Tensor, length: int | None) -> torch.Tensor:
+        """(B or 1, T) below `length`, where that is known -> (B or 1, T, D).
 
         Raises:
             ValueError: The sequence is longer than the table.
         """
-        if length > self.max_length:
-            raise ValueError(
-                f"the sequence has {length} positions, but the model learned max_position_embeddings="
-                f"{self.max_length}: shorten the input (truncation=True in the tokenizer), or train with more positions"
-            )
-        return super().forward(position_ids + self.offset)
+        if length is None or length <= self.max_length:
+            try:
+                return super().forward(position_ids + self.offset)
+            except IndexError:
+                length = position_ids.max() + 1
+        raise ValueError(
+            f"the sequence has {length} positions, but the model learned max_position_embeddings="
+            f"{self.max_length}: shorten the input (truncation=True in the tokenizer), or train with more positions"
+        )
 
 
 POSITIONS = {"sinusoidal": SinusoidalPositions, "learned": LearnedPositions, "none": None}
@@ -98,7 +100,7 @@ class InputEmbedding(nn.Module):
         self,
         token_embeds: torch.Tensor,
         position_ids: torch.Tensor,
-        length: int,
+        length: int | None,
         token_type_ids: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """(B, T, D) -> (B, T, D).
@@ -106,7 +108,7 @@ class InputEmbedding(nn.Module):
         Args:
             token_embeds: (B, T, D).
             position_ids: (B or 1, T), all below `length`.
-            length: Positions up to the last token, those in a cache included.
+            length: Positions up to the last token, those in a cache included; `None` where only `position_ids` tell.
             token_type_ids: (B, T), zeros where `None`.
         """
         hidden_states = token_embeds * self.scale

@@ -27,7 +27,7 @@ class VanillaPreTrainedModel(PreTrainedModel):
         super()._init_weights(module)
         if isinstance(module, SinusoidalPositions):
             # from_pretrained makes models without storage, and what the checkpoint lacks is garbage until filled here.
-            init.copy_(module.table, module.compute(module.num_positions))
+            init.copy_(module.table, module.compute(torch.arange(module.num_positions)))
 
     @property
     def training_label_smoothing(self) -> float:

@@ -71,11 +71,13 @@ class VanillaStack(VanillaPreTrainedModel):
             attention_mask=attention_mask,
             and_mask_function=same_sequence(attention_mask, position_ids, position_ids),
         )
+        length = None  # of packed sequences it is not that of the row
         if position_ids is None:
+            length = inputs_embeds.shape[1]
             position_ids = default_position_ids(inputs_embeds, attention_mask)
         else:
             kwargs["position_ids"] = position_ids
-        hidden_states = self.input_embedding(inputs_embeds, position_ids, inputs_embeds.shape[1], token_type_ids)
+        hidden_states = self.input_embedding(inputs_embeds, position_ids, length, token_type_ids)
         for layer in self.layers:
             hidden_states = layer(hidden_states, mask, **kwargs)
         return self.norm(hidden_states)
@@ -106,8 +108,9 @@ class VanillaStack(VanillaPreTrainedModel):
             position_ids = default_position_ids(inputs_embeds, attention_mask, past_length)
         else:
             kwargs["position_ids"] = position_ids
-        # A static cache knows its length only on the device; learned positions then fail in the look-up instead.
-        length = inputs_embeds.shape[1] + (0 if torch.is_tensor(past_length) else past_length)
+        # A row without a cache may be packed, and a static cache knows its length only on the device.
+        is_known = past is not None or "position_ids" not in kwargs
+        length = inputs_embeds.shape[1] + past_length if is_known and not torch.is_tensor(past_length) else None
         hidden_states = self.input_embedding(inputs_embeds, position_ids, length, token_type_ids)
         for layer in self.layers:
             hidden_states = layer(hidden_states, mask, past_key_values=past_key_values, **kwargs)

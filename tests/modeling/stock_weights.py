@@ -1,8 +1,9 @@
 """Copies weights of torch.nn and transformers models into ours, name by name, for the parity tests."""
 
 import torch
-import vanilla_transformers as vt
 from torch import nn
+
+import vanilla_transformers as vt
 
 
 def load_exactly(model: nn.Module, state: dict[str, torch.Tensor]) -> nn.Module:
@@ -101,7 +102,7 @@ def from_bert(bert, our_class: type) -> nn.Module:
     )
     ignored = ("position_ids", "cls.predictions.bias")
     state = {key: value for key, value in bert.state_dict().items() if not key.endswith(ignored)}
-    return load_exactly(our_class(config), renamed(state, BERT_NAMES | {"qa_outputs": "classifier"}))
+    return load_exactly(our_class(config), renamed(state, BERT_NAMES))
 
 
 GPT2_NAMES = {

@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-import vanilla_transformers as vt
 from tiny import (
     DECODERS,
     ENCODERS,
@@ -19,6 +18,8 @@ from torch.nn.attention.flex_attention import BlockMask
 from transformers import AttentionInterface, AttentionMaskInterface, DynamicCache, EncoderDecoderCache, StaticCache
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
+
+import vanilla_transformers as vt
 
 TOLERANCE = dict(rtol=1e-5, atol=1e-5)
 ENCODER, DECODER = ENCODERS[1], DECODERS[1]

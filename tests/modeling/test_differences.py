@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 import torch
-import vanilla_transformers as vt
 from tiny import DECODERS, ENCODERS, PAD, SEQ2SEQ, first_output, random_ids, tiny_model
 from transformers.activations import ACT2FN
+
+import vanilla_transformers as vt
 
 TABLE = Path(__file__).resolve().parents[2] / "modeling" / "DIFFERENCES.md"
 CHECKS = {}

@@ -2,9 +2,10 @@
 
 import pytest
 import torch
-import vanilla_transformers as vt
 from stock_weights import from_torch_layer, load_exactly
 from torch import nn
+
+import vanilla_transformers as vt
 
 TOLERANCE = dict(rtol=1e-5, atol=1e-5)
 B, S, T, D, H, V = 3, 11, 7, 48, 3, 53

@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-import vanilla_transformers as vt
 from stock_weights import BERT_NAMES, MARIAN_NAMES, from_bert, from_gpt2, from_marian, load_exactly, renamed
 from transformers import (
     BertConfig,
@@ -17,6 +16,8 @@ from transformers import (
     MarianConfig,
     MarianMTModel,
 )
+
+import vanilla_transformers as vt
 
 TOLERANCE = dict(rtol=1e-5, atol=1e-5)
 V = 101

@@ -1,6 +1,7 @@
 """Tiny random models of every class, and inputs and labels for them."""
 
 import torch
+
 import vanilla_transformers as vanilla
 
 VOCAB_SIZE = 67

@@ -1,0 +1,1 @@
+"""Our models beside their peers, in alternating rounds of one process."""

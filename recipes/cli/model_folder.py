@@ -1,0 +1,219 @@
+"""Loads a translation model from a folder or the Hub, and says in one line what is wrong with a damaged one.
+
+from_pretrained() reports damage in many ways: a truncated file is a SafetensorError that names no file, a missing
+tokenizer a list of 150 configuration classes, a broken generation_config.json nothing at all, and missing tensors a
+model of random numbers. So the files of a local folder are checked first, and what was loaded afterwards.
+"""
+
+import json
+import textwrap
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub.errors import HFValidationError
+from huggingface_hub.utils import validate_repo_id
+from safetensors import SafetensorError, safe_open
+from transformers import (
+    CONFIG_MAPPING,
+    MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING,
+    AutoConfig,
+    AutoModelForSeq2SeqLM,
+    AutoTokenizer,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.utils import logging
+
+from vanilla_cli.faults import one_line
+from vanilla_transformers.recipes.errors import UserError
+
+SINGLE_FILE, INDEX = "model.safetensors", "model.safetensors.index.json"
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
+REMEDY = "the folder is damaged or was not written to its end; copy or save it again"
+LONGEST_CAUSE = 240  # characters of a library's message; some list every class there is
+
+
+def load_translator(name: str, device: str | None) -> tuple[PreTrainedModel, Any]:
+    """The model, in evaluation mode on its device, and its tokenizer.
+
+    Args:
+        name: a folder written by save_pretrained(), or the name of a model on the Hub.
+        device: where it runs, in torch's words; None takes an accelerator if there is one.
+
+    Raises:
+        UserError: there is no such model, it is damaged, or it is no encoder-decoder; or there is no such device.
+    """
+    where = checked_device(device)
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    if Path(name).exists():
+        check_folder(Path(name))
+    else:
+        check_hub_name(name)
+    config = load_config(name)
+    model = load_model(name, config)
+    tokenizer = load_tokenizer(name)
+    check_vocabulary(name, tokenizer, model)
+    model.to(where)  # type: ignore[arg-type]  # the decorator of to() hides its signature from mypy
+    return model.eval(), tokenizer
+
+
+def checked_device(device: str | None) -> torch.device:
+    """The device asked for, if this machine has it."""
+    accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    if device is None:
+        return accelerator or torch.device("cpu")
+    kind, _, number = device.partition(":")
+    counts = {"cpu": 1} | ({accelerator.type: torch.accelerator.device_count()} if accelerator else {})
+    if kind not in counts or (number and (not number.isdigit() or int(number) >= counts[kind])):
+        here = ", ".join(f"{name} ({count})" if count > 1 else name for name, count in counts.items())
+        raise UserError(f"--device {device}: there is no such device; there are: {here}")
+    return torch.device(device)
+
+
+# Before loading: the files of a folder
+
+
+def check_folder(folder: Path) -> None:
+    """Read as much of every file as shows whether it is whole, without loading the weights."""
+    if not folder.is_dir():
+        raise UserError(f"{folder}: this is a file; name the model folder that holds config.json")
+    if not (folder / "config.json").is_file():
+        raise UserError(f"{folder}: there is no config.json in it, so it is no model folder{models_below(folder)}")
+    for file in sorted(folder.glob("*.json")):
+        check_json(file)
+    for file in weight_files(folder):
+        check_weight_file(file)
+
+
+def models_below(folder: Path) -> str:
+    """The way out for somebody who names the run folder instead of the model inside it."""
+    found = sorted(str(file.parent) for file in folder.glob("*/config.json"))
+    return f"; did you mean {' or '.join(found)}?" if found else ""
+
+
+def check_json(file: Path) -> dict[str, Any]:
+    """The object in a JSON file."""
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise UserError(f"{file}: this is not valid JSON ({one_line(str(error))}); {REMEDY}") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{file}: it holds a {type(content).__name__} where a JSON object belongs; {REMEDY}")
+    return content
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The safetensors files of the model; empty if it is saved in torch's older format, which loading reports on."""
+    if (folder / SINGLE_FILE).is_file():
+        return [folder / SINGLE_FILE]
+    if (folder / INDEX).is_file():
+        shards = check_json(folder / INDEX).get("weight_map")
+        if not isinstance(shards, dict):
+            raise UserError(f"{folder / INDEX}: there is no weight_map in it; {REMEDY}")
+        return [folder / shard for shard in sorted(set(shards.values()))]
+    if any(folder.glob("pytorch_model*.bin")):
+        return []
+    raise UserError(f"{folder}: the weights are missing ({SINGLE_FILE}); {REMEDY}")
+
+
+def check_weight_file(file: Path) -> None:
+    """A safetensors header gives the length of its file, so opening it finds every truncation."""
+    if not file.is_file():
+        raise UserError(f"{file}: this part of the weights is missing; {REMEDY}")
+    try:
+        with safe_open(file, framework="pt"):
+            pass
+    except SafetensorError as error:
+        raise UserError(f"{file}: the weights cannot be read ({one_line(str(error))}); {REMEDY}") from error
+
+
+def check_hub_name(name: str) -> None:
+    """A path that is not there must not become a question to the Hub, where it may be somebody's model."""
+    parent = Path(name).parent
+    if parent != Path() and parent.is_dir():
+        raise UserError(f"{name}: there is no such folder{models_below(parent)}")
+    try:
+        validate_repo_id(name)
+    except HFValidationError as error:
+        raise UserError(f"{name}: there is no such folder, and it cannot be the name of a model on the Hub") from error
+
+
+# Loading
+
+
+@contextmanager
+def reading(name: str, part: str) -> Iterator[None]:
+    """Whatever a library raises over a damaged file, from KeyError to classes of its own, becomes one line."""
+    try:
+        yield
+    except Exception as error:
+        cause = one_line(str(error))
+        if isinstance(error, KeyError) or not cause:
+            cause = one_line(repr(error))
+        raise UserError(f"{name}: {part} cannot be loaded: {textwrap.shorten(cause, LONGEST_CAUSE)}") from error
+
+
+def load_config(name: str) -> PreTrainedConfig:
+    """The configuration of an encoder-decoder."""
+    part = "the configuration" if Path(name).exists() else "there is no such folder here, and from the Hub it"
+    with reading(name, part):
+        model_type = PreTrainedConfig.get_config_dict(name)[0].get("model_type")
+    if model_type not in CONFIG_MAPPING:
+        raise UserError(
+            f"{name}: the model_type in its config.json is {model_type!r}, which neither transformers nor this package "
+            "knows; code that comes with a model is not run"
+        )
+    with reading(name, part):
+        config = AutoConfig.from_pretrained(name, trust_remote_code=False)
+    if type(config) not in MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING:
+        raise UserError(
+            f"{name}: it is a {model_type!r} model, which cannot translate; "
+            "an encoder-decoder is needed, such as vanilla_seq2seq or marian"
+        )
+    return config
+
+
+def load_tokenizer(name: str) -> Any:
+    """The tokenizer; if it cannot be had, the usual files that the folder lacks are named."""
+    lacking = [file for file in TOKENIZER_FILES if Path(name).exists() and not (Path(name) / file).is_file()]
+    with reading(name, f"the tokenizer ({' and '.join(lacking)} missing)" if lacking else "the tokenizer"):
+        return AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+
+
+def load_model(name: str, config: PreTrainedConfig) -> PreTrainedModel:
+    """The model, complete: from_pretrained() would fill what is missing with random numbers."""
+    with reading(name, "the model"):
+        model, report = AutoModelForSeq2SeqLM.from_pretrained(
+            name, config=config, trust_remote_code=False, ignore_mismatched_sizes=True, output_loading_info=True
+        )
+    for tensors, fault in ((report["missing_keys"], "are missing"), (report["mismatched_keys"], "have another shape")):
+        if tensors:
+            first = min(entry if isinstance(entry, str) else entry[0] for entry in tensors)
+            raise UserError(
+                f"{name}: tensors that config.json asks for {fault} in the weights: {len(tensors)}, "
+                f"for instance {first}; the two files do not belong together, or one was edited"
+            )
+    check_finite(name, model)
+    return model
+
+
+def check_finite(name: str, model: PreTrainedModel) -> None:
+    for parameter_name, parameter in model.named_parameters():
+        if not torch.isfinite(parameter).all():
+            raise UserError(f"{name}: {parameter_name} holds NaN or infinity; {REMEDY}")
+
+
+def check_vocabulary(name: str, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> None:
+    """Every id that the tokenizer can give needs a row of the embedding."""
+    largest = max(tokenizer.get_vocab().values(), default=-1)
+    rows = next(model.get_input_embeddings().parameters()).shape[0]
+    if largest >= rows:
+        raise UserError(
+            f"{name}: the tokenizer gives ids up to {largest}, but the model knows {rows} tokens; "
+            "they do not belong together: save the tokenizer that the model was trained with into the folder"
+        )

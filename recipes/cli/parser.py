@@ -1,0 +1,166 @@
+"""What can be typed after `vanilla`, and the help that explains it. Standard library only."""
+
+import argparse
+import difflib
+import functools
+import importlib.metadata
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any, NoReturn
+
+from vanilla_cli.faults import UsageError
+
+DESCRIPTION = """\
+Train and use the Transformer of 2017 and its BERT- and GPT-style descendants as Hugging Face models.
+"""
+EXAMPLES = """\
+examples:
+  vanilla configs                                        what can be trained out of the box
+  vanilla train translation/toy                          train on the built-in English-German corpus
+  vanilla translate runs/translation-toy/best "The dog bites the man."
+"""
+TRAIN_DESCRIPTION = """\
+Train the model that a configuration describes. Everything it writes goes into one run folder (output_dir): the
+resolved configuration, the metrics, checkpoints, and the best and the final model as complete folders for
+from_pretrained().
+"""
+TRAIN_EXAMPLES = """\
+examples:
+  vanilla train translation/toy
+  vanilla train translation/toy output_dir=runs/first seed=7 max_duration="2 epochs"
+  vanilla train translation/multi30k data.path=my/folder optimizer.learning_rate=5e-4
+  vanilla train translation/toy output_dir=runs/first resume=if_available
+  vanilla train my/own.yaml                              its line `recipe: translation` names the recipe
+
+`vanilla configs` lists the names. Durations read 60steps, 5 epochs, 2B tokens or 10 minutes.
+"""
+TRANSLATE_DESCRIPTION = """\
+Translate sentences with an encoder-decoder model: one of ours or any other that AutoModelForSeq2SeqLM loads.
+Sentences are given as arguments, or one a line in a file or on standard input. Line N of the output answers
+line N of the input; a blank line stays blank.
+"""
+TRANSLATE_EXAMPLES = """\
+examples:
+  vanilla translate runs/translation-toy/best "The dog bites the man." "The man bites the dog."
+  vanilla translate runs/translation-toy/best < english.txt > german.txt
+  vanilla translate runs/translation-toy/best --from english.txt --to german.txt --num-beams 4
+  vanilla translate Helsinki-NLP/opus-mt-en-de "A sentence."
+"""
+CONFIGS_DESCRIPTION = """\
+List the configurations that come with the package, each with what its file says about it.
+"""
+COMMANDS = (
+    ("train", "train a model", TRAIN_DESCRIPTION, TRAIN_EXAMPLES),
+    ("translate", "translate sentences", TRANSLATE_DESCRIPTION, TRANSLATE_EXAMPLES),
+    ("configs", "list the packaged configurations", CONFIGS_DESCRIPTION, ""),
+)
+LAYOUT: dict[str, Any] = {
+    "formatter_class": functools.partial(argparse.RawDescriptionHelpFormatter, max_help_position=28, width=100),
+    "allow_abbrev": False,
+}
+
+
+class Parser(argparse.ArgumentParser):
+    """Reports a fault as one line through `UsageError` instead of printing the usage and exiting."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message} (see `{self.prog} --help`)")
+
+
+class ShowVersion(argparse.Action):
+    """Looks the version up only when it is asked for: reading package metadata takes time."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
+        print("vanilla_transformers", importlib.metadata.version("vanilla_transformers"))
+        parser.exit()
+
+
+def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command and its options, as `vanilla_cli.commands` takes them.
+
+    Raises:
+        UsageError: a misspelt command or option (the nearest match is named) or a missing or malformed value.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    parser, commands = build_parser()
+    if not words:
+        raise UsageError(f"a command is needed: {', '.join(commands)} (see `vanilla --help`)")
+    if not words[0].startswith("-") and words[0] not in commands:
+        raise UsageError(f"there is no command {words[0]!r}{nearest(words[0], commands)} (see `vanilla --help`)")
+    arguments, rest = parser.parse_known_args(words)
+    take_rest(arguments, rest, commands[arguments.command])
+    return arguments
+
+
+def build_parser() -> tuple[Parser, dict[str, Parser]]:
+    """The whole parser, and the parser of each command by its name."""
+    parser = Parser("vanilla", description=DESCRIPTION, epilog=EXAMPLES, **LAYOUT)
+    parser.add_argument("--version", action=ShowVersion, nargs=0, help="show the version and exit")
+    parser.set_defaults(debug=False)
+    subparsers = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND", required=True)
+    commands = {
+        name: subparsers.add_parser(name, help=summary, description=description, epilog=examples, **LAYOUT)
+        for name, summary, description, examples in COMMANDS
+    }
+    define_train(commands["train"])
+    define_translate(commands["translate"])
+    for each in (parser, *commands.values()):
+        each.add_argument(
+            "--debug", action="store_true", default=argparse.SUPPRESS, help="show the whole traceback of an error"
+        )
+    return parser, commands
+
+
+def define_train(parser: Parser) -> None:
+    parser.set_defaults(rest="overrides")
+    parser.add_argument("config", metavar="CONFIG", help="a name that `vanilla configs` lists, or a YAML file")
+    parser.add_argument(
+        "overrides", metavar="KEY=VALUE", nargs="*", default=[], help="values that replace those of the configuration"
+    )
+
+
+def define_translate(parser: Parser) -> None:
+    parser.set_defaults(rest="sentences")
+    parser.add_argument("model", metavar="MODEL", help="a model folder, or the name of a model on the Hub")
+    parser.add_argument(
+        "sentences", metavar="SENTENCE", nargs="*", default=[], help="`-` or none: lines of standard input"
+    )
+    parser.add_argument("--from", dest="source", metavar="FILE", help="translate the lines of this file (UTF-8)")
+    parser.add_argument(
+        "--to", dest="target", metavar="FILE", help="write to this file, which appears only when it is complete"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="let --to replace a file that exists")
+    parser.add_argument(
+        "--num-beams", metavar="N", type=positive, help="beams of the search (default: as the model was saved)"
+    )
+    parser.add_argument(
+        "--batch-tokens", metavar="N", type=positive, default=4096, help="tokens translated at once (default: 4096)"
+    )
+    parser.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1, mps ... (default: the fastest there is)")
+
+
+def positive(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+    return int(text)
+
+
+def take_rest(arguments: argparse.Namespace, rest: list[str], parser: Parser) -> None:
+    """Give words that stand behind an option to the command's list of words.
+
+    argparse leaves them over: of `MODEL --num-beams 2 "A sentence."` it has already closed the list at the option.
+    """
+    options = [word for word in rest if word.startswith("-") and word != "-" and " " not in word]
+    if options:
+        known = [option for action in parser._actions for option in action.option_strings]
+        parser.error(f"there is no option {options[0]!r}{nearest(options[0].split('=')[0], known)}")
+    if rest and not hasattr(arguments, "rest"):
+        parser.error(f"{rest[0]!r} is one word too many")
+    if rest:
+        getattr(arguments, arguments.rest).extend(rest)
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """`"; did you mean ...?"`, or nothing if no known word is near."""
+    matches = difflib.get_close_matches(word, list(known), n=1)
+    return f"; did you mean {matches[0]!r}?" if matches else ""

@@ -1,0 +1,101 @@
+"""From pairs of sentences to token ids, and from token ids to padded batches."""
+
+import logging
+from collections.abc import Sequence
+from typing import TypedDict
+
+import numpy as np
+import torch
+from transformers import PreTrainedTokenizerFast
+
+from vanilla_transformers.recipes.data.rows import Pair
+
+logger = logging.getLogger(__name__)
+
+IGNORED_LABEL = -100
+"""The label that `torch.nn.functional.cross_entropy` leaves out."""
+
+CHUNK_ROWS = 1000
+"""Texts encoded at a time; their offsets and masks take far more memory than the ids that are kept."""
+
+
+class PairFeatures(TypedDict):
+    """Token ids of one pair, each side with its final `</s>`."""
+
+    input_ids: list[int]
+    labels: list[int]
+
+
+def encode_pairs(
+    pairs: Sequence[Pair], tokenizer: PreTrainedTokenizerFast, max_source_length: int, max_target_length: int
+) -> list[PairFeatures]:
+    """Token ids of every pair, in order.
+
+    A longer side is cut to its limit, which counts the final `</s>` that stays; how many were cut is logged.
+
+    Args:
+        pairs: source and target sentences.
+        tokenizer: one that ends its sequences itself.
+        max_source_length: tokens of a source at most.
+        max_target_length: tokens of a target at most.
+    """
+    sources, num_cut_sources = _encode([pair.source for pair in pairs], tokenizer, max_source_length)
+    targets, num_cut_targets = _encode([pair.target for pair in pairs], tokenizer, max_target_length)
+    if num_cut_sources or num_cut_targets:
+        logger.warning(
+            "truncated %d sources to %d tokens and %d targets to %d, of %d pairs",
+            num_cut_sources, max_source_length, num_cut_targets, max_target_length, len(pairs),
+        )  # fmt: skip
+    return [{"input_ids": source, "labels": target} for source, target in zip(sources, targets, strict=True)]
+
+
+def _encode(texts: list[str], tokenizer: PreTrainedTokenizerFast, max_length: int) -> tuple[list[list[int]], int]:
+    """Token ids of each text, and how many texts were cut."""
+    ids: list[list[int]] = []
+    num_cut = 0
+    for start in range(0, len(texts), CHUNK_ROWS):
+        batch = tokenizer(
+            texts[start : start + CHUNK_ROWS],
+            truncation=True,
+            max_length=max_length,
+            return_attention_mask=False,
+            return_token_type_ids=False,
+        )
+        ids += batch["input_ids"]
+        num_cut += sum(1 for encoding in batch.encodings if encoding.overflowing)
+    return ids, num_cut
+
+
+class TranslationCollator:
+    """Pads features on the right to `input_ids`, `attention_mask` (B, S) and `labels` (B, T).
+
+    Labels are padded with -100 and not shifted: the model derives its decoder inputs from them.
+
+    Args:
+        pad_token_id: fills `input_ids`.
+        pad_to_multiple_of: round S and T up to a multiple of this, for kernels that want it.
+    """
+
+    def __init__(self, pad_token_id: int, pad_to_multiple_of: int = 1):
+        self.pad_token_id = pad_token_id
+        self.pad_to_multiple_of = pad_to_multiple_of
+
+    def __call__(self, features: Sequence[PairFeatures]) -> dict[str, torch.Tensor]:
+        """One batch from the features, other keys left aside."""
+        sources = [feature["input_ids"] for feature in features]
+        input_ids = self._pad(sources, self.pad_token_id)
+        lengths = torch.tensor([len(source) for source in sources])
+        return {
+            "input_ids": input_ids,
+            "attention_mask": (torch.arange(input_ids.shape[1]) < lengths[:, None]).long(),
+            "labels": self._pad([feature["labels"] for feature in features], IGNORED_LABEL),
+        }
+
+    def _pad(self, rows: list[list[int]], value: int) -> torch.Tensor:
+        """A (B, longest) tensor of int64."""
+        longest = max(map(len, rows))
+        width = -(-longest // self.pad_to_multiple_of) * self.pad_to_multiple_of
+        padded = np.full((len(rows), width), value, dtype=np.int64)
+        for line, row in zip(padded, rows, strict=True):
+            line[: len(row)] = row
+        return torch.from_numpy(padded)

@@ -1,0 +1,209 @@
+"""Rows of a task, from the built-in corpus, local files or the Hub, checked before anything is trained on them.
+
+Nothing heavy is imported until rows are read.
+"""
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any, Literal, NamedTuple
+
+from vanilla_transformers.recipes.data.readers import Record, is_unicode, one_line, read_records, shown
+from vanilla_transformers.recipes.data.splits import split_files
+from vanilla_transformers.recipes.errors import UserError
+
+logger = logging.getLogger(__name__)
+
+Split = Literal["train", "validation", "test"]
+
+TOY = "toy"
+TOY_ROWS = {"train": 20_000, "validation": 500, "test": 500}
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Where the rows come from.
+
+    Args:
+        name: "toy", the built-in corpus, or the id of a dataset on the Hub.
+        config_name: the configuration of the Hub dataset, where it has several.
+        path: a local folder with one file a split, or a train file; wins over `name`.
+        train_split: name of the split on the Hub, or of its file in `path` (`splits.split_files` says how).
+        validation_split: likewise.
+        test_split: likewise; null when there is none.
+        num_train_rows: rows of the toy corpus (default 20,000), or the most to take of other data (default: all).
+        num_validation_rows: likewise (toy: 500).
+        num_test_rows: likewise (toy: 500).
+        skip_bad_rows: leave out rows with an empty text, and report how many, instead of stopping.
+    """
+
+    name: str = TOY
+    config_name: str | None = None
+    path: str | None = None
+    train_split: str = "train"
+    validation_split: str = "validation"
+    test_split: str | None = "test"
+    num_train_rows: int | None = None
+    num_validation_rows: int | None = None
+    num_test_rows: int | None = None
+    skip_bad_rows: bool = False
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """The fields whose value breaks a rule, with the rule."""
+        for name in ("num_train_rows", "num_validation_rows", "num_test_rows"):
+            num_rows = getattr(self, name)
+            if num_rows is not None and num_rows < 1:
+                yield name, "must be 1 or greater, or null for all rows"
+
+    def split_name(self, split: str) -> str | None:
+        """What the user calls this split; None when there is none."""
+        return getattr(self, f"{split}_split")
+
+    def num_rows(self, split: str) -> int | None:
+        """How many rows of this split to take; None for all."""
+        return getattr(self, f"num_{split}_rows")
+
+
+@dataclass(frozen=True)
+class TranslationDataConfig(DataConfig):
+    """Pairs of sentences.
+
+    Args:
+        source_lang: the field that holds the source.
+        target_lang: the field that holds the target.
+    """
+
+    source_lang: str = "en"
+    target_lang: str = "de"
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        yield from super().problems()
+        if self.source_lang == self.target_lang:
+            yield "target_lang", f"must differ from source_lang, {self.source_lang!r}"
+
+
+class Pair(NamedTuple):
+    """A sentence and its translation, as the data has them."""
+
+    source: str
+    target: str
+
+
+def translation_pairs(config: TranslationDataConfig, split: Split, seed: int = 0) -> list[Pair]:
+    """The checked pairs of one split, in the order of the data.
+
+    A row is `{"translation": {"en": ..., "de": ...}}` or `{"en": ..., "de": ...}`; other fields are ignored. With
+    `skip_bad_rows` a row that lacks text on a side is left out, and the number is logged.
+
+    Args:
+        config: where the rows are, and the two languages.
+        split: which part of them.
+        seed: chooses the rows of the built-in corpus.
+
+    Raises:
+        UserError: anything wrong with the data, with the file and line.
+    """
+    limit = config.num_rows(split)
+    pairs: list[Pair] = []
+    empty: list[str] = []
+    for record in records(config, "translation", split, seed):
+        pair = _pair(record, config)
+        if not pair.source.strip():
+            empty.append(f"{record.location}: {config.source_lang!r} is empty")
+        elif not pair.target.strip():
+            empty.append(f"{record.location}: {config.target_lang!r} is empty")
+        else:
+            pairs.append(pair)
+        if len(pairs) == limit:
+            break
+    _report_empty(empty, len(pairs), config.skip_bad_rows)
+    return pairs
+
+
+def records(config: DataConfig, task: str, split: Split, seed: int = 0) -> Iterator[Record]:
+    """The unchecked rows of one split of any task, each with its place.
+
+    Args:
+        config: where the rows are.
+        task: the built-in corpus: "translation", "sentiment" or "stories".
+        split: which part of them.
+        seed: chooses the rows of the built-in corpus.
+
+    Raises:
+        UserError: the split is missing, unreadable or empty.
+    """
+    name = config.split_name(split)
+    if name is None:
+        raise UserError(f"data.{split}_split is null: there is no {split} split to read")
+    found: Iterator[Record]
+    if config.path is not None:
+        files = split_files(config.path, split, name)
+        place, found = ", ".join(map(str, files)), chain.from_iterable(map(read_records, files))
+    elif config.name == TOY:
+        place, found = TOY, _toy_records(task, split, config.num_rows(split) or TOY_ROWS[split], seed)
+    else:
+        place, found = config.name, _hub_records(config.name, config.config_name, name)
+    first = next(found, None)
+    if first is None:
+        raise UserError(f"{place}: the {split} split is empty: there is no row to read")
+    yield from chain([first], found)
+
+
+def _toy_records(task: str, split: str, num_rows: int, seed: int) -> Iterator[Record]:
+    from vanilla_transformers.recipes.data.toy import toy_rows
+
+    for index, row in enumerate(toy_rows(task, split, num_rows, seed)):
+        yield Record(f"toy {split} row {index}", row)
+
+
+def _hub_records(name: str, config_name: str | None, split: str) -> Iterator[Record]:
+    import datasets
+
+    try:
+        rows = datasets.load_dataset(name, config_name, split=split)
+    except Exception as error:  # a dozen kinds, some of them of other libraries
+        raise UserError(
+            f"data.name={name}: the split {split!r} could not be loaded from the Hub: {one_line(error)}"
+            " (data.train_split=, data.validation_split= and data.test_split= name its splits; data.path=FOLDER reads"
+            " local files)"
+        ) from error
+    for index, row in enumerate(rows):
+        yield Record(f"{name} {split} row {index}", row)
+
+
+def _pair(record: Record, config: TranslationDataConfig) -> Pair:
+    nested = record.fields.get("translation")
+    texts = nested if isinstance(nested, dict) else record.fields
+    return Pair(
+        _text(record.location, texts, config.source_lang, "data.source_lang"),
+        _text(record.location, texts, config.target_lang, "data.target_lang"),
+    )
+
+
+def _text(location: str, fields: dict[str, Any], name: str, key: str) -> str:
+    """The text in a field, which may be empty."""
+    if name not in fields:
+        there = ", ".join(map(str, fields)) or "nothing"
+        raise UserError(f"{location}: no {name!r} in this row, which has {there}; name one of these with {key}=")
+    value = fields[name]
+    if not isinstance(value, str):
+        raise UserError(f"{location}: {shown(value)} in {name!r}, where text belongs; mend the row")
+    if not is_unicode(value):
+        raise UserError(f"{location}: half a surrogate pair in {name!r}, {shown(value)}, is no character; mend the row")
+    return value
+
+
+def _report_empty(empty: list[str], num_kept: int, skip: bool) -> None:
+    """Stop, or say what was left out."""
+    if not empty:
+        return
+    count = f"{len(empty)} of {len(empty) + num_kept} rows"
+    if not skip:
+        raise UserError(
+            f"{empty[0]}, and a pair needs text on both sides; {count} are such. Mend them, or leave them out with"
+            " data.skip_bad_rows=true"
+        )
+    if not num_kept:
+        raise UserError(f"{empty[0]}; all {count} lack text on a side, so data.skip_bad_rows=true leaves none")
+    logger.warning("left out %s that lack text on a side, first %s", count, empty[0])

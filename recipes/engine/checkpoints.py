@@ -1,0 +1,140 @@
+"""The run folder and the checkpoints in it, from which a run goes on exactly."""
+
+import dataclasses
+import hashlib
+import json
+import logging
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from vanilla_transformers.recipes.engine.config_files import differences, load_experiment, write_experiment
+from vanilla_transformers.recipes.engine.durations import TrainState
+from vanilla_transformers.recipes.engine.experiment import Experiment
+from vanilla_transformers.recipes.engine.folders import clear_leftovers, complete_folder
+from vanilla_transformers.recipes.errors import UserError
+
+logger = logging.getLogger(__name__)
+
+_MANIFEST, _STATE, _TENSORS, _CONFIG = "manifest.json", "state.json", "tensors.pt", "config.yaml"
+_RUN_FILES = (_CONFIG, "metrics.jsonl", "checkpoints", "best", "final")
+# A resumed run may differ in these from the run it continues: none of them changes what a step computes, except that
+# another `max_duration` moves a schedule that decays over it, which is what whoever extends a run asks for.
+_FREE_TO_CHANGE = (
+    "output_dir", "resume", "max_duration", "checkpoint", "evaluation", "log_every", "batch.micro_batches",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A verified checkpoint."""
+
+    folder: Path
+    state: TrainState
+
+    def load_tensors(self) -> dict[str, Any]:
+        """What was given to `RunFolder.save`, on the CPU."""
+        return torch.load(self.folder / _TENSORS, map_location="cpu", weights_only=True)
+
+
+class RunFolder:
+    """The output folder of one experiment.
+
+    Making one checks, and writes nothing yet: `begin` does.
+
+    Raises:
+        UserError: the folder holds a run and `resume` does not allow it, or the run is of another experiment, or
+            `resume=always` finds no checkpoint, or the path is no folder.
+    """
+
+    def __init__(self, experiment: Experiment) -> None:
+        self.experiment = experiment
+        self.path = experiment.output_path
+        self.checkpoints = self.path / "checkpoints"
+        self._check()
+
+    @property
+    def metrics_file(self) -> Path:
+        """The file of the run's records."""
+        return self.path / "metrics.jsonl"
+
+    def begin(self) -> None:
+        """Makes the folder, removes what a killed run left half-written and writes the resolved experiment."""
+        try:
+            self.checkpoints.mkdir(parents=True, exist_ok=True)
+            clear_leftovers(self.path)
+            clear_leftovers(self.checkpoints)
+            write_experiment(self.experiment, self.path / _CONFIG)
+        except OSError as error:
+            raise UserError(f"{self.path}: cannot be written: {error.strerror}; choose another output_dir") from error
+
+    def save(self, state: TrainState, tensors: dict[str, Any]) -> None:
+        """Writes a checkpoint, all or nothing, then removes the oldest beyond `checkpoint.keep`."""
+        with complete_folder(self.checkpoints / f"step-{state.global_step:08d}") as folder:
+            # Through a file of our own, so that a full disk is an OSError.
+            with open(folder / _TENSORS, "wb") as file:
+                torch.save(tensors, file)
+            (folder / _STATE).write_text(json.dumps(dataclasses.asdict(state)), encoding="utf-8")
+            write_experiment(self.experiment, folder / _CONFIG)
+            manifest = {path.name: _fingerprint(path) for path in sorted(folder.iterdir())}
+            (folder / _MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
+        for folder in self._folders()[self.experiment.checkpoint.keep :]:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def newest(self) -> Checkpoint | None:
+        """The newest checkpoint whose files are what its manifest says; damaged ones are named and passed over."""
+        for folder in self._folders():
+            fault = next(_faults(folder), None)
+            if fault is None:
+                state = json.loads((folder / _STATE).read_text(encoding="utf-8"))
+                return Checkpoint(folder, TrainState(**state))
+            logger.warning("%s is damaged (%s) and is passed over", folder, fault)
+        return None
+
+    def _folders(self) -> list[Path]:
+        return sorted(self.checkpoints.glob("step-*"), reverse=True)
+
+    def _check(self) -> None:
+        if self.path.exists() and not self.path.is_dir():
+            raise UserError(f"output_dir={self.path} is a file: give a folder")
+        holds_run = any((self.path / name).exists() for name in _RUN_FILES)
+        if self.experiment.resume == "never":
+            if holds_run:
+                raise UserError(
+                    f"output_dir={self.path} already holds a run: give another output_dir, delete it, or continue it "
+                    f"with resume=if_available"
+                )
+            return
+        if self.experiment.resume == "always" and not self._folders():
+            raise UserError(f"resume=always, but {self.checkpoints} has no checkpoint: use resume=if_available")
+        if (self.path / _CONFIG).exists():
+            self._check_same_experiment()
+
+    def _check_same_experiment(self) -> None:
+        earlier = load_experiment(type(self.experiment), str(self.path / _CONFIG))
+        changed = differences(earlier, self.experiment, ignored=_FREE_TO_CHANGE)
+        if changed:
+            raise UserError(
+                f"output_dir={self.path} holds a run of another experiment, which differs in {', '.join(changed)}: "
+                f"give another output_dir, or the same settings to continue it"
+            )
+
+
+def _fingerprint(path: Path) -> dict[str, Any]:
+    with open(path, "rb") as file:
+        return {"size": path.stat().st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+
+
+def _faults(folder: Path) -> Iterator[str]:
+    """What is wrong with a checkpoint."""
+    try:
+        manifest = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
+        for name, expected in manifest.items():
+            if _fingerprint(folder / name) != expected:
+                yield f"{name} is not what the manifest says"
+    except (OSError, ValueError) as error:
+        yield str(error)

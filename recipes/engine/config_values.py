@@ -1,0 +1,51 @@
+"""Turns what somebody wrote for a setting into a value of its type, and says what was expected."""
+
+from typing import Any, Literal, get_args, get_origin
+
+import jsonargparse
+import yaml
+
+from vanilla_transformers.recipes.engine.durations import Duration
+
+
+class OverrideText(str):
+    """The right side of an override, which has no type yet."""
+
+
+def convert(kind: Any, value: Any) -> Any:
+    """The value as its type; YAML reads `3e-4` as a string, which jsonargparse knows is a number."""
+    is_text = isinstance(value, OverrideText)
+    if kind is Duration or Duration in get_args(kind):
+        absent = value is None or (is_text and value in ("null", "None", ""))
+        return None if absent and kind is not Duration else Duration.parse(str(value) if is_text else value)
+    if kind is Any:
+        return yaml.safe_load(value) if is_text else value
+    parser = jsonargparse.ArgumentParser(exit_on_error=False)
+    parser.add_argument("--value", type=kind)
+    if is_text:
+        return parser.parse_args([f"--value={value}"]).value
+    if kind is not bool and isinstance(value, bool) and bool not in get_args(kind):
+        raise TypeError("a truth value is no number and no text")
+    if value is None and type(None) not in get_args(kind):
+        raise TypeError("null")
+    return parser.parse_object({"value": value}).value
+
+
+def describe(kind: Any) -> str:
+    names = {int: "a whole number", float: "a number", str: "text", bool: "true or false", type(None): "null"}
+    if kind in names:
+        return names[kind]
+    if get_origin(kind) is Literal:
+        return f"one of {', '.join(map(str, get_args(kind)))}"
+    if get_origin(kind) is tuple:
+        return f"a list of {len(get_args(kind))} values, each {describe(get_args(kind)[0])}"
+    if get_origin(kind) in (list, dict):
+        return "a list" if get_origin(kind) is list else "a mapping"
+    alternatives = [describe(part) for part in get_args(kind)]
+    return " or ".join(dict.fromkeys(alternatives)) if alternatives else getattr(kind, "__name__", str(kind))
+
+
+def shown(value: Any) -> str:
+    if isinstance(value, OverrideText):
+        return str(value)
+    return "null" if value is None else repr(value)

@@ -1,0 +1,96 @@
+"""Folders that are complete or absent, whatever happens while they are written."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from vanilla_transformers.recipes.errors import UserError
+
+_WRITING, _REPLACED = ".writing-", ".replaced-"
+# What the libraries in use say about a full disk; some of them raise a bare RuntimeError or Exception for it.
+_STORAGE_TEXTS = ("No space left", "PytorchStreamWriter failed", "os error 28", "Disk quota exceeded")
+
+
+@contextmanager
+def complete_folder(path: Path) -> Iterator[Path]:
+    """Yields a folder to write into, which becomes `path` when the block ends well and vanishes when it does not.
+
+    Raises:
+        UserError: the disk is full or does not let us write. What `path` held before is still there.
+    """
+    aside = path.with_name(f"{_WRITING}{path.name}")
+    try:
+        shutil.rmtree(aside, ignore_errors=True)
+        aside.mkdir(parents=True)
+        yield aside
+        _sync(aside)
+        _swap(aside, path)
+    except Exception as error:
+        shutil.rmtree(aside, ignore_errors=True)
+        if is_storage_fault(error):
+            raise UserError(
+                f"{path}: cannot be written: {error}; free some space or choose another output_dir"
+            ) from error
+        raise
+
+
+def is_storage_fault(error: Exception) -> bool:
+    """Whether an error comes from the disk and not from the program."""
+    return isinstance(error, OSError) or any(text in str(error) for text in _STORAGE_TEXTS)
+
+
+def clear_leftovers(folder: Path) -> None:
+    """Removes what a killed process left half-written, and puts back a folder that it was about to replace."""
+    for path in folder.glob(f"{_WRITING}*"):
+        shutil.rmtree(path, ignore_errors=True)
+    for path in folder.glob(f"{_REPLACED}*"):
+        original = path.with_name(path.name.removeprefix(_REPLACED))
+        if original.exists():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.rename(original)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a file that is complete or, after a crash, what it was before.
+
+    Raises:
+        UserError: the disk is full or does not let us write.
+    """
+    aside = path.with_name(f"{_WRITING}{path.name}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(aside, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        aside.replace(path)
+    except OSError as error:
+        aside.unlink(missing_ok=True)
+        raise UserError(f"{path}: cannot be written: {error}; free some space or choose another output_dir") from error
+
+
+def _swap(aside: Path, path: Path) -> None:
+    replaced = path.with_name(f"{_REPLACED}{path.name}")
+    if path.exists():
+        path.rename(replaced)
+    aside.rename(path)
+    _sync_one(path.parent)
+    shutil.rmtree(replaced, ignore_errors=True)
+
+
+def _sync(folder: Path) -> None:
+    """Asks the disk to keep the folder's files, so that a rename cannot outlive their content."""
+    for path in folder.rglob("*"):
+        _sync_one(path)
+    _sync_one(folder)
+
+
+def _sync_one(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

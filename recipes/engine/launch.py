@@ -1,0 +1,46 @@
+"""Starts a recipe: as a program, and on the devices and processes that the launcher gave it."""
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+
+from vanilla_transformers.recipes.engine.experiment import Experiment
+from vanilla_transformers.recipes.errors import UserError
+
+
+def run(main: Callable[[Sequence[str]], int], usage: str) -> int:
+    """Calls a recipe's `main` with the command line; a user's mistake becomes one line on stderr and the status 1."""
+    arguments = sys.argv[1:]
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(usage)
+        return 0 if arguments else 2
+    try:
+        return main(arguments)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+
+
+def build_accelerator(experiment: Experiment) -> Accelerator:
+    """The Accelerator of this process.
+
+    Raises:
+        UserError: fp16 without a GPU, or a launch whose processes would each train a model of their own.
+    """
+    has_device = torch.accelerator.is_available()
+    if experiment.precision == "fp16" and not has_device:
+        raise UserError("precision=fp16 needs a GPU: use bf16 or fp32")
+    precision = "no" if experiment.precision == "fp32" else experiment.precision
+    AcceleratorState._reset_state()  # an earlier run in this process may have had another precision
+    accelerator = Accelerator(cpu=not has_device, mixed_precision=precision)
+    launched = int(os.environ.get("WORLD_SIZE", 1))
+    if accelerator.num_processes != launched:
+        raise UserError(
+            f"the launcher started {launched} processes but Accelerate sees {accelerator.num_processes}: each would "
+            f"train a model of its own; launch with torchrun, or with accelerate launch --multi_gpu"
+        )
+    return accelerator

@@ -1,0 +1,60 @@
+"""What a recipe hands to the training loop, and what it gets back."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from numpy.typing import NDArray
+from transformers import PreTrainedModel
+
+from vanilla_transformers.recipes.engine.durations import TrainState
+
+Batch = dict[str, torch.Tensor]
+Scores = dict[str, Any]  # numbers, and texts that say how they came about
+
+
+def count_labels(batch: Batch) -> int:
+    """Targets of a batch whose labels are not shifted by the model."""
+    return int((batch["labels"] != -100).sum())
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a recipe hands to the loop.
+
+    Attributes:
+        model: takes a batch and `num_items_in_batch`, and returns the loss summed over the targets and divided by it.
+        rows: the training rows, which `collate` makes into batches.
+        lengths: tokens of each row, shape (rows,) or (rows, sides).
+        collate: rows to a batch of tensors.
+        evaluate: scores the model, on every process; all of them get the same scores.
+        score: the score that decides which model is best.
+        greater_is_better: the sense of that score.
+        save_model: writes a complete `from_pretrained` folder, on the main process.
+        num_targets: the targets that the model finds in a batch.
+    """
+
+    model: PreTrainedModel
+    rows: Sequence[Any]
+    lengths: NDArray
+    collate: Callable[[list[Any]], Batch]
+    evaluate: Callable[[PreTrainedModel], Scores]
+    score: str
+    greater_is_better: bool
+    save_model: Callable[[PreTrainedModel, Path], None]
+    num_targets: Callable[[Batch], int] = count_labels
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """How a run ended.
+
+    Attributes:
+        state: where it stands.
+        stopped_by: the signal that ended it early; None if it reached `max_duration`.
+    """
+
+    state: TrainState
+    stopped_by: str | None = None

@@ -1,0 +1,121 @@
+"""What a run tells: a progress line on stderr and one JSON record a line in `metrics.jsonl`."""
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from vanilla_transformers.recipes.engine.durations import TrainState
+from vanilla_transformers.recipes.engine.folders import write_text
+from vanilla_transformers.recipes.errors import UserError
+
+_SECONDS_BETWEEN_LINES = 10.0
+
+
+class Stopwatch:
+    """Adds up training time; evaluation and saving happen while it stands."""
+
+    def __init__(self, seconds: float = 0.0) -> None:
+        self._seconds = seconds
+        self._since: float | None = None
+
+    @property
+    def seconds(self) -> float:
+        """Seconds so far."""
+        return self._seconds + (0.0 if self._since is None else time.perf_counter() - self._since)
+
+    def start(self) -> None:
+        """Goes on counting."""
+        if self._since is None:
+            self._since = time.perf_counter()
+
+    def stop(self) -> None:
+        """Stands still."""
+        self._seconds, self._since = self.seconds, None
+
+
+class MetricsLog:
+    """`metrics.jsonl`: records are appended as they arise; a resumed run drops those after its checkpoint."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def rewind(self, step: int) -> None:
+        """Removes the records of later steps, and a line that a killed process wrote in part."""
+        if self.path.exists():
+            lines = self.path.read_text(encoding="utf-8").splitlines()
+            kept = [line for line in lines if _step_of(line) <= step]
+            write_text(self.path, "".join(f"{line}\n" for line in kept))
+
+    def write(self, state: TrainState, figures: dict[str, Any]) -> None:
+        """Appends a record with the state's counters.
+
+        Raises:
+            UserError: the disk is full or does not let us write.
+        """
+        counters = {
+            "step": state.global_step,
+            "epoch": round(state.position("epochs"), 4),
+            "tokens": state.tokens,
+            "elapsed_seconds": round(state.elapsed_seconds, 3),
+        }
+        try:
+            with open(self.path, "a", encoding="utf-8") as file:
+                file.write(json.dumps(counters | figures) + "\n")
+        except OSError as error:
+            raise UserError(f"{self.path}: cannot be written: {error.strerror}; free some space") from error
+
+
+def _step_of(line: str) -> float:
+    try:
+        return json.loads(line)["step"]
+    except (ValueError, KeyError):
+        return float("inf")
+
+
+class ProgressLine:
+    """Share done, loss, learning rate, tokens per second and time left.
+
+    A bar on a terminal; elsewhere a line every ten seconds, which reads well in a log file.
+    """
+
+    def __init__(self, enabled: bool, initial: float = 0.0) -> None:
+        self._enabled = enabled
+        self._last_line = time.monotonic()
+        self._bar: tqdm | None = None
+        if enabled and sys.stderr.isatty():
+            form = "{percentage:3.0f}% |{bar}| {postfix}"
+            self._bar = tqdm(total=1.0, initial=initial, bar_format=form, dynamic_ncols=True, leave=True)
+
+    def update(self, progress: float, state: TrainState, figures: dict[str, Any]) -> None:
+        """Shows the run's figures; `progress` is the share of it that is done, from 0 to 1."""
+        if not self._enabled:
+            return
+        text = _figures_text(progress, state, figures)
+        if self._bar is not None:
+            self._bar.n = progress
+            self._bar.set_postfix_str(text)
+        elif progress >= 1 or time.monotonic() - self._last_line >= _SECONDS_BETWEEN_LINES:
+            self._last_line = time.monotonic()
+            print(f"{progress:4.0%} {text}", file=sys.stderr, flush=True)
+
+    def note(self, text: str) -> None:
+        """A line of its own, above the bar."""
+        if self._enabled:
+            tqdm.write(text, file=sys.stderr)
+
+    def close(self) -> None:
+        """Leaves the bar as it is."""
+        if self._bar is not None:
+            self._bar.close()
+
+
+def _figures_text(progress: float, state: TrainState, figures: dict[str, Any]) -> str:
+    left = state.elapsed_seconds * (1 - progress) / progress if progress else 0.0
+    return (
+        f"step {state.global_step} loss {figures['loss']:.3f} lr {figures['learning_rate']:.2e} "
+        f"{figures['tokens_per_second']:,.0f} tokens/s {tqdm.format_interval(left)} left"
+    )

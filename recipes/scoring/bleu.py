@@ -1,0 +1,77 @@
+"""SacreBLEU as an `evaluate.Metric` that works offline.
+
+Importing `evaluate` takes seconds, so recipes import this module when they score.
+"""
+
+from typing import Any
+
+import datasets
+import evaluate
+from sacrebleu.metrics import BLEU
+
+from vanilla_transformers.recipes.errors import UserError
+
+DESCRIPTION = """BLEU of whole corpora (Papineni et al., 2002) as SacreBLEU computes it (Post, 2018), with the signature
+that says how. It compares plain text: nothing is tokenized beforehand."""
+
+CITATION = """@inproceedings{post-2018-call,
+  title = {A Call for Clarity in Reporting {BLEU} Scores},
+  author = {Post, Matt},
+  booktitle = {Proceedings of the Third Conference on Machine Translation},
+  year = {2018},
+  url = {https://aclanthology.org/W18-6319}
+}"""
+
+INPUTS = """
+Args:
+    predictions: translations, plain text.
+    references: one reference for each translation.
+Returns:
+    bleu: 0 to 100.
+    signature: SacreBLEU's, to be reported with the score.
+"""
+
+
+NOTHING_TO_SCORE = "BLEU of 0 translations is not defined: give at least one prediction and its reference"
+
+
+class Bleu(evaluate.Metric):
+    """Corpus BLEU: `Bleu().compute(predictions=[...], references=[...])` gives `{"bleu": ..., "signature": ...}`.
+
+    Args:
+        tokenize: SacreBLEU's tokenizer; 13a is what papers report.
+        lowercase: compare without case.
+        **settings: those of `evaluate.Metric`.
+    """
+
+    def __init__(self, tokenize: str = "13a", lowercase: bool = False, **settings: Any):
+        if tokenize not in BLEU.TOKENIZERS:
+            names = ", ".join(sorted(BLEU.TOKENIZERS))
+            raise UserError(f"tokenize={tokenize!r} is not a tokenizer of SacreBLEU; choose one of {names}")
+        self.scorer = BLEU(tokenize=tokenize, lowercase=lowercase)
+        super().__init__(keep_in_memory=True, **settings)
+
+    def _info(self) -> evaluate.MetricInfo:
+        text = datasets.Value("string")
+        return evaluate.MetricInfo(
+            description=DESCRIPTION,
+            citation=CITATION,
+            inputs_description=INPUTS,
+            features=datasets.Features({"predictions": text, "references": text}),
+        )
+
+    def _build_data_dir(self) -> str:
+        """No folder: the base class would make one below the home directory, which need not be writable."""
+        return ""
+
+    def _finalize(self) -> None:
+        """Read back what was added. The base class fails on an attribute of None where that is nothing at all."""
+        if self.buf_writer is None:
+            raise UserError(NOTHING_TO_SCORE)
+        super()._finalize()
+
+    def _compute(self, predictions: list[str], references: list[str]) -> dict[str, float | str]:
+        if not predictions:
+            raise UserError(NOTHING_TO_SCORE)
+        score = self.scorer.corpus_score(predictions, [references])
+        return {"bleu": score.score, "signature": str(self.scorer.get_signature())}

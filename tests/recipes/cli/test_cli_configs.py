@@ -1,0 +1,75 @@
+"""Finding configurations and the recipe that each belongs to."""
+
+import sys
+import types
+from pathlib import Path
+
+import pytest
+
+import vanilla_cli
+from vanilla_cli.faults import UsageError
+from vanilla_cli.packaged import configs_folder, description, packaged_configs, recipe_of
+
+CONFIGS = Path(__file__).resolve().parents[3] / "configs"
+
+
+def test_every_experiment_of_the_tree_is_found():
+    names = {f"{file.parent.name}/{file.stem}" for file in CONFIGS.glob("*/*.yaml")}
+    assert set(packaged_configs()) == {name for name in names if name.split("/")[0] not in ("accelerate", "model")}
+    assert "translation/toy" in packaged_configs()
+    assert (configs_folder() / "__init__.py").is_file()
+
+
+def test_configs_lists_each_name_with_what_it_is(capsys):
+    assert vanilla_cli.main(["configs"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == list(packaged_configs())
+    assert all(len(line.split()) > 3 for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("# vanilla train translation/x\n# What it is.\nseed: 1\n", "What it is."),
+        ("# What it is.\n# vanilla train translation/x\n", "What it is."),
+        ("seed: 1\n# Too late.\n", ""),
+        ("", ""),
+    ],
+)
+def test_the_description_is_the_first_comment_that_is_no_command(text, expected, tmp_path):
+    file = tmp_path / "x.yaml"
+    file.write_text(text, encoding="utf-8")
+    assert description(file) == expected
+
+
+def test_the_recipe_of_a_configuration(tmp_path):
+    assert recipe_of("translation/toy") == "translation"
+    own = tmp_path / "own.yaml"
+    own.write_text("seed: 1\nrecipe: 'translation'  # with a comment\n", encoding="utf-8")
+    assert recipe_of(str(own)) == "translation"
+    by_folder = tmp_path / "translation" / "own.yaml"
+    by_folder.parent.mkdir()
+    by_folder.write_text("seed: 1\n", encoding="utf-8")
+    assert recipe_of(str(by_folder)) == "translation"
+
+
+def test_a_configuration_that_is_not_there_names_the_nearest():
+    with pytest.raises(UsageError, match=r"no configuration 'translation/toi'; did you mean 'translation/toy'\?"):
+        recipe_of("translation/toi")
+
+
+def test_a_file_that_names_no_recipe_is_told_how(tmp_path, capsys):
+    own = tmp_path / "own.yaml"
+    own.write_text("recipe: cooking\n", encoding="utf-8")
+    assert vanilla_cli.main(["train", str(own)]) == 2
+    assert "it needs a line `recipe: NAME`, where NAME is one of: " in capsys.readouterr().err
+    assert vanilla_cli.main(["train", str(tmp_path / "gone.yaml")]) == 1
+    assert f"vanilla: {tmp_path / 'gone.yaml'}: No such file or directory\n" == capsys.readouterr().err
+
+
+def test_train_hands_configuration_and_overrides_to_the_recipe(monkeypatch):
+    seen = []
+    recipe = types.SimpleNamespace(main=lambda argv: seen.append(argv) or 3)
+    monkeypatch.setitem(sys.modules, "vanilla_transformers.recipes.translation", recipe)
+    assert vanilla_cli.main(["train", "translation/toy", "seed=7", "resume=always"]) == 3
+    assert seen == [["translation/toy", "seed=7", "resume=always"]]

@@ -1,0 +1,299 @@
+"""The training loop on a tiny task: exact gradients, exact resumes, and runs that end badly or early."""
+
+import dataclasses
+import json
+import logging
+import os
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from vanilla_transformers import VanillaSeq2SeqConfig, VanillaSeq2SeqForConditionalGeneration
+from vanilla_transformers.recipes.data.collators import TranslationCollator
+from vanilla_transformers.recipes.engine.checkpoints import RunFolder
+from vanilla_transformers.recipes.engine.durations import Duration
+from vanilla_transformers.recipes.engine.experiment import (
+    BatchConfig,
+    CheckpointConfig,
+    EvaluationConfig,
+    Experiment,
+    OptimizerConfig,
+    ScheduleConfig,
+)
+from vanilla_transformers.recipes.engine.launch import build_accelerator
+from vanilla_transformers.recipes.engine.loop import FitResult, _Loop, fit
+from vanilla_transformers.recipes.engine.signals import StopRequest
+from vanilla_transformers.recipes.engine.task import Task
+from vanilla_transformers.recipes.errors import UserError
+
+
+def tiny_task(dropout: float = 0.1, scores: list[float] | None = None) -> Task:
+    """Copying random tokens; the scores of the evaluations are given, or rise."""
+    torch.manual_seed(0)
+    config = VanillaSeq2SeqConfig(
+        vocab_size=20,
+        hidden_size=16,
+        num_attention_heads=2,
+        intermediate_size=32,
+        encoder_layers=1,
+        decoder_layers=1,
+        hidden_dropout_prob=dropout,
+    )
+    generator = np.random.default_rng(0)
+    rows = []
+    for length in generator.integers(2, 9, 60):
+        ids = generator.integers(4, 20, length).tolist()
+        rows.append({"input_ids": [*ids, 3], "labels": [*ids[: length // 2], 3]})
+    planned = iter(scores or range(1000))
+    return Task(
+        model=VanillaSeq2SeqForConditionalGeneration(config),
+        rows=rows,
+        lengths=np.array([(len(row["input_ids"]), len(row["labels"])) for row in rows]),
+        collate=TranslationCollator(pad_token_id=0),
+        evaluate=lambda model: {"score": float(next(planned)), "how": "planned"},
+        score="score",
+        greater_is_better=True,
+        save_model=lambda model, folder: model.save_pretrained(folder),
+    )
+
+
+def tiny_experiment(folder: Path, **changes) -> Experiment:
+    settings = {
+        "output_dir": str(folder),
+        "max_duration": Duration.parse("12 steps"),
+        "log_every": Duration.parse("1 steps"),
+        "optimizer": OptimizerConfig(learning_rate=1e-2),
+        "schedule": ScheduleConfig("cosine", Duration.parse("2 steps")),
+        "batch": BatchConfig(tokens=64),
+        "checkpoint": CheckpointConfig(Duration.parse("5 steps"), keep=2),
+        "evaluation": EvaluationConfig(every=None),
+    }
+    return Experiment(**settings | changes)
+
+
+def train(experiment: Experiment, task: Task | None = None) -> FitResult:
+    return fit(task or tiny_task(), experiment, RunFolder(experiment), build_accelerator(experiment))
+
+
+def records(folder: Path) -> list[dict]:
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def losses(folder: Path) -> dict[int, float]:
+    return {record["step"]: record["loss"] for record in records(folder) if "loss" in record}
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return VanillaSeq2SeqForConditionalGeneration.from_pretrained(folder).state_dict()
+
+
+# Gradients
+
+
+def step_gradient(folder: Path, micro_batches: int) -> torch.Tensor:
+    """The gradient of the first step, in one line."""
+    experiment = tiny_experiment(folder, batch=BatchConfig(tokens=160, micro_batches=micro_batches))
+    task = tiny_task(dropout=0.0)
+    accelerator = build_accelerator(experiment)
+    loop = _Loop(task, experiment, RunFolder(experiment), accelerator, StopRequest())
+    batches = loop._micro_batches(max(loop.plan.epoch(0), key=len))
+    assert len(batches) == micro_batches
+    loop._backward(batches, sum(task.num_targets(batch) for batch, _ in batches))
+    return torch.cat([parameter.grad.flatten() for parameter in task.model.parameters()])
+
+
+@pytest.mark.parametrize("micro_batches", [2, 4, 7])
+def test_gradient_does_not_depend_on_micro_batches(tmp_path, micro_batches):
+    whole = step_gradient(tmp_path / "whole", 1)
+    cut = step_gradient(tmp_path / "cut", micro_batches)
+    assert whole.norm() > 0
+    assert (cut - whole).norm() / whole.norm() < 1e-6
+
+
+def test_more_micro_batches_than_rows_train_alike(tmp_path):
+    for micro_batches in (1, 40):
+        batch = BatchConfig(tokens=64, micro_batches=micro_batches)
+        train(tiny_experiment(tmp_path / str(micro_batches), batch=batch), tiny_task(dropout=0.0))
+    whole, cut = losses(tmp_path / "1"), losses(tmp_path / "40")
+    assert cut == pytest.approx(whole, rel=1e-4)
+
+
+# Resumes
+
+
+@pytest.fixture(scope="module")
+def straight_run(tmp_path_factory) -> Path:
+    """A run of twelve steps, never interrupted."""
+    folder = tmp_path_factory.mktemp("straight") / "run"
+    train(tiny_experiment(folder))
+    return folder
+
+
+class Killed(Exception):
+    """Stands for a process that ends between two instructions."""
+
+
+def kill_after(step: int):
+    """A task whose process dies in the step after `step`."""
+    task = tiny_task()
+    calls = iter(range(1000))
+
+    def collate(rows):
+        if next(calls) == step:
+            raise Killed
+        return task.collate(rows)
+
+    return dataclasses.replace(task, collate=collate)
+
+
+@pytest.mark.parametrize("step", [3, 5, 7, 11])
+def test_resumed_run_equals_a_straight_one(tmp_path, straight_run, step):
+    folder = tmp_path / "run"
+    with pytest.raises(Killed):
+        train(tiny_experiment(folder), kill_after(step))
+    assert not (folder / "final").exists()
+    train(tiny_experiment(folder, resume="if_available"))
+    assert losses(folder) == losses(straight_run)
+    resumed, straight = weights(folder / "final"), weights(straight_run / "final")
+    assert all(torch.equal(resumed[name], straight[name]) for name in straight)
+
+
+def test_stop_signal_saves_and_the_rest_follows(tmp_path, straight_run, capsys):
+    folder = tmp_path / "run"
+    task = tiny_task()
+    calls = iter(range(1000))
+
+    def collate(rows):
+        if next(calls) == 6:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return task.collate(rows)
+
+    result = train(tiny_experiment(folder), dataclasses.replace(task, collate=collate))
+    assert (result.stopped_by, result.state.global_step) == ("SIGTERM", 7)
+    assert "SIGTERM stopped the run at step 7; resume=if_available continues it" in capsys.readouterr().err
+    assert not (folder / "final").exists()
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    train(tiny_experiment(folder, resume="always"))
+    assert losses(folder) == losses(straight_run)
+
+
+def test_damaged_checkpoint_is_named_and_passed_over(tmp_path, straight_run, caplog):
+    folder = tmp_path / "run"
+    with pytest.raises(Killed):
+        train(tiny_experiment(folder), kill_after(11))
+    tensors = folder / "checkpoints" / "step-00000010" / "tensors.pt"
+    tensors.write_bytes(tensors.read_bytes()[:-1000])
+    with caplog.at_level(logging.WARNING):
+        train(tiny_experiment(folder, resume="always"))
+    assert "step-00000010 is damaged (tensors.pt is not what the manifest says) and is passed over" in caplog.text
+    assert losses(folder) == losses(straight_run)
+
+
+def test_only_the_last_checkpoints_stay(straight_run):
+    names = sorted(path.name for path in (straight_run / "checkpoints").iterdir())
+    assert names == ["step-00000010", "step-00000012"]
+
+
+def test_longer_run_goes_on_from_the_end(tmp_path):
+    schedule = ScheduleConfig("constant", None)
+    train(tiny_experiment(tmp_path / "run", schedule=schedule))
+    train(
+        tiny_experiment(tmp_path / "run", schedule=schedule, max_duration=Duration.parse("16 steps"), resume="always")
+    )
+    assert sorted(losses(tmp_path / "run")) == list(range(1, 17))
+
+
+def test_refuses_a_folder_that_holds_a_run(straight_run):
+    with pytest.raises(UserError, match=r"already holds a run: give another output_dir, .* resume=if_available"):
+        RunFolder(tiny_experiment(straight_run))
+
+
+def test_refuses_to_resume_another_experiment(straight_run):
+    other = tiny_experiment(straight_run, resume="if_available", seed=2, batch=BatchConfig(tokens=65))
+    with pytest.raises(UserError, match=r"of another experiment, which differs in batch\.tokens, seed"):
+        RunFolder(other)
+
+
+def test_refuses_to_resume_from_nothing(tmp_path):
+    with pytest.raises(UserError, match="resume=always, but .* has no checkpoint"):
+        RunFolder(tiny_experiment(tmp_path, resume="always"))
+
+
+def test_refuses_a_file_as_folder(tmp_path):
+    (tmp_path / "run").write_text("")
+    with pytest.raises(UserError, match="is a file: give a folder"):
+        RunFolder(tiny_experiment(tmp_path / "run"))
+
+
+# Scores, models, faults
+
+
+def test_best_model_is_that_of_the_best_score(tmp_path):
+    every = EvaluationConfig(every=Duration.parse("4 steps"))
+    experiment = tiny_experiment(tmp_path / "run", evaluation=every)
+    state = train(experiment, tiny_task(scores=[1.0, 3.0, 2.0])).state
+    assert (state.best_score, state.best_step) == (3.0, 8)
+    scored = [record for record in records(tmp_path / "run") if "validation_score" in record]
+    assert [(record["step"], record["validation_score"]) for record in scored] == [(4, 1.0), (8, 3.0), (12, 2.0)]
+    best, final = weights(tmp_path / "run" / "best"), weights(tmp_path / "run" / "final")
+    assert not torch.equal(best["lm_head.weight"], final["lm_head.weight"])
+
+
+def test_loss_that_is_not_finite_ends_the_run_and_spoils_nothing(tmp_path):
+    task = tiny_task()
+    calls = iter(range(1000))
+
+    def collate(rows):
+        if next(calls) == 7:
+            task.model.lm_head.weight.data[5] = float("nan")
+        return task.collate(rows)
+
+    experiment = tiny_experiment(tmp_path / "run", log_every=Duration.parse("100 steps"))
+    with pytest.raises(UserError, match="step 8: the loss or its gradient is not finite; nothing was saved after it"):
+        train(experiment, dataclasses.replace(task, collate=collate))
+    assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["step-00000005"]
+    assert not (tmp_path / "run" / "best").exists()
+    train(dataclasses.replace(experiment, resume="always"))
+
+
+def test_full_disk_is_one_clear_line_and_leaves_nothing_half_written(tmp_path):
+    def save_model(model, folder):
+        (folder / "model.safetensors").write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    task = dataclasses.replace(tiny_task(), save_model=save_model)
+    with pytest.raises(UserError, match=r"run/best: cannot be written: .*No space left on device; free some space"):
+        train(tiny_experiment(tmp_path / "run"), task)
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["checkpoints", "config.yaml", "metrics.jsonl"]
+
+
+def test_time_bounds_a_run_and_evaluation_does_not_count(tmp_path):
+    experiment = tiny_experiment(
+        tmp_path / "run", max_duration=Duration.parse("0.3 seconds"), checkpoint=CheckpointConfig(None)
+    )
+    state = train(experiment).state
+    assert 0.3 <= state.elapsed_seconds < 5
+    assert state.global_step > 1
+    assert not list((tmp_path / "run" / "checkpoints").iterdir())
+
+
+def test_counts_epochs_and_real_tokens(tmp_path):
+    task = tiny_task()
+    state = train(tiny_experiment(tmp_path / "run", max_duration=Duration.parse("2 epochs")), task).state
+    assert (state.epoch, state.step_in_epoch) == (2, 0)
+    assert state.tokens == 2 * task.lengths.sum()
+
+
+def test_refuses_a_launch_that_would_train_separate_models(tmp_path, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(UserError, match="the launcher started 2 processes but Accelerate sees 1"):
+        build_accelerator(tiny_experiment(tmp_path))
+
+
+@pytest.mark.skipif(torch.accelerator.is_available(), reason="fp16 is refused only where there is no GPU")
+def test_refuses_fp16_without_a_gpu(tmp_path):
+    with pytest.raises(UserError, match="precision=fp16 needs a GPU: use bf16 or fp32"):
+        build_accelerator(tiny_experiment(tmp_path, precision="fp16"))

@@ -1,0 +1,78 @@
+"""The batch plan: each row once, within the budget, with little padding, and always the same."""
+
+import numpy as np
+import pytest
+
+from vanilla_transformers.recipes.engine.plan import Plan, batch_cost, length_sorted_batches, share
+from vanilla_transformers.recipes.errors import UserError
+
+
+def sentence_lengths(num_rows: int) -> np.ndarray:
+    """Lengths like those of captions: 5 to 50 tokens, the two sides alike but not equal."""
+    generator = np.random.default_rng(0)
+    source = np.clip(generator.gamma(9.0, 1.8, num_rows), 5, 48).astype(int)
+    target = np.clip(source + generator.normal(0, 2.5, num_rows), 4, 50).astype(int)
+    return np.stack([source, target], axis=1)
+
+
+LENGTHS = sentence_lengths(29_000)
+
+
+@pytest.mark.parametrize("epoch", [0, 1, 7])
+@pytest.mark.parametrize("lengths", [LENGTHS[:3000], LENGTHS[:3000, 0]], ids=["pairs", "texts"])
+def test_each_row_once_within_the_budget(lengths, epoch):
+    plan = Plan(lengths, 1024, seed=3)
+    batches = plan.epoch(epoch)
+    assert sorted(np.concatenate(batches)) == list(range(3000))
+    assert max(batch_cost(plan.lengths[rows]) for rows in batches) <= 1024
+
+
+def test_is_a_pure_function_of_seed_and_epoch():
+    def batches(seed, epoch):
+        return [rows.tolist() for rows in Plan(LENGTHS[:2000], 512, seed).epoch(epoch)]
+
+    assert batches(1, 4) == batches(1, 4)
+    assert batches(1, 4) != batches(1, 5)
+    assert batches(1, 4) != batches(2, 4)
+
+
+def test_other_rows_meet_in_another_epoch():
+    plan = Plan(LENGTHS[:5000], 1024, seed=0)
+    first = {tuple(sorted(rows)) for rows in plan.epoch(0)}
+    second = {tuple(sorted(rows)) for rows in plan.epoch(1)}
+    assert len(first & second) < 0.05 * len(first)
+
+
+def test_batches_of_one_length_do_not_follow_each_other():
+    widths = [LENGTHS[rows, 0].mean() for rows in Plan(LENGTHS, 1024, seed=0).epoch(0)]
+    assert abs(np.corrcoef(widths[:-1], widths[1:])[0, 1]) < 0.1
+
+
+@pytest.mark.parametrize(("batch_tokens", "most"), [(512, 0.03), (1024, 0.04), (2048, 0.05)])
+def test_little_padding(batch_tokens, most):
+    plan = Plan(LENGTHS, batch_tokens, seed=0)
+    assert plan.padding_share(0) < most
+    assert plan.num_tokens(plan.epoch(0)[0]) == LENGTHS[plan.epoch(0)[0]].sum()
+
+
+def test_parts_of_a_batch_make_it_up():
+    rows = np.arange(10, 17)
+    parts = [share(rows, part, 3) for part in range(3)]
+    assert sorted(np.concatenate(parts)) == rows.tolist()
+    assert [len(part) for part in parts] == [3, 2, 2]
+    assert len(share(rows, 8, 9)) == 0
+
+
+def test_names_the_row_that_does_not_fit():
+    with pytest.raises(UserError, match=r"batch\.tokens=20 is too small: row 1 alone has 30 tokens"):
+        Plan([[3, 4], [10, 20]], 20, seed=0)
+
+
+def test_refuses_no_rows():
+    with pytest.raises(UserError, match="no rows to train on"):
+        Plan(np.empty((0, 2)), 20, seed=0)
+
+
+def test_evaluation_batches_are_long_first_and_keep_a_row_that_is_too_long():
+    batches = length_sorted_batches([3, 50, 4, 4, 3], batch_tokens=9)
+    assert [rows.tolist() for rows in batches] == [[1], [2, 3], [0, 4]]

@@ -1,0 +1,144 @@
+"""The translation recipe, end to end on a few rows, and its configurations."""
+
+import json
+from importlib import resources
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, GenerationConfig
+
+from vanilla_transformers.recipes.engine.config_files import config_names, load_experiment, write_experiment
+from vanilla_transformers.recipes.errors import UserError
+from vanilla_transformers.recipes.translation import TranslationExperiment, main, translate
+
+CONFIGS = [name for name in config_names() if name.startswith("translation/")]
+TINY = [
+    "max_duration=6 steps",
+    "evaluation.every=3 steps",
+    "evaluation.max_rows=8",
+    "checkpoint.every=4 steps",
+    "log_every=1 steps",
+    "precision=fp32",
+    "data.num_train_rows=300",
+    "data.num_validation_rows=20",
+    "data.num_test_rows=10",
+    "tokenizer.vocab_size=500",
+    "batch.tokens=300",
+    "model.hidden_size=16",
+    "model.num_attention_heads=2",
+    "model.intermediate_size=32",
+    "model.encoder_layers=1",
+    "model.decoder_layers=1",
+]
+
+
+@pytest.fixture(scope="module")
+def run_folder(tmp_path_factory) -> Path:
+    """The folder of a run of six steps."""
+    folder = tmp_path_factory.mktemp("translation") / "run"
+    assert main(["translation/toy", *TINY, f"output_dir={folder}"]) == 0
+    return folder
+
+
+def loaded(folder: Path):
+    return AutoModelForSeq2SeqLM.from_pretrained(folder).eval(), AutoTokenizer.from_pretrained(folder)
+
+
+def test_run_folder_is_complete(run_folder):
+    names = {path.name for path in run_folder.iterdir()}
+    assert names == {"config.yaml", "metrics.jsonl", "results.json", "checkpoints", "best", "final"}
+    for name in ("best", "final"):
+        files = {path.name for path in (run_folder / name).iterdir()}
+        assert {"model.safetensors", "config.json", "generation_config.json", "tokenizer.json"} <= files
+
+
+def test_metrics_and_results(run_folder):
+    records = [json.loads(line) for line in (run_folder / "metrics.jsonl").read_text().splitlines()]
+    steps = [record for record in records if "loss" in record]
+    assert [record["step"] for record in steps] == [1, 2, 3, 4, 5, 6]
+    assert {"epoch", "tokens", "elapsed_seconds", "learning_rate", "grad_norm", "tokens_per_second"} <= steps[0].keys()
+    scored = [record for record in records if "validation_bleu" in record]
+    assert [record["step"] for record in scored] == [3, 6]
+    results = json.loads((run_folder / "results.json").read_text())
+    assert results["test"]["rows"] == 10
+    assert results["test"]["signature"].startswith("nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp|version:")
+    assert results["generation"]["num_beams"] == 4
+
+
+def test_generation_settings_stand_in_their_own_file(run_folder):
+    generation = GenerationConfig.from_pretrained(run_folder / "final")
+    assert (generation.num_beams, generation.early_stopping, generation.max_length) == (4, True, 64)
+    assert (generation.decoder_start_token_id, generation.eos_token_id, generation.pad_token_id) == (2, 3, 0)
+    config = json.loads((run_folder / "final" / "config.json").read_text())
+    assert not {"num_beams", "early_stopping", "length_penalty", "max_length", "bad_words_ids"} & config.keys()
+
+
+def test_reloaded_model_translates_in_order(run_folder):
+    model, tokenizer = loaded(run_folder / "best")
+    sentences = ["The dog sees the man.", "", "Yes.", "The old woman opens the small red door because it is warm."]
+    together = translate(model, tokenizer, sentences, num_beams=2, batch_tokens=16)
+    assert together == [translate(model, tokenizer, [sentence], num_beams=2)[0] for sentence in sentences]
+    assert together[1] == ""
+    assert translate(model, tokenizer, []) == []
+
+
+def test_config_yaml_reads_back(run_folder, tmp_path):
+    experiment = load_experiment(TranslationExperiment, str(run_folder / "config.yaml"))
+    assert experiment.model_settings["hidden_size"] == 16
+    write_experiment(experiment, tmp_path / "again.yaml")
+    assert load_experiment(TranslationExperiment, str(tmp_path / "again.yaml")) == experiment
+
+
+def test_goes_on_from_a_saved_model(run_folder, tmp_path, caplog):
+    saved = run_folder / "final"
+    overrides = [
+        "max_duration=1 steps",
+        "evaluation.every=null",
+        "optimizer.learning_rate=1e-30",
+        "model.hidden_size=32",
+    ]
+    main(["translation/toy", *TINY, *overrides, f"model.pretrained={saved}", f"output_dir={tmp_path / 'run'}"])
+    assert "model.hidden_size=32 is ignored: the saved model has 16" in caplog.text
+    before, after = loaded(saved)[0].state_dict(), loaded(tmp_path / "run" / "final")[0].state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_refuses_a_pretrained_model_that_is_not_there(tmp_path):
+    with pytest.raises(UserError, match=r"model\.pretrained=.*none: cannot be loaded"):
+        main(["translation/toy", *TINY, f"model.pretrained={tmp_path / 'none'}", f"output_dir={tmp_path / 'run'}"])
+
+
+def test_refuses_a_folder_in_use(run_folder):
+    with pytest.raises(UserError, match="already holds a run"):
+        main(["translation/toy", *TINY, f"output_dir={run_folder}"])
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("model.hiden_size=3", r"model\.hiden_size \(command line\): there is no such key; did you mean model\.hidden_size\?"),
+        ("model.hidden_size=wide", r"model\.hidden_size=wide .*: must be a whole number"),
+        ("model.norm_position=mid", r"model\.norm_position=mid .*: must be one of post, pre"),
+        ("model.hidden_size=30", "model: hidden_size is 30, which num_attention_heads 4 does not divide"),
+        ("model.hidden_act=rellu", "model: hidden_act 'rellu' is unknown: did you mean 'relu'?"),
+        ("generation.num_beams=0", r"generation\.num_beams=0 .*: must be 1 or greater"),
+        ("data.target_lang=en", "data: .*a translation needs two languages"),
+    ],
+)  # fmt: skip
+def test_wrong_settings_are_one_clear_line(tmp_path, override, message):
+    with pytest.raises(UserError, match=message):
+        main(["translation/toy", "data.num_train_rows=300", f"output_dir={tmp_path / 'run'}", override])
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_every_config_is_alive(name):
+    experiment = load_experiment(TranslationExperiment, name)
+    assert experiment.output_dir == f"runs/{name.replace('/', '-')}"
+    text = (resources.files("vanilla_transformers.configs") / f"{name}.yaml").read_text(encoding="utf-8")
+    assert text.startswith(f"# vanilla train {name}\n")
+
+
+def test_there_are_configs():
+    assert {"translation/toy", "translation/multi30k"} <= set(CONFIGS)
