@@ -4,6 +4,7 @@ Shapes: B batch, T queries, S keys, D width, H heads, K head width (D = H x K).
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import nn
@@ -103,10 +104,10 @@ class MultiHeadAttention(nn.Module):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Keys and values (B, H, S, K), of which a cache holds the past ones or, for cross attention, all."""
         is_cross = key_value_states is not None
-        cache = past_key_values
+        cache: Any = past_key_values
         if isinstance(cache, EncoderDecoderCache):
             if is_cross and cache.is_updated.get(self.layer_idx):
-                cached = cache.cross_attention_cache.layers[self.layer_idx]
+                cached: Any = cache.cross_attention_cache.layers[self.layer_idx]
                 return cached.keys, cached.values
             cache = cache.cross_attention_cache if is_cross else cache.self_attention_cache
 
@@ -114,6 +115,6 @@ class MultiHeadAttention(nn.Module):
         key, value = self._split_heads(self.k_proj(states)), self._split_heads(self.v_proj(states))
         if cache is not None:
             key, value = cache.update(key, value, self.layer_idx)
-            if is_cross:
+            if isinstance(past_key_values, EncoderDecoderCache) and is_cross:
                 past_key_values.is_updated[self.layer_idx] = True
         return key, value

@@ -7,13 +7,14 @@ BERT, GPT-2, Marian and their kin fit without loss. This module must not postpon
 """
 
 import difflib
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 from transformers.activations import ACT2FN
 
-# Tensor parallelism (one rank holds some heads and some of the inner width) and pipeline stages of one stack.
+# Plans of one stack and of the language-model heads. Tensor parallelism: a rank holds some heads and some of the inner
+# width; pipeline: what goes in and out of each stage; FSDP: what is gathered, and what stays gathered.
 STACK_TP_PLAN = {
     "layers.*.self_attn.q_proj": "colwise",
     "layers.*.self_attn.k_proj": "colwise",
@@ -28,12 +29,16 @@ CROSS_ATTENTION_TP_PLAN = {
     "layers.*.cross_attn.v_proj": "colwise",
     "layers.*.cross_attn.o_proj": "rowwise",
 }
-STACK_PP_PLAN = {
+STACK_PP_PLAN: dict[str, Any] = {
     "embed_tokens": (["input_ids"], ["inputs_embeds"]),
     "input_embedding": (["inputs_embeds"], ["hidden_states"]),
     "layers": (["hidden_states", "attention_mask"], ["hidden_states"]),
     "norm": (["hidden_states"], ["hidden_states"]),
 }
+STACK_FSDP_PLAN = {"embed_tokens": "free_full_weight", "layers.*": "free_full_weight", "norm": "keep_full_weight"}
+LM_HEAD_TP_PLAN = {"lm_head": "colwise_gather_output"}
+LM_HEAD_PP_PLAN: dict[str, Any] = {"lm_head": (["hidden_states"], ["logits"])}
+LM_HEAD_FSDP_PLAN = {"lm_head": "keep_full_weight"}
 
 
 class VanillaConfig(PreTrainedConfig):

@@ -19,6 +19,8 @@ class SinusoidalPositions(nn.Module):
         config: A vanilla configuration.
     """
 
+    table: torch.Tensor
+
     def __init__(self, config):
         super().__init__()
         self.width = config.hidden_size
@@ -59,7 +61,7 @@ class LearnedPositions(nn.Embedding):
         self.offset = config.position_offset
         self.max_length = config.max_position_embeddings
 
-    def forward(self, position_ids: torch.Tensor, length: int | None) -> torch.Tensor:
+    def forward(self, position_ids: torch.Tensor, length: int | None = None) -> torch.Tensor:
         """(B or 1, T) below `length`, where that is known -> (B or 1, T, D).
 
         Raises:
@@ -69,7 +71,7 @@ class LearnedPositions(nn.Embedding):
             try:
                 return super().forward(position_ids + self.offset)
             except IndexError:
-                length = position_ids.max() + 1
+                length = int(position_ids.max()) + 1
         raise ValueError(
             f"the sequence has {length} positions, but the model learned max_position_embeddings="
             f"{self.max_length}: shorten the input (truncation=True in the tokenizer), or train with more positions"

@@ -32,7 +32,8 @@ def pool(
         return (hidden_states * weights).sum(1) / weights.sum(1).clamp(min=1)
     places = torch.arange(mask.shape[1], device=mask.device)
     token = (mask * places).argmax(-1) if pooling == "last" else mask.argmax(-1)  # (B,)
-    return hidden_states[torch.arange(len(token), device=token.device), token]
+    # Not len(), which would fix the batch size of an exported model.
+    return hidden_states[torch.arange(token.shape[0], device=token.device), token]
 
 
 def _token_mask(hidden_states, attention_mask, input_ids, pad_token_id) -> torch.Tensor | None:

@@ -82,4 +82,5 @@ class VanillaLayer(GradientCheckpointingLayer):
                     states, encoder_attention_mask, encoder_hidden_states, past_key_values, **cross_kwargs
                 )[0],
             )
-        return self.feed_forward_residual(hidden_states, self.feed_forward)
+        # Not the module itself: the hooks of an offloaded model would move a module that is an argument.
+        return self.feed_forward_residual(hidden_states, lambda states: self.feed_forward(states))

@@ -51,7 +51,7 @@ def cross_entropy_loss(
 
 
 def causal_lm_loss(
-    logits: torch.Tensor, labels: torch.Tensor, shift_labels: torch.Tensor | None = None, **kwargs
+    logits: torch.Tensor, labels: torch.Tensor | None, shift_labels: torch.Tensor | None = None, **kwargs
 ) -> torch.Tensor:
     """Cross entropy of the next token.
 
@@ -62,6 +62,7 @@ def causal_lm_loss(
         kwargs: `num_items_in_batch` and `label_smoothing`, see [`cross_entropy_loss`].
     """
     if shift_labels is None:
+        assert labels is not None, "the head asks for a loss only with one of the two"
         shift_labels = nn.functional.pad(labels, (0, 1), value=IGNORE_INDEX)[..., 1:]
     return cross_entropy_loss(logits, shift_labels, **kwargs)
 

@@ -20,7 +20,7 @@ from transformers.utils.generic import merge_with_config_defaults
 from transformers.utils.output_capturing import capture_outputs
 
 from .attention import MultiHeadAttention
-from .configuration_vanilla import VanillaDecoderConfig
+from .configuration_vanilla import LM_HEAD_FSDP_PLAN, LM_HEAD_PP_PLAN, LM_HEAD_TP_PLAN, VanillaDecoderConfig
 from .heads import pool
 from .layers import VanillaLayer
 from .losses import causal_lm_loss, cross_entropy_loss, sequence_classification_loss
@@ -34,7 +34,7 @@ class VanillaDecoderModel(VanillaStack):
     config: VanillaDecoderConfig
     _can_record_outputs = {"hidden_states": VanillaLayer, "attentions": MultiHeadAttention}
 
-    def __init__(self, config: VanillaDecoderConfig):
+    def __init__(self, config):
         super().__init__(config, config.num_hidden_layers, is_causal=True)
         self.post_init()
 
@@ -86,11 +86,11 @@ class VanillaDecoderForCausalLM(VanillaPreTrainedModel, GenerationMixin):
 
     config: VanillaDecoderConfig
     _tied_weights_keys = {"lm_head.weight": "model.embed_tokens.weight"}
-    _tp_plan = {"lm_head": "colwise_gather_output"}
-    _pp_plan = {"lm_head": (["hidden_states"], ["logits"])}
-    _fsdp_plan = {"lm_head": "keep_full_weight"}
+    _tp_plan = LM_HEAD_TP_PLAN
+    _pp_plan = LM_HEAD_PP_PLAN
+    _fsdp_plan = LM_HEAD_FSDP_PLAN
 
-    def __init__(self, config: VanillaDecoderConfig):
+    def __init__(self, config):
         super().__init__(config)
         self.model = VanillaDecoderModel(config)
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=config.lm_head_bias)
@@ -153,7 +153,7 @@ class VanillaDecoderForSequenceClassification(VanillaPreTrainedModel):
 
     config: VanillaDecoderConfig
 
-    def __init__(self, config: VanillaDecoderConfig):
+    def __init__(self, config):
         super().__init__(config)
         self.num_labels = config.num_labels
         self.model = VanillaDecoderModel(config)
@@ -204,7 +204,7 @@ class VanillaDecoderForTokenClassification(VanillaPreTrainedModel):
 
     config: VanillaDecoderConfig
 
-    def __init__(self, config: VanillaDecoderConfig):
+    def __init__(self, config):
         super().__init__(config)
         self.num_labels = config.num_labels
         self.model = VanillaDecoderModel(config)

@@ -18,7 +18,7 @@ from transformers.utils.generic import merge_with_config_defaults
 from transformers.utils.output_capturing import capture_outputs
 
 from .attention import MultiHeadAttention
-from .configuration_vanilla import VanillaEncoderConfig
+from .configuration_vanilla import LM_HEAD_FSDP_PLAN, LM_HEAD_PP_PLAN, LM_HEAD_TP_PLAN, VanillaEncoderConfig
 from .heads import MaskedTokenTransform, Pooler, pool
 from .layers import VanillaLayer
 from .losses import cross_entropy_loss, sequence_classification_loss, span_loss
@@ -37,7 +37,7 @@ class VanillaEncoderModel(VanillaStack):
     config: VanillaEncoderConfig
     _can_record_outputs = {"hidden_states": VanillaLayer, "attentions": MultiHeadAttention}
 
-    def __init__(self, config: VanillaEncoderConfig, add_pooling_layer: bool = True):
+    def __init__(self, config, add_pooling_layer: bool = True):
         super().__init__(config, config.num_hidden_layers)
         self.pooler = Pooler(config) if config.pooler and add_pooling_layer else None
         self.post_init()
@@ -78,11 +78,11 @@ class VanillaEncoderForMaskedLM(VanillaPreTrainedModel):
 
     config: VanillaEncoderConfig
     _tied_weights_keys = {"lm_head.weight": "model.embed_tokens.weight"}
-    _tp_plan = {"lm_head": "colwise_gather_output"}
-    _pp_plan = {"lm_head": (["hidden_states"], ["logits"])}
-    _fsdp_plan = {"lm_head": "keep_full_weight"}
+    _tp_plan = LM_HEAD_TP_PLAN
+    _pp_plan = LM_HEAD_PP_PLAN
+    _fsdp_plan = LM_HEAD_FSDP_PLAN
 
-    def __init__(self, config: VanillaEncoderConfig):
+    def __init__(self, config):
         super().__init__(config)
         self.model = VanillaEncoderModel(config, add_pooling_layer=False)
         self.transform = MaskedTokenTransform(config)
@@ -126,7 +126,7 @@ class VanillaEncoderClassifier(VanillaPreTrainedModel):
     # one head could not be loaded as the other.
     output_name = "classifier"
 
-    def __init__(self, config: VanillaEncoderConfig, num_outputs: int, reads_sequence: bool):
+    def __init__(self, config, num_outputs: int, reads_sequence: bool):
         super().__init__(config)
         self.model = VanillaEncoderModel(config, add_pooling_layer=reads_sequence)
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
@@ -152,7 +152,7 @@ class VanillaEncoderClassifier(VanillaPreTrainedModel):
 class VanillaEncoderForSequenceClassification(VanillaEncoderClassifier):
     """The encoder with one prediction a sequence: a class, several classes, or numbers."""
 
-    def __init__(self, config: VanillaEncoderConfig):
+    def __init__(self, config):
         self.num_labels = config.num_labels
         super().__init__(config, config.num_labels, reads_sequence=True)
 
@@ -185,7 +185,7 @@ class VanillaEncoderForSequenceClassification(VanillaEncoderClassifier):
 class VanillaEncoderForTokenClassification(VanillaEncoderClassifier):
     """The encoder with one class a token."""
 
-    def __init__(self, config: VanillaEncoderConfig):
+    def __init__(self, config):
         self.num_labels = config.num_labels
         super().__init__(config, config.num_labels, reads_sequence=False)
 
@@ -218,7 +218,7 @@ class VanillaEncoderForQuestionAnswering(VanillaEncoderClassifier):
 
     output_name = "qa_outputs"  # as PEFT expects it
 
-    def __init__(self, config: VanillaEncoderConfig):
+    def __init__(self, config):
         super().__init__(config, num_outputs=2, reads_sequence=False)
 
     @can_return_tuple
@@ -263,7 +263,7 @@ class VanillaEncoderForMultipleChoice(VanillaEncoderClassifier):
 
     output_name = "choice_score"
 
-    def __init__(self, config: VanillaEncoderConfig):
+    def __init__(self, config):
         super().__init__(config, num_outputs=1, reads_sequence=True)
 
     @can_return_tuple
@@ -280,7 +280,7 @@ class VanillaEncoderForMultipleChoice(VanillaEncoderClassifier):
     ) -> MultipleChoiceModelOutput:
         """Logits (B, choices) of inputs (B, choices, T) and, with `labels` (B,), the loss."""
         inputs = (input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds)
-        num_choices = (input_ids if input_ids is not None else inputs_embeds).shape[1]
+        num_choices = next(tensor.shape[1] for tensor in (input_ids, inputs_embeds) if tensor is not None)
         flat_inputs = (None if tensor is None else tensor.flatten(0, 1) for tensor in inputs)
         scores, outputs = self.classify_sequences(*flat_inputs, **kwargs)
         logits = scores.view(-1, num_choices)  # (B, choices)

@@ -3,6 +3,8 @@
 Shapes: B batch, S source length, T target length, P past length, D width, V vocabulary.
 """
 
+from typing import Any
+
 import torch
 from torch import nn
 from transformers import GenerationMixin
@@ -11,7 +13,7 @@ from transformers.modeling_outputs import BaseModelOutput, Seq2SeqLMOutput, Seq2
 from transformers.modeling_utils import slice_logits_to_keep
 from transformers.utils import can_return_tuple
 
-from .configuration_vanilla import VanillaSeq2SeqConfig
+from .configuration_vanilla import LM_HEAD_FSDP_PLAN, LM_HEAD_PP_PLAN, LM_HEAD_TP_PLAN, VanillaSeq2SeqConfig
 from .losses import IGNORE_INDEX, cross_entropy_loss
 from .pretrained import VanillaPreTrainedModel
 from .stacks import VanillaDecoderStack, VanillaEncoderStack
@@ -23,7 +25,7 @@ class VanillaSeq2SeqModel(VanillaPreTrainedModel):
     config: VanillaSeq2SeqConfig
     _tied_weights_keys = {"decoder.embed_tokens.weight": "encoder.embed_tokens.weight"}
 
-    def __init__(self, config: VanillaSeq2SeqConfig):
+    def __init__(self, config):
         super().__init__(config)
         self.encoder = VanillaEncoderStack(config, config.encoder_layers)
         self.decoder = VanillaDecoderStack(config, config.decoder_layers)
@@ -32,7 +34,7 @@ class VanillaSeq2SeqModel(VanillaPreTrainedModel):
     def get_input_embeddings(self) -> nn.Module:
         return self.encoder.embed_tokens
 
-    def set_input_embeddings(self, value: nn.Module):
+    def set_input_embeddings(self, value):
         self.encoder.embed_tokens = value
         if self.config.tie_word_embeddings:
             self.decoder.embed_tokens = value
@@ -44,7 +46,7 @@ class VanillaSeq2SeqModel(VanillaPreTrainedModel):
         attention_mask: torch.Tensor | None = None,
         decoder_input_ids: torch.LongTensor | None = None,
         decoder_attention_mask: torch.Tensor | None = None,
-        encoder_outputs: BaseModelOutput | tuple[torch.Tensor, ...] | None = None,
+        encoder_outputs: Any = None,
         past_key_values: Cache | None = None,
         inputs_embeds: torch.Tensor | None = None,
         decoder_inputs_embeds: torch.Tensor | None = None,
@@ -61,7 +63,7 @@ class VanillaSeq2SeqModel(VanillaPreTrainedModel):
             attention_mask: (B, S), 0 at padding.
             decoder_input_ids: Target (B, T), or give `decoder_inputs_embeds` (B, T, D).
             decoder_attention_mask: (B, P + T), 0 at padding.
-            encoder_outputs: What the encoder returned before.
+            encoder_outputs: What the encoder returned before, a `BaseModelOutput` or a tuple.
             past_key_values: Keys and values of the P target tokens before, and of the source.
             token_type_ids: (B, S), where `config.type_vocab_size` is not 0.
             position_ids, decoder_position_ids: (B or 1, S) and (B or 1, T). Given both, and no masks, they may pack
@@ -71,7 +73,7 @@ class VanillaSeq2SeqModel(VanillaPreTrainedModel):
             encoder_outputs = self.encoder(
                 input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, **kwargs
             )
-        elif not isinstance(encoder_outputs, BaseModelOutput):
+        elif isinstance(encoder_outputs, tuple):
             encoder_outputs = BaseModelOutput(*encoder_outputs)
         outputs = self.decoder(
             decoder_input_ids,
@@ -103,11 +105,11 @@ class VanillaSeq2SeqForConditionalGeneration(VanillaPreTrainedModel, GenerationM
     config: VanillaSeq2SeqConfig
     # The base model adds the decoder's table: all three are one matrix (section 3.4).
     _tied_weights_keys = {"lm_head.weight": "model.encoder.embed_tokens.weight"}
-    _tp_plan = {"lm_head": "colwise_gather_output"}
-    _pp_plan = {"lm_head": (["hidden_states"], ["logits"])}
-    _fsdp_plan = {"lm_head": "keep_full_weight"}
+    _tp_plan = LM_HEAD_TP_PLAN
+    _pp_plan = LM_HEAD_PP_PLAN
+    _fsdp_plan = LM_HEAD_FSDP_PLAN
 
-    def __init__(self, config: VanillaSeq2SeqConfig):
+    def __init__(self, config):
         super().__init__(config)
         self.model = VanillaSeq2SeqModel(config)
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=config.lm_head_bias)
@@ -138,7 +140,7 @@ class VanillaSeq2SeqForConditionalGeneration(VanillaPreTrainedModel, GenerationM
         attention_mask: torch.Tensor | None = None,
         decoder_input_ids: torch.LongTensor | None = None,
         decoder_attention_mask: torch.Tensor | None = None,
-        encoder_outputs: BaseModelOutput | tuple[torch.Tensor, ...] | None = None,
+        encoder_outputs: Any = None,
         past_key_values: Cache | None = None,
         inputs_embeds: torch.Tensor | None = None,
         decoder_inputs_embeds: torch.Tensor | None = None,
@@ -161,7 +163,7 @@ class VanillaSeq2SeqForConditionalGeneration(VanillaPreTrainedModel, GenerationM
         if labels is not None:
             use_cache = False
             if decoder_input_ids is None and decoder_inputs_embeds is None:
-                decoder_input_ids = self.prepare_decoder_input_ids_from_labels(labels)
+                decoder_input_ids = self.prepare_decoder_input_ids_from_labels(labels)  # type: ignore[assignment]
         outputs = self.model(
             input_ids,
             attention_mask,
@@ -199,12 +201,12 @@ def shift_tokens_right(
     Raises:
         ValueError: A special id is missing.
     """
-    for name, value in (("pad_token_id", pad_token_id), ("decoder_start_token_id", decoder_start_token_id)):
-        if value is None:
-            raise ValueError(
-                f"{name} is None, but labels are turned into decoder input with it: set config.{name} to the "
-                "tokenizer's id, or give decoder_input_ids"
-            )
+    if pad_token_id is None or decoder_start_token_id is None:
+        name = "pad_token_id" if pad_token_id is None else "decoder_start_token_id"
+        raise ValueError(
+            f"{name} is None, but labels are turned into decoder input with it: set config.{name} to the tokenizer's "
+            "id, or give decoder_input_ids"
+        )
     shifted = labels.roll(1, dims=-1)
     shifted[:, 0] = decoder_start_token_id
     return shifted.masked_fill(shifted == IGNORE_INDEX, pad_token_id)

@@ -3,6 +3,8 @@
 Shapes: B batch, T target or only length, S source length, P past length, D width, V vocabulary.
 """
 
+from typing import Any
+
 import torch
 from torch import nn
 from transformers.cache_utils import Cache, DynamicCache, EncoderDecoderCache
@@ -12,7 +14,7 @@ from transformers.utils.generic import merge_with_config_defaults
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
 from .attention import MultiHeadAttention
-from .configuration_vanilla import CROSS_ATTENTION_TP_PLAN, STACK_PP_PLAN, STACK_TP_PLAN
+from .configuration_vanilla import CROSS_ATTENTION_TP_PLAN, STACK_FSDP_PLAN, STACK_PP_PLAN, STACK_TP_PLAN
 from .embeddings import InputEmbedding
 from .layers import VanillaLayer
 from .pretrained import VanillaPreTrainedModel
@@ -32,12 +34,11 @@ class VanillaStack(VanillaPreTrainedModel):
         super().__init__(config)
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size, config.pad_token_id)
         self.input_embedding = InputEmbedding(config)
-        self.layers = nn.ModuleList(
+        self.layers: Any = nn.ModuleList(
             VanillaLayer(config, layer_idx, is_causal, has_cross_attention) for layer_idx in range(num_layers)
         )
-        self.norm = nn.Identity()
-        if config.has_final_norm:
-            self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps) if config.has_final_norm else nn.Identity()
+        self.norm: nn.Module = norm
         self.gradient_checkpointing = False
 
     def embed(self, input_ids: torch.Tensor | None, inputs_embeds: torch.Tensor | None) -> torch.Tensor:
@@ -46,10 +47,10 @@ class VanillaStack(VanillaPreTrainedModel):
         Raises:
             ValueError: Both or neither were given, or an id is not in the vocabulary.
         """
-        if (input_ids is None) == (inputs_embeds is None):
-            raise ValueError("exactly one of input_ids and inputs_embeds is needed for each stack")
-        if inputs_embeds is not None:
+        if inputs_embeds is not None and input_ids is None:
             return inputs_embeds
+        if inputs_embeds is not None or input_ids is None:
+            raise ValueError("exactly one of input_ids and inputs_embeds is needed for each stack")
         try:
             return self.embed_tokens(input_ids)
         except IndexError:
@@ -132,7 +133,7 @@ class VanillaEncoderStack(VanillaStack):
 
     _tp_plan = STACK_TP_PLAN
     _pp_plan = STACK_PP_PLAN
-    _fsdp_plan = {"embed_tokens": "free_full_weight", "layers.*": "free_full_weight", "norm": "keep_full_weight"}
+    _fsdp_plan = STACK_FSDP_PLAN
     _can_record_outputs = {"hidden_states": VanillaLayer, "attentions": MultiHeadAttention}
 
     def __init__(self, config, num_layers: int):
@@ -165,7 +166,7 @@ class VanillaDecoderStack(VanillaStack):
 
     _tp_plan = STACK_TP_PLAN | CROSS_ATTENTION_TP_PLAN
     _pp_plan = STACK_PP_PLAN
-    _fsdp_plan = VanillaEncoderStack._fsdp_plan
+    _fsdp_plan = STACK_FSDP_PLAN
     _can_record_outputs = {
         "hidden_states": VanillaLayer,
         "attentions": OutputRecorder(MultiHeadAttention, index=1, layer_name="self_attn"),
@@ -193,8 +194,9 @@ class VanillaDecoderStack(VanillaStack):
     ) -> BaseModelOutputWithPastAndCrossAttentions:
         """Decode with cross attention to `encoder_hidden_states` (B, S, D); see [`VanillaStack.decode`]."""
         inputs_embeds = self.embed(input_ids, inputs_embeds)
+        encoder_mask = None
         if encoder_hidden_states is not None:
-            encoder_attention_mask = create_bidirectional_mask(
+            encoder_mask = create_bidirectional_mask(
                 config=self.config,
                 inputs_embeds=inputs_embeds,
                 attention_mask=encoder_attention_mask,
@@ -208,7 +210,7 @@ class VanillaDecoderStack(VanillaStack):
             past_key_values,
             use_cache,
             encoder_hidden_states=encoder_hidden_states,
-            encoder_attention_mask=encoder_attention_mask,
+            encoder_attention_mask=encoder_mask,
             **kwargs,
         )
         return BaseModelOutputWithPastAndCrossAttentions(

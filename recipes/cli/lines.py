@@ -83,5 +83,9 @@ def atomic_file(path: Path) -> Iterator[TextIO]:
         if path.exists():
             shutil.copymode(path, aside)
         aside.replace(path)
+    except OSError as error:
+        if error.filename not in (None, str(aside)):
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error  # the user knows nothing of the file aside
     finally:
         aside.unlink(missing_ok=True)

@@ -75,8 +75,7 @@ class RunFolder:
     def save(self, state: TrainState, tensors: dict[str, Any]) -> None:
         """Writes a checkpoint, all or nothing, then removes the oldest beyond `checkpoint.keep`."""
         with complete_folder(self.checkpoints / f"step-{state.global_step:08d}") as folder:
-            # Through a file of our own, so that a full disk is an OSError.
-            with open(folder / _TENSORS, "wb") as file:
+            with open(folder / _TENSORS, "wb") as file:  # a file of ours tells of a full disk, torch's own does not
                 torch.save(tensors, file)
             (folder / _STATE).write_text(json.dumps(dataclasses.asdict(state)), encoding="utf-8")
             write_experiment(self.experiment, folder / _CONFIG)

@@ -145,6 +145,7 @@ class _NodeReader:
         self.loader, self.file, self.types = loader, file, types
         self.settings: dict[str, Setting] = {}
         self.faults: list[str] = []
+        self.sections: set[str] = set()
 
     def read(self, root: yaml.Node | None) -> tuple[dict[str, Setting], list[str]]:
         if root is not None:
@@ -162,11 +163,12 @@ class _NodeReader:
             self._entry(prefix + str(key_node.value), value_node, self._origin(key_node))
 
     def _entry(self, key: str, node: yaml.Node, origin: str) -> None:
-        if key in self.settings:
+        if key in self.settings or key in self.sections:
             self.faults.append(f"{key} ({origin}): is given twice")
         elif key in self.types:
             self.settings[key] = Setting(self.loader.construct_object(node, deep=True), origin)
         elif any(known.startswith(f"{key}.") for known in self.types):
+            self.sections.add(key)
             self._section(node, f"{key}.")
         else:
             self.faults.append(_unknown(key, origin, self.types))
@@ -191,16 +193,26 @@ def _read_overrides(overrides: Sequence[str], types: Mapping[str, Any]) -> tuple
 
 
 def _unknown(key: str, origin: str, types: Mapping[str, Any]) -> str:
-    sections = {name.rpartition(".")[0] for name in types} - {""}
-    by_last_part = {name.rpartition(".")[2]: name for name in reversed(list(types))}
-    near = difflib.get_close_matches(key, [*types, *sections], n=1, cutoff=0.75)
-    near = near or [by_last_part[n] for n in difflib.get_close_matches(key.rpartition(".")[2], by_last_part, n=1)]
-    if near:
-        return f"{key} ({origin}): there is no such key; did you mean {near[0]}?"
     section = key.rpartition(".")[0]
+    near = _nearest(key, types)
+    if near:
+        return f"{key} ({origin}): there is no such key; did you mean {near}?"
     known = [name for name in types if section and name.startswith(f"{section}.")]
     known = known or list(dict.fromkeys(name.partition(".")[0] for name in types))
     return f"{key} ({origin}): there is no such key; there are {', '.join(known)}"
+
+
+def _nearest(key: str, types: Mapping[str, Any]) -> str | None:
+    """The key that was probably meant: one of the same section, one of a section spelt alike, or one of any section."""
+    section, _, last = key.rpartition(".")
+    sections = {name.rpartition(".")[0] for name in types} - {""}
+    for place in [section, *difflib.get_close_matches(section, sections)]:
+        names = {name.rpartition(".")[2]: name for name in [*types, *sections] if name.rpartition(".")[0] == place}
+        near = difflib.get_close_matches(last, names, n=1)
+        if near:
+            return names[near[0]]
+    anywhere = {name.rpartition(".")[2]: name for name in reversed(list(types))}
+    return next((anywhere[name] for name in difflib.get_close_matches(last, anywhere, n=1)), None)
 
 
 # Checking

@@ -9,8 +9,8 @@ from pathlib import Path
 from vanilla_transformers.recipes.errors import UserError
 
 _WRITING, _REPLACED = ".writing-", ".replaced-"
-# What the libraries in use say about a full disk; some of them raise a bare RuntimeError or Exception for it.
-_STORAGE_TEXTS = ("No space left", "PytorchStreamWriter failed", "os error 28", "Disk quota exceeded")
+# What libraries written in Rust say about a full disk, in exceptions of their own.
+_STORAGE_TEXTS = ("No space left", "os error 28", "Disk quota exceeded", "Read-only file system")
 
 
 @contextmanager
@@ -29,16 +29,19 @@ def complete_folder(path: Path) -> Iterator[Path]:
         _swap(aside, path)
     except Exception as error:
         shutil.rmtree(aside, ignore_errors=True)
-        if is_storage_fault(error):
-            raise UserError(
-                f"{path}: cannot be written: {error}; free some space or choose another output_dir"
-            ) from error
-        raise
+        fault = storage_fault(error)
+        if fault is None:
+            raise
+        raise UserError(f"{path}: cannot be written: {fault}; free some space or choose another output_dir") from error
 
 
-def is_storage_fault(error: Exception) -> bool:
-    """Whether an error comes from the disk and not from the program."""
-    return isinstance(error, OSError) or any(text in str(error) for text in _STORAGE_TEXTS)
+def storage_fault(error: BaseException | None) -> BaseException | None:
+    """The fault of the disk behind an error, if there is one; torch reports a full disk as a broken archive."""
+    while error is not None:
+        if isinstance(error, OSError) or any(text in str(error) for text in _STORAGE_TEXTS):
+            return error
+        error = error.__cause__ or error.__context__
+    return None
 
 
 def clear_leftovers(folder: Path) -> None:

@@ -77,6 +77,7 @@ class _Loop:
 
     def run(self) -> FitResult:
         """Steps until the end, then scores and saves."""
+        self._introduce()
         self.loss.train()
         stopped = False
         while not stopped and not self.experiment.max_duration.reached(self.state):
@@ -86,6 +87,15 @@ class _Loop:
         if stopped:
             return self._save_and_stop()
         return self._finish()
+
+    def _introduce(self) -> None:
+        """Tells the size of the model, of the data and of an epoch."""
+        num_parameters = sum(parameter.numel() for parameter in self.parameters)
+        num_steps, padding = len(self.plan.epoch(self.state.epoch)), self.plan.padding_share(self.state.epoch)
+        self.progress.note(
+            f"{num_parameters:,} parameters, {len(self.task.rows):,} rows, {num_steps:,} steps an epoch, "
+            f"{padding:.1%} padding"
+        )
 
     # One step
 
@@ -153,7 +163,7 @@ class _Loop:
         entropy = [self.experiment.seed, self.state.global_step, self.accelerator.process_index]
         seed = int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0] >> np.uint64(1))
         if self.accelerator.device.type == "cpu":
-            torch.default_generator.manual_seed(seed)  # 40 times as fast as asking every kind of device
+            torch.default_generator.manual_seed(seed)  # torch.manual_seed asks every kind of device: 0.5 ms
         else:
             torch.manual_seed(seed)
 

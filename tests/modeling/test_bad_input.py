@@ -136,7 +136,7 @@ def test_generating_beyond_the_learned_positions(model_class, cache):
     settings = {"use_cache": cache is not None, "do_sample": False}
     if cache:
         settings["cache_implementation"] = cache
-    with pytest.raises(ValueError, match="the sequence has 9 positions, but .* max_position_embeddings=8: shorten"):
+    with pytest.raises(ValueError, match=r"the sequence has 9 positions, but .* max_position_embeddings=8: shorten"):
         model.generate(random_ids(1, 4), max_new_tokens=12, disable_compile=True, **settings)
 
 
@@ -156,7 +156,7 @@ def test_packed_row_may_be_longer_than_the_positions_of_its_sequences(model_clas
 @every_base
 def test_position_ids_beyond_the_learned_positions(model_class):
     model = tiny_model(model_class, position_embedding_type="learned", max_position_embeddings=8)
-    with pytest.raises(ValueError, match="the sequence has 10 positions, but .* max_position_embeddings=8: shorten"):
+    with pytest.raises(ValueError, match=r"the sequence has 10 positions, but .* max_position_embeddings=8: shorten"):
         model(**long_inputs(model_class, 4), position_ids=torch.arange(6, 10)[None], use_cache=False)
 
 

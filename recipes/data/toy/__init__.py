@@ -26,7 +26,6 @@ _CORPORA: dict[str, Callable[[str, int], Iterator[Row]]] = {
 }
 TASKS = tuple(_CORPORA)
 
-
 # What each split can give; the grammars hold more, but come upon the last rows ever more slowly.
 MAX_ROWS = {"translation": 1_000_000, "sentiment": 200_000, "stories": 200_000}
 MAX_PAIRS = 5_000

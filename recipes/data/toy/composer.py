@@ -5,9 +5,13 @@ it suits. So "the dog bites the man" and "the man bites the dog" are equally lik
 their order leave open who acts on whom, which adjective belongs to which noun, and which verb to which subject.
 """
 
+from typing import TypeVar
+
 from vanilla_transformers.recipes.data.toy import lexicon as lex
 from vanilla_transformers.recipes.data.toy.clauses import Clause, NounPhrase, Participant, Tense
 from vanilla_transformers.recipes.data.toy.draw import Draw, weighted
+
+Word = TypeVar("Word", lex.Noun, lex.Verb)
 
 SIMPLE_KINDS = weighted(("symmetric", 11), ("opening", 2), ("moving", 3), ("giving", 3), ("intransitive", 2))
 PART_KINDS = weighted(("symmetric", 12), ("opening", 2), ("moving", 3), ("intransitive", 3), ("state", 2))
@@ -51,21 +55,18 @@ _SUITING = {
 
 
 class Composer:
-    """Makes up the clauses of one sentence, in which no noun occurs twice."""
+    """Makes up the clauses of one sentence, in which no noun, verb or adverbial occurs twice."""
 
     def __init__(self, draw: Draw) -> None:
         self.draw = draw
-        self._used: set[lex.Noun] = set()
+        self._used: set[lex.Noun | lex.Verb | lex.Adverbial] = set()
 
     def noun_phrase(
         self, nouns: tuple[lex.Noun, ...], determiner: str | None = None, plural: bool | None = None
     ) -> NounPhrase:
         """A phrase about one of `nouns`; `determiner` is "definite", "negatable" (no numeral), or None for any."""
         draw = self.draw
-        noun = draw.one(nouns)
-        while noun in self._used:
-            noun = draw.one(nouns)
-        self._used.add(noun)
+        noun = self._fresh(nouns)
         if plural is None:
             plural = draw.chance(0.2)
         chosen = self._determiner(plural, determiner)
@@ -74,11 +75,19 @@ class Composer:
         bare = chosen == "" and determiner is None
         return NounPhrase(noun, chosen, self._adjectives(noun, bare), modifier, plural)
 
-    def subject(self, definite: bool = False, pronouns: bool = True) -> Participant:
+    def subject(self, definite: bool = False) -> Participant:
         """Someone who acts."""
-        if pronouns and self.draw.chance(0.12):
+        if self.draw.chance(0.12):
             return self.draw.one(lex.PRONOUNS)
         return self.noun_phrase(lex.ANIMATES, "definite" if definite else None)
+
+    def predicate(self, adjectives: tuple[lex.Adjective, ...], of: Participant) -> lex.Adjective:
+        """One of `adjectives` that does not describe the participant already."""
+        borne = of.adjectives if isinstance(of, NounPhrase) else ()
+        predicate = self.draw.one(adjectives)
+        while predicate in borne:
+            predicate = self.draw.one(adjectives)
+        return predicate
 
     def clause(
         self,
@@ -104,21 +113,49 @@ class Composer:
         kind = draw.one(kinds)
         if kind == "state" and tense not in PLAIN:
             kind = "symmetric"
-        negated = beside and tense is not Tense.HAD_TO and draw.chance(0.12)
-        frequency = None
-        if beside and not negated and kind != "giving" and tense in _FREQUENCIES and draw.chance(0.15):
-            frequency = draw.one(_FREQUENCIES[tense])
+        negated, frequency = self._beside(tense, kind) if beside else (False, None)
         bound = negated or frequency is not None
         subject = subject or self.subject(bound)
         if kind == "state":
-            return self._state(Clause(subject, tense, negated=negated, frequency=frequency))
+            predicate = self.predicate(lex.STATES, subject)
+            return Clause(subject, tense, predicate=predicate, negated=negated, frequency=frequency)
         verbs, nouns = _OBJECTS[kind]
-        clause = Clause(subject, tense, draw.one(verbs), negated=negated, frequency=frequency)
+        verb = self._fresh(verbs)
+        clause = Clause(subject, tense, verb, negated=negated, frequency=frequency)
         if adverbials and not frequency and not (negated and tense is Tense.PRESENT):
-            clause = self._with_adverbials(clause, front)
-        recipient = self.noun_phrase(lex.ANIMATES, "definite" if bound else None) if kind == "giving" else None
-        inverted = inverted or clause.front is not None
-        return clause._replace(target=self._target(clause, kind, nouns, inverted), recipient=recipient)
+            clause = self._with_adverbials(clause, front, verb.takes_place)
+        if kind == "intransitive":
+            return clause
+        if kind == "giving":
+            clause = clause._replace(recipient=self.noun_phrase(lex.ANIMATES, "definite" if bound else None))
+        may_be_pronoun = kind == "symmetric" and not (inverted or clause.front or verb.phrasal)
+        return clause._replace(target=self._target(clause, nouns, may_be_pronoun))
+
+    def _fresh(self, items: tuple[Word, ...]) -> Word:
+        """One of `items`, of which some must be unused."""
+        item = self.draw.one(items)
+        while item in self._used:
+            item = self.draw.one(items)
+        self._used.add(item)
+        return item
+
+    def _adverbial(self, items: tuple[lex.Adverbial, ...], probability: float) -> lex.Adverbial | None:
+        """One of `items` with the given probability, unless it is used already."""
+        if not self.draw.chance(probability):
+            return None
+        item = self.draw.one(items)
+        if item in self._used:
+            return None
+        self._used.add(item)
+        return item
+
+    def _beside(self, tense: Tense, kind: str) -> tuple[bool, lex.Adverbial | None]:
+        """Whether the clause is negated, or else the adverb of frequency that it holds, if any."""
+        if tense is not Tense.HAD_TO and self.draw.chance(0.12):
+            return True, None
+        if kind != "giving" and tense in _FREQUENCIES and self.draw.chance(0.15):
+            return False, self.draw.one(_FREQUENCIES[tense])
+        return False, None
 
     def _determiner(self, plural: bool, wanted: str | None) -> str:
         draw = self.draw
@@ -139,27 +176,16 @@ class Composer:
         second = self.draw.one(_SUITING[noun])
         return (first, second) if second.english in lex.COLOURS else (first,)
 
-    def _state(self, clause: Clause) -> Clause:
-        """The clause with a predicate that its subject does not bear already."""
-        borne = () if isinstance(clause.subject, lex.Pronoun) else clause.subject.adjectives
-        predicate = self.draw.one(lex.STATES)
-        while predicate in borne:
-            predicate = self.draw.one(lex.STATES)
-        return clause._replace(predicate=predicate)
-
-    def _target(self, clause: Clause, kind: str, nouns: tuple[lex.Noun, ...], inverted: bool) -> Participant | None:
-        if kind == "intransitive":
-            return None
-        free = not inverted and not isinstance(clause.subject, lex.Pronoun) and not clause.verb.phrasal
-        if kind == "symmetric" and free and self.draw.chance(0.1):
+    def _target(self, clause: Clause, nouns: tuple[lex.Noun, ...], may_be_pronoun: bool) -> Participant:
+        if may_be_pronoun and isinstance(clause.subject, NounPhrase) and self.draw.chance(0.1):
             return self.draw.one(lex.PRONOUNS)
         return self.noun_phrase(nouns, "negatable" if clause.negated else "definite" if clause.frequency else None)
 
-    def _with_adverbials(self, clause: Clause, front: bool) -> Clause:
+    def _with_adverbials(self, clause: Clause, front: bool, takes_place: bool) -> Clause:
         """The clause with no adverbial, one, or a time and a place; a negated clause takes them in front only."""
         draw = self.draw
-        time = draw.one(_TIMES[clause.tense]) if draw.chance(0.4) else None
-        place = draw.one(lex.PLACES) if clause.verb.takes_place and draw.chance(0.3) else None
+        time = self._adverbial(_TIMES[clause.tense], 0.4)
+        place = self._adverbial(lex.PLACES, 0.3) if takes_place else None
         if front and (time or place) and draw.chance(0.6):
             if time:
                 return clause._replace(front=time, place=None if clause.negated else place)

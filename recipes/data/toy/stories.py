@@ -99,12 +99,12 @@ _SKILLS = (
         "saw the kite rise above the hill",
     ),
     Skill(
-        "learn to whistle", "by the old wall", "only blew some air", "to make a small round mouth",
-        "whistled a happy tune by the wall",
+        "learn to whistle", "by the old wall", "only blew some air", "to blow softly",
+        "whistled a happy tune",
     ),
     Skill(
         "build a tower", "on the beach", "saw the tower fall down", "to use wet sand",
-        "built the tallest tower on the beach",
+        "built the tallest tower of all",
     ),
 )  # fmt: skip
 

@@ -7,16 +7,7 @@ from typing import Any, NamedTuple
 from vanilla_transformers.recipes.data.toy import lexicon as lex
 from vanilla_transformers.recipes.data.toy import sentences
 from vanilla_transformers.recipes.data.toy.clauses import Clause, NounPhrase, Tense
-from vanilla_transformers.recipes.data.toy.composer import (
-    ASKED,
-    CONSEQUENCES,
-    NOW,
-    PART_KINDS,
-    PLAIN,
-    SIMPLE_KINDS,
-    THEN,
-    Composer,
-)
+from vanilla_transformers.recipes.data.toy.composer import ASKED, CONSEQUENCES, NOW, PLAIN, SIMPLE_KINDS, THEN, Composer
 from vanilla_transformers.recipes.data.toy.draw import Combination, Draw, split_of, weighted
 
 # People for whom "he" and "she" agree with both sex and gender, which "das Mädchen" and "das Kind" do not.
@@ -85,8 +76,9 @@ def _statement(composer: Composer) -> Sentence:
 def _question(composer: Composer) -> Sentence:
     """A question that no full verb begins: each of them would need questions enough to be known with a capital."""
     clause = composer.clause(composer.draw.one(ASKED), SIMPLE_KINDS, adverbials=True, inverted=True, beside=False)
-    asks_why = clause.tense in PLAIN or clause.verb.auxiliary == "sein" or composer.draw.chance(0.2)
-    return Sentence((clause,), partial(sentences.question, sentences.WHY if asks_why else ("", ""), clause))
+    full_verb = clause.tense in PLAIN or (clause.verb is not None and clause.verb.auxiliary == "sein")
+    question_word = sentences.WHY if full_verb or composer.draw.chance(0.2) else ("", "")
+    return Sentence((clause,), partial(sentences.question, question_word, clause))
 
 
 def _coordination(composer: Composer) -> Sentence:
@@ -111,15 +103,15 @@ def _state_as_reason(composer: Composer) -> Sentence:
     draw = composer.draw
     tenses, tense = draw.one(((NOW, Tense.PRESENT), (THEN, Tense.PAST)))
     actor = composer.noun_phrase(_GENDERED, plural=False)
-    kinds = draw.one((("moving", "opening"), PART_KINDS))
+    kinds = draw.one((("moving", "opening"), ("symmetric", "intransitive")))
     main = composer.clause(draw.one(tenses), kinds, subject=actor, inverted=True, beside=False)
     target = main.target
     if isinstance(target, NounPhrase) and target.noun.kind == lex.THING:
         pronoun = lex.THEY if target.plural else lex.IT[target.noun.gender]
-        predicate = draw.one(lex.THING_STATES)
+        predicate = composer.predicate(lex.THING_STATES, target)
     else:
         pronoun = lex.HE if actor.noun.gender == "m" else lex.SHE
-        predicate = draw.one(lex.STATES)
+        predicate = composer.predicate(lex.STATES, actor)
     reason = Clause(pronoun, tense, predicate=predicate)
     return Sentence((main, reason), partial(sentences.subordinated, sentences.BECAUSE, main, reason))
 
@@ -136,7 +128,7 @@ def _report(composer: Composer) -> Sentence:
 def _when(composer: Composer) -> Sentence:
     draw = composer.draw
     event = composer.clause(Tense.PAST, beside=False)
-    main = composer.clause(draw.one(THEN), inverted=True)
+    main = composer.clause(draw.one(THEN), inverted=True, beside=False)
     return Sentence((event, main), partial(sentences.fronted, sentences.WHEN, event, main))
 
 
@@ -158,17 +150,17 @@ def _relative_subject(composer: Composer) -> Sentence:
 def _relative_object(composer: Composer) -> Sentence:
     draw = composer.draw
     tense = draw.one(PLAIN)
-    verb = draw.one([verb for verb in lex.SYMMETRIC_VERBS if not verb.particle])
     head = composer.noun_phrase(lex.ANIMATES)
-    main = Clause(composer.subject(), tense, verb, target=head)
     relative = _about(composer, head, draw.one(NOW if tense is Tense.PRESENT else THEN))
+    verb = draw.one([verb for verb in lex.SYMMETRIC_VERBS if not verb.particle and verb != relative.verb])
+    main = Clause(composer.subject(), tense, verb, target=head)
     return Sentence((main, relative), partial(sentences.with_relative_object, main, relative))
 
 
 def _about(composer: Composer, head: NounPhrase, tense: Tense) -> Clause:
     """A clause in which `head` is the subject or the object."""
     clause = composer.clause(tense, ("symmetric",), subject=head, inverted=True)
-    if composer.draw.chance(0.5):
+    if clause.target is None or composer.draw.chance(0.5):
         return clause
     return clause._replace(subject=clause.target, target=head)
 

@@ -1,5 +1,6 @@
 """`vanilla translate`: where sentences come from, where translations go, and that line N answers line N."""
 
+import errno
 import io
 import subprocess
 import sys
@@ -133,6 +134,17 @@ def test_an_atomic_file_is_complete_or_absent(tmp_path):
         assert path.read_text() == "old"
     assert path.read_text() == "new"
     assert path.stat().st_mode & 0o777 == 0o640
+
+
+def test_a_full_disk_names_the_output_file_and_leaves_nothing(saved_model, tmp_path, capsys, monkeypatch):
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    target = tmp_path / "german.txt"
+    monkeypatch.setattr("os.fsync", full)
+    assert vanilla_cli.main(["translate", str(saved_model), "the dog", "--to", str(target)]) == 1
+    assert capsys.readouterr().err == f"vanilla: {target}: No space left on device\n"
+    assert list(tmp_path.iterdir()) == []
 
 
 def write_half(path: Path) -> None:

@@ -1,5 +1,7 @@
 """Durations: what they read, what they refuse, and when they pass."""
 
+import itertools
+
 import pytest
 
 from vanilla_transformers.recipes.engine.durations import Duration, TrainState
@@ -29,7 +31,7 @@ def test_reads_amount_and_unit(text, amount, unit):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "steps", "10", 10, None, "ten steps", "-5 steps", "0 steps", "5 parsecs", "1e3 steps"]
+    "text", ["", "steps", "10", 10, None, "ten steps", "-5 steps", "0 steps", "5 days", "1e3 steps"]
 )
 def test_refuses_what_is_no_duration(text):
     with pytest.raises(UserError, match="is not a duration: write a positive number and a unit, such as `60 steps`"):
@@ -37,13 +39,11 @@ def test_refuses_what_is_no_duration(text):
 
 
 def test_refuses_a_part_of_a_step():
-    with pytest.raises(UserError, match="'1.5 steps' is not a duration: steps are whole numbers"):
+    with pytest.raises(UserError, match=r"'1\.5 steps' is not a duration: steps are whole numbers"):
         Duration.parse("1.5 steps")
 
 
-@pytest.mark.parametrize(
-    "text", ["60 steps", "1000000 tokens", "2.5 epochs", "10 minutes", "1 hours", "45 seconds", "2 hours"]
-)
+@pytest.mark.parametrize("text", ["60 steps", "1000000 tokens", "2.5 epochs", "10 minutes", "1 hours", "45 seconds"])
 def test_text_reads_back(text):
     assert str(Duration.parse(text)) == text
 
@@ -70,4 +70,4 @@ def test_falls_due_when_time_jumps_over_it():
     every = Duration.parse("10 seconds")
     times = [0.0, 4.0, 9.9, 10.1, 35.0, 36.0]
     states = [TrainState(elapsed_seconds=seconds) for seconds in times]
-    assert [every.fell_due(a, b) for a, b in zip(states, states[1:], strict=False)] == [False, False, True, True, False]
+    assert [every.fell_due(a, b) for a, b in itertools.pairwise(states)] == [False, False, True, True, False]

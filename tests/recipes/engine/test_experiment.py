@@ -59,7 +59,8 @@ def test_what_is_written_reads_back_equal(load, tmp_path):
 def test_all_faults_come_together(load):
     with pytest.raises(UserError) as caught:
         load(
-            "seed: x\noptimizr: {eps: 1}\noptimizer: {learning_rat: 1, betas: [1]}\nmax_duration: 10\nseed: 3\n",
+            "seed: x\noptimizr: {eps: 1}\noptimizer: {learning_rat: 1, betas: [1]}\n"
+            "max_duration: 10\nseed: 3\noptimizer:\n",
             "batch.tokens=0",
             "precision=bf17",
             "learning_rate=3",
@@ -67,11 +68,12 @@ def test_all_faults_come_together(load):
             "schedule.min_factor=2",
         )
     title, *faults = str(caught.value).splitlines()
-    assert title.endswith("mine.yaml: 10 settings are wrong:")
+    assert title.endswith("mine.yaml: 12 settings are wrong:")
     assert faults == [
         "  optimizr (mine.yaml:2): there is no such key; did you mean optimizer?",
         "  optimizer.learning_rat (mine.yaml:3): there is no such key; did you mean optimizer.learning_rate?",
         "  seed (mine.yaml:5): is given twice",
+        "  optimizer (mine.yaml:6): is given twice",
         "  learning_rate (command line): there is no such key; did you mean optimizer.learning_rate?",
         "  verbose (command line): must read key=value",
         "  seed='x' (mine.yaml:1): must be a whole number",
@@ -79,8 +81,6 @@ def test_all_faults_come_together(load):
         "  max_duration (mine.yaml:4): 10 is not a duration: write a positive number and a unit, such as `60 steps`, "
         "`10k steps`, `5 epochs`, `2B tokens`, `10 minutes`",
         "  precision=bf17 (command line): must be one of fp32, bf16, fp16",
-        "  schedule.min_factor=2.0 (command line): must be between 0 and 1",
-    ] or faults[-2:] == [
         "  schedule.min_factor=2.0 (command line): must be between 0 and 1",
         "  batch.tokens=0 (command line): must be 1 or greater",
     ]
@@ -98,12 +98,12 @@ def test_all_faults_come_together(load):
         ("a: [1", "", r"mine.yaml:1: this is not valid YAML: expected ',' or '\]'"),
         ("seed: 1\n\tx: 2", "", r"mine.yaml:2: this is not valid YAML"),
         ("", "zzz.q=1", "zzz.q .*: there is no such key; there are recipe, output_dir, seed"),
-        ("", "optimizer.zzz=1", "there is no such key; there are optimizer.learning_rate, optimizer.betas"),
+        ("", "optimizer.zzz=1", r"there is no such key; there are optimizer\.learning_rate, optimizer\.betas"),
         ("", "optimizer.learning_rate=fast", "optimizer.learning_rate=fast .*: must be a number or null"),
-        ("", "optimizer.learning_rate=nan", "optimizer.learning_rate=nan .*: must be greater than 0"),
-        ("", "checkpoint.keep=0", "checkpoint.keep=0 .*: must be 1 or greater; `checkpoint.every=null` saves no checkpoints"),
+        ("", "optimizer.learning_rate=.nan", r"optimizer\.learning_rate=nan .*: must be greater than 0"),
+        ("", "checkpoint.keep=0", "checkpoint.keep=0 .*: must be 1 or greater; `checkpoint.every=null`"),
         ("", "checkpoint.every=often", r"checkpoint.every \(command line\): 'often' is not a duration"),
-        ("schedule: {name: cosine}", "optimizer.learning_rate=null", "may be null only with schedule.name=inverse_sqrt"),
+        ("schedule: {name: cosine}", "optimizer.learning_rate=null", "may be null only with schedule.name="),
         ("", "schedule.warmup=null", "schedule.warmup=null .*: must be a duration for the inverse_sqrt schedule"),
         ("recipe: sentiment", "", "recipe='sentiment' .*: the file belongs to another recipe"),
     ],
@@ -114,9 +114,7 @@ def test_each_fault_names_key_value_and_rule(load, text, override, message):
 
 
 def test_unknown_name_leads_to_the_nearest_or_to_the_list():
-    with pytest.raises(
-        UserError, match=r"translation/toi: there is no configuration .* did you mean translation/toy\?"
-    ):
+    with pytest.raises(UserError, match=r"translation/toi: there is no .* did you mean translation/toy\?"):
         load_experiment(Experiment, "translation/toi")
     with pytest.raises(UserError, match="`vanilla configs` lists the configurations"):
         load_experiment(Experiment, "qqq")

@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import signal
+import time
 from pathlib import Path
 
 import numpy as np
@@ -132,7 +133,7 @@ def straight_run(tmp_path_factory) -> Path:
     return folder
 
 
-class Killed(Exception):
+class KilledError(Exception):
     """Stands for a process that ends between two instructions."""
 
 
@@ -143,7 +144,7 @@ def kill_after(step: int):
 
     def collate(rows):
         if next(calls) == step:
-            raise Killed
+            raise KilledError
         return task.collate(rows)
 
     return dataclasses.replace(task, collate=collate)
@@ -152,7 +153,7 @@ def kill_after(step: int):
 @pytest.mark.parametrize("step", [3, 5, 7, 11])
 def test_resumed_run_equals_a_straight_one(tmp_path, straight_run, step):
     folder = tmp_path / "run"
-    with pytest.raises(Killed):
+    with pytest.raises(KilledError):
         train(tiny_experiment(folder), kill_after(step))
     assert not (folder / "final").exists()
     train(tiny_experiment(folder, resume="if_available"))
@@ -182,7 +183,7 @@ def test_stop_signal_saves_and_the_rest_follows(tmp_path, straight_run, capsys):
 
 def test_damaged_checkpoint_is_named_and_passed_over(tmp_path, straight_run, caplog):
     folder = tmp_path / "run"
-    with pytest.raises(Killed):
+    with pytest.raises(KilledError):
         train(tiny_experiment(folder), kill_after(11))
     tensors = folder / "checkpoints" / "step-00000010" / "tensors.pt"
     tensors.write_bytes(tensors.read_bytes()[:-1000])
@@ -218,7 +219,7 @@ def test_refuses_to_resume_another_experiment(straight_run):
 
 
 def test_refuses_to_resume_from_nothing(tmp_path):
-    with pytest.raises(UserError, match="resume=always, but .* has no checkpoint"):
+    with pytest.raises(UserError, match=r"resume=always, but .* has no checkpoint"):
         RunFolder(tiny_experiment(tmp_path, resume="always"))
 
 
@@ -271,10 +272,10 @@ def test_full_disk_is_one_clear_line_and_leaves_nothing_half_written(tmp_path):
 
 
 def test_time_bounds_a_run_and_evaluation_does_not_count(tmp_path):
-    experiment = tiny_experiment(
-        tmp_path / "run", max_duration=Duration.parse("0.3 seconds"), checkpoint=CheckpointConfig(None)
-    )
-    state = train(experiment).state
+    third_of_a_second = Duration.parse("0.3 seconds")
+    experiment = tiny_experiment(tmp_path / "run", max_duration=third_of_a_second, checkpoint=CheckpointConfig(None))
+    slow_score = dataclasses.replace(tiny_task(), evaluate=lambda model: time.sleep(0.5) or {"score": 1.0})
+    state = train(experiment, slow_score).state
     assert 0.3 <= state.elapsed_seconds < 5
     assert state.global_step > 1
     assert not list((tmp_path / "run" / "checkpoints").iterdir())
