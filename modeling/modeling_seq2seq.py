@@ -19,7 +19,25 @@ from .pretrained import VanillaPreTrainedModel
 from .stacks import VanillaDecoderStack, VanillaEncoderStack
 
 
-class VanillaSeq2SeqModel(VanillaPreTrainedModel):
+class VanillaSeq2SeqPreTrainedModel(VanillaPreTrainedModel):
+    """What the base model and its head share: a target table that need not be the source table."""
+
+    config: VanillaSeq2SeqConfig
+
+    def resize_token_embeddings(
+        self, new_num_tokens: int | None = None, pad_to_multiple_of: int | None = None, mean_resizing: bool = True
+    ) -> nn.Embedding:
+        """Resize the source table, the projection and, where it is one of its own, the target table."""
+        embeddings = super().resize_token_embeddings(new_num_tokens, pad_to_multiple_of, mean_resizing)
+        if not self.config.tie_word_embeddings:
+            decoder: Any = self.base_model.decoder
+            decoder.embed_tokens = self._get_resized_embeddings(
+                decoder.embed_tokens, embeddings.num_embeddings, mean_resizing=mean_resizing
+            )
+        return embeddings
+
+
+class VanillaSeq2SeqModel(VanillaSeq2SeqPreTrainedModel):
     """Encoder and decoder of figure 1, without the projection to the vocabulary."""
 
     config: VanillaSeq2SeqConfig
@@ -99,7 +117,7 @@ class VanillaSeq2SeqModel(VanillaPreTrainedModel):
         )
 
 
-class VanillaSeq2SeqForConditionalGeneration(VanillaPreTrainedModel, GenerationMixin):
+class VanillaSeq2SeqForConditionalGeneration(VanillaSeq2SeqPreTrainedModel, GenerationMixin):
     """The encoder-decoder with its projection to the vocabulary, for translation and the like."""
 
     config: VanillaSeq2SeqConfig
@@ -116,18 +134,6 @@ class VanillaSeq2SeqForConditionalGeneration(VanillaPreTrainedModel, GenerationM
         self.post_init()
         # Labels are the decoder's targets as they are; the loss that transformers would infer shifts them again.
         self.loss_type = "ForMaskedLM"
-
-    def resize_token_embeddings(
-        self, new_num_tokens: int | None = None, pad_to_multiple_of: int | None = None, mean_resizing: bool = True
-    ) -> nn.Embedding:
-        """Resize the source table, the projection and, where it is one of its own, the target table."""
-        embeddings = super().resize_token_embeddings(new_num_tokens, pad_to_multiple_of, mean_resizing)
-        if not self.config.tie_word_embeddings:
-            decoder = self.model.decoder
-            decoder.embed_tokens = self._get_resized_embeddings(
-                decoder.embed_tokens, embeddings.num_embeddings, mean_resizing=mean_resizing
-            )
-        return embeddings
 
     def prepare_decoder_input_ids_from_labels(self, labels: torch.Tensor) -> torch.Tensor:
         """Decoder input (B, T) of labels (B, T): shifted right behind `decoder_start_token_id`."""

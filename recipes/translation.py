@@ -10,10 +10,8 @@ test rows in `results.json`, and the course of the training in `metrics.jsonl`.
 
 import dataclasses
 import json
-import logging
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -23,12 +21,13 @@ import torch
 from huggingface_hub.errors import StrictDataclassError
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerFast
 
-from vanilla_transformers import VanillaSeq2SeqConfig, VanillaSeq2SeqForConditionalGeneration
+from vanilla_transformers import VanillaConfig, VanillaSeq2SeqConfig, VanillaSeq2SeqForConditionalGeneration
 from vanilla_transformers.recipes.data.rows import Pair, TranslationDataConfig, translation_pairs
 from vanilla_transformers.recipes.engine.config_files import load_experiment
 from vanilla_transformers.recipes.engine.experiment import EvaluationConfig, Experiment, Problem
 from vanilla_transformers.recipes.engine.folders import write_text
 from vanilla_transformers.recipes.engine.plan import length_sorted_batches
+from vanilla_transformers.recipes.engine.pretrained import load_pretrained
 from vanilla_transformers.recipes.errors import UserError
 from vanilla_transformers.recipes.scoring.decoding import translate
 
@@ -38,12 +37,10 @@ if TYPE_CHECKING:  # these take seconds to import, and translating needs neither
     from vanilla_transformers.recipes.engine.checkpoints import RunFolder
     from vanilla_transformers.recipes.engine.task import Task
 
-logger = logging.getLogger(__name__)
-
-# The tokenizer decides these; `model:` does not take them.
-_FROM_TOKENIZER = ("vocab_size", "pad_token_id", "bos_token_id", "eos_token_id", "decoder_start_token_id")
-# Only these fields of the config can change when training goes on from a saved model.
-_CHANGEABLE = ("hidden_dropout_prob", "attention_probs_dropout_prob", "label_smoothing")
+# Fields of the config that `model:` does not take: the tokenizer decides them, or they are what a translator is.
+_NOT_SET = (
+    "vocab_size", "pad_token_id", "bos_token_id", "eos_token_id", "decoder_start_token_id", "is_encoder_decoder",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -109,8 +106,9 @@ class TranslationExperiment(Experiment):
 
     @classmethod
     def model_keys(cls) -> dict[str, Any]:
-        fields = {f.name: f.type for f in dataclasses.fields(VanillaSeq2SeqConfig) if f.name not in _FROM_TOKENIZER}
-        return super().model_keys() | fields
+        own = {**VanillaConfig.__annotations__, **VanillaSeq2SeqConfig.__annotations__}
+        names = {field.name for field in dataclasses.fields(VanillaSeq2SeqConfig)} - set(_NOT_SET)
+        return super().model_keys() | {name: kind for name, kind in own.items() if name in names}
 
 
 @dataclass(frozen=True)
@@ -134,6 +132,7 @@ class Setup:
     tokenizer: PreTrainedTokenizerFast
     train: Corpus
     validation: Corpus
+    test: Corpus | None
 
 
 def main(argv: Sequence[str]) -> int:
@@ -150,26 +149,53 @@ def main(argv: Sequence[str]) -> int:
     from vanilla_transformers.recipes.engine.checkpoints import RunFolder
     from vanilla_transformers.recipes.engine.launch import build_accelerator
     from vanilla_transformers.recipes.engine.loop import fit
+    from vanilla_transformers.recipes.engine.tracking import no_library_bars
 
     run_folder = RunFolder(experiment)
     accelerator = build_accelerator(experiment)
-    with _no_library_bars():
+    with no_library_bars():
         parts = setup(experiment)
         result = fit(build_task(experiment, parts, accelerator), experiment, run_folder, accelerator)
-        if result.stopped_by is None:
-            score_best(experiment, parts, run_folder, accelerator)
+        if result.stopped_by is None and parts.test is not None:
+            score_best(experiment, parts, parts.test, run_folder, accelerator)
     accelerator.end_training()
     return 0
 
 
 def setup(experiment: TranslationExperiment) -> Setup:
-    """Rows, tokenizer and model."""
-    train = translation_pairs(experiment.data, "train", experiment.seed)
-    validation = translation_pairs(experiment.data, "validation", experiment.seed)[: experiment.evaluation.max_rows]
+    """Rows, tokenizer and model. All rows are read, so that a fault in the last of them shows before the training."""
+    data, seed = experiment.data, experiment.seed
+    train = translation_pairs(data, "train", seed)
+    validation = translation_pairs(data, "validation", seed)[: experiment.evaluation.max_rows]
+    test = None if data.test_split is None else translation_pairs(data, "test", seed)
     torch.manual_seed(experiment.seed)
-    model, tokenizer = _load_pretrained(experiment) if experiment.pretrained else _build_new(experiment, train)
+    if experiment.pretrained:
+        model, tokenizer = load_pretrained(
+            VanillaSeq2SeqForConditionalGeneration, experiment.pretrained, experiment.model_settings
+        )
+    else:
+        model, tokenizer = _build_new(experiment, train)
+    _check_positions(model.config, experiment.tokenizer)
     model.generation_config = _generation_config(experiment, model)
-    return Setup(model, tokenizer, _encode(train, tokenizer, experiment), _encode(validation, tokenizer, experiment))
+    return Setup(
+        model,
+        tokenizer,
+        _encode(train, tokenizer, experiment),
+        _encode(validation, tokenizer, experiment),
+        _encode(test, tokenizer, experiment) if test else None,
+    )
+
+
+def _check_positions(config: VanillaSeq2SeqConfig, limits: TokenizerConfig) -> None:
+    """Refuses sequences that are longer than a learned table of positions."""
+    if config.position_embedding_type != "learned":
+        return
+    for name in ("max_source_length", "max_target_length"):
+        if getattr(limits, name) > config.max_position_embeddings:
+            raise UserError(
+                f"tokenizer.{name}={getattr(limits, name)}: the model has learned positions for "
+                f"{config.max_position_embeddings} tokens; lower it, or raise model.max_position_embeddings"
+            )
 
 
 def build_task(experiment: TranslationExperiment, parts: Setup, accelerator: "Accelerator") -> "Task":
@@ -221,12 +247,9 @@ def validate(
 
 
 def score_best(
-    experiment: TranslationExperiment, parts: Setup, run_folder: "RunFolder", accelerator: "Accelerator"
+    experiment: TranslationExperiment, parts: Setup, test: Corpus, run_folder: "RunFolder", accelerator: "Accelerator"
 ) -> None:
     """Scores the best model on the test rows and writes `results.json`."""
-    if experiment.data.test_split is None:
-        return
-    test = _encode(translation_pairs(experiment.data, "test", experiment.seed), parts.tokenizer, experiment)
     folder = run_folder.path / "best"
     model = VanillaSeq2SeqForConditionalGeneration.from_pretrained(folder).eval()
     model.to(accelerator.device)
@@ -252,20 +275,6 @@ def _summed_loss(
     batch = TranslationCollator(tokenizer.pad_token_id)([corpus.features[row] for row in rows])
     inputs = {name: tensor.to(model.device) for name, tensor in batch.items()}
     return float(model(**inputs, num_items_in_batch=1).loss), count_labels(batch)
-
-
-@contextmanager
-def _no_library_bars() -> Iterator[None]:
-    """Keeps transformers' own progress bars, of saving and loading, out of the run's."""
-    from transformers.utils import logging as transformers_logging
-
-    shown = transformers_logging.is_progress_bar_enabled()
-    transformers_logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            transformers_logging.enable_progress_bar()
 
 
 def _gather(items: list[Any], accelerator: "Accelerator") -> list[Any]:
@@ -300,37 +309,12 @@ def _build_new(experiment: TranslationExperiment, pairs: list[Pair]) -> tuple[Pr
     return VanillaSeq2SeqForConditionalGeneration(config), tokenizer
 
 
-def _load_pretrained(experiment: TranslationExperiment) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
-    from transformers import AutoConfig, AutoTokenizer
-
-    source = str(experiment.pretrained)
-    try:
-        config = AutoConfig.from_pretrained(source)
-        if config.model_type != VanillaSeq2SeqConfig.model_type:
-            raise UserError(f"model.pretrained={source}: is a {config.model_type} model; give a vanilla_seq2seq model")
-        _apply_settings(config, experiment.model_settings)
-        tokenizer: Any = AutoTokenizer.from_pretrained(source)
-        model = VanillaSeq2SeqForConditionalGeneration.from_pretrained(source, config=config, dtype=torch.float32)
-    except (OSError, ValueError, StrictDataclassError) as error:
-        if isinstance(error, UserError):
-            raise
-        raise UserError(f"model.pretrained={source}: cannot be loaded: {str(error).splitlines()[0]}") from error
-    return model, tokenizer
-
-
-def _apply_settings(config: VanillaSeq2SeqConfig, settings: dict[str, Any]) -> None:
-    """Changes what can change in a saved model and says what cannot."""
-    for name, value in settings.items():
-        if name in _CHANGEABLE:
-            setattr(config, name, value)
-        elif getattr(config, name) != value:
-            logger.warning("model.%s=%s is ignored: the saved model has %s", name, value, getattr(config, name))
-
-
 def _generation_config(experiment: TranslationExperiment, model: PreTrainedModel) -> GenerationConfig:
-    config = model.config
+    config, search = model.config, experiment.generation
+    beam_settings = {"length_penalty": search.length_penalty, "early_stopping": search.early_stopping}
     return GenerationConfig(
-        **dataclasses.asdict(experiment.generation),
+        num_beams=search.num_beams,
+        **beam_settings if search.num_beams > 1 else {},  # greedy search refuses them
         max_length=experiment.tokenizer.max_target_length,
         decoder_start_token_id=config.decoder_start_token_id,
         bos_token_id=config.bos_token_id,

@@ -25,7 +25,8 @@ _RUN_FILES = (_CONFIG, "metrics.jsonl", "checkpoints", "best", "final")
 # A resumed run may differ in these from the run it continues: none of them changes what a step computes, except that
 # another `max_duration` moves a schedule that decays over it, which is what whoever extends a run asks for.
 _FREE_TO_CHANGE = (
-    "output_dir", "resume", "max_duration", "checkpoint", "evaluation", "log_every", "batch.micro_batches",
+    "output_dir", "resume", "max_duration", "log_every", "checkpoint", "evaluation.every", "evaluation.batch_tokens",
+    "batch.micro_batches",
 )  # fmt: skip
 
 

@@ -13,6 +13,7 @@ import yaml
 from vanilla_transformers.recipes.engine.config_values import OverrideText, convert, describe, shown
 from vanilla_transformers.recipes.engine.durations import Duration
 from vanilla_transformers.recipes.engine.experiment import Experiment
+from vanilla_transformers.recipes.engine.folders import write_text
 from vanilla_transformers.recipes.errors import UserError
 
 ExperimentT = TypeVar("ExperimentT", bound=Experiment)
@@ -44,9 +45,13 @@ def load_experiment(cls: type[ExperimentT], config: str, overrides: Sequence[str
 
 
 def write_experiment(experiment: Experiment, path: Path) -> None:
-    """Writes the resolved experiment; `load_experiment` of the file gives an equal one."""
+    """Writes the resolved experiment; `load_experiment` of the file gives an equal one.
+
+    Raises:
+        UserError: the disk is full or does not let us write.
+    """
     text = yaml.safe_dump(to_plain(experiment), sort_keys=False, allow_unicode=True)
-    path.write_text(f"# vanilla train {path}\n{text}", encoding="utf-8")
+    write_text(path, f"# vanilla train {experiment.output_path / 'config.yaml'} resume=if_available\n{text}")
 
 
 def to_plain(section: Any) -> Any:
@@ -203,15 +208,20 @@ def _unknown(key: str, origin: str, types: Mapping[str, Any]) -> str:
 
 
 def _nearest(key: str, types: Mapping[str, Any]) -> str | None:
-    """The key that was probably meant: one of the same section, one of a section spelt alike, or one of any section."""
+    """The key that was probably meant.
+
+    One of this name in any section, else one spelt alike in this section, in one spelt alike, or anywhere.
+    """
     section, _, last = key.rpartition(".")
+    anywhere = {name.rpartition(".")[2]: name for name in reversed(list(types))}
+    if last in anywhere:
+        return anywhere[last]
     sections = {name.rpartition(".")[0] for name in types} - {""}
     for place in [section, *difflib.get_close_matches(section, sections)]:
         names = {name.rpartition(".")[2]: name for name in [*types, *sections] if name.rpartition(".")[0] == place}
         near = difflib.get_close_matches(last, names, n=1)
         if near:
             return names[near[0]]
-    anywhere = {name.rpartition(".")[2]: name for name in reversed(list(types))}
     return next((anywhere[name] for name in difflib.get_close_matches(last, anywhere, n=1)), None)
 
 

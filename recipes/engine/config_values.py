@@ -32,6 +32,7 @@ def convert(kind: Any, value: Any) -> Any:
 
 
 def describe(kind: Any) -> str:
+    """A type in a user's words, such as "a whole number or null"."""
     names = {int: "a whole number", float: "a number", str: "text", bool: "true or false", type(None): "null"}
     if kind in names:
         return names[kind]
@@ -46,6 +47,7 @@ def describe(kind: Any) -> str:
 
 
 def shown(value: Any) -> str:
+    """A value as it is told in a fault."""
     if isinstance(value, OverrideText):
         return str(value)
     return "null" if value is None else repr(value)

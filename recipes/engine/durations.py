@@ -28,6 +28,7 @@ class TrainState:
         elapsed_seconds: training time; evaluation and saving do not count.
         best_score: best validation score so far; None before the first evaluation.
         best_step: the step of that score.
+        scored_step: the step of the last evaluation.
     """
 
     global_step: int = 0
@@ -38,6 +39,7 @@ class TrainState:
     elapsed_seconds: float = 0.0
     best_score: float | None = None
     best_step: int | None = None
+    scored_step: int | None = None
 
     def position(self, unit: Unit) -> float:
         """How far the run is, counted in `unit`; epochs count in fractions."""

@@ -158,7 +158,7 @@ class Experiment:
     @property
     def output_path(self) -> Path:
         """The run folder."""
-        return Path(self.output_dir)
+        return Path(self.output_dir).expanduser()
 
     @property
     def pretrained(self) -> str | None:

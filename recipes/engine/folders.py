@@ -47,7 +47,10 @@ def storage_fault(error: BaseException | None) -> BaseException | None:
 def clear_leftovers(folder: Path) -> None:
     """Removes what a killed process left half-written, and puts back a folder that it was about to replace."""
     for path in folder.glob(f"{_WRITING}*"):
-        shutil.rmtree(path, ignore_errors=True)
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink()
     for path in folder.glob(f"{_REPLACED}*"):
         original = path.with_name(path.name.removeprefix(_REPLACED))
         if original.exists():
@@ -65,14 +68,21 @@ def write_text(path: Path, text: str) -> None:
     aside = path.with_name(f"{_WRITING}{path.name}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with open(aside, "w", encoding="utf-8") as file:
+        _write_synced(aside, text)
+        aside.replace(path)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written: {error}; free some space or choose another output_dir") from error
+
+
+def _write_synced(path: Path, text: str) -> None:
+    with open(path, "w", encoding="utf-8") as file:
+        try:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
-        aside.replace(path)
-    except OSError as error:
-        aside.unlink(missing_ok=True)
-        raise UserError(f"{path}: cannot be written: {error}; free some space or choose another output_dir") from error
+        except OSError:
+            path.unlink()
+            raise
 
 
 def _swap(aside: Path, path: Path) -> None:

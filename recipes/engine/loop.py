@@ -73,7 +73,6 @@ class _Loop:
         self.progress = ProgressLine(accelerator.is_main_process, experiment.max_duration.progress(self.state))
         self.watch = Stopwatch(self.state.elapsed_seconds)
         self.window = Window(self.state, accelerator)
-        self.scored_step: int | None = None
 
     def run(self) -> FitResult:
         """Steps until the end, then scores and saves."""
@@ -226,7 +225,7 @@ class _Loop:
     def _score(self) -> None:
         """Scores the model and keeps it as `best/` if it is."""
         self.watch.stop()
-        self.scored_step = self.state.global_step
+        self.state = replace(self.state, scored_step=self.state.global_step)
         self.loss.eval()
         scores = self.task.evaluate(self.task.model)
         self.loss.train()
@@ -287,7 +286,7 @@ class _Loop:
 
     def _finish(self) -> FitResult:
         self._report()
-        if self.scored_step != self.state.global_step:
+        if self.state.scored_step != self.state.global_step:
             self._score()
         if self.experiment.checkpoint.every is not None:
             self._save()

@@ -3,10 +3,13 @@
 import json
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
+from transformers.utils import logging as transformers_logging
 
 from vanilla_transformers.recipes.engine.durations import TrainState
 from vanilla_transformers.recipes.engine.folders import write_text
@@ -119,3 +122,15 @@ def _figures_text(progress: float, state: TrainState, figures: dict[str, Any]) -
         f"step {state.global_step} loss {figures['loss']:.3f} lr {figures['learning_rate']:.2e} "
         f"{figures['tokens_per_second']:,.0f} tokens/s {tqdm.format_interval(left)} left"
     )
+
+
+@contextmanager
+def no_library_bars() -> Iterator[None]:
+    """Keeps transformers' own progress bars, of saving and loading, out of the run's."""
+    shown = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            transformers_logging.enable_progress_bar()

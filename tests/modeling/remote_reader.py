@@ -43,6 +43,11 @@ def read_folder(entry: dict) -> tuple[dict[str, torch.Tensor], dict]:
     return tensors, report
 
 
+def generated(auto_class, folder: str, source: list) -> list:
+    model = auto_class.from_pretrained(folder, trust_remote_code=True)
+    return model.generate(torch.tensor(source), max_new_tokens=6, num_beams=3).tolist()
+
+
 def read_pipeline(task: str, folder: str, text: str):
     return transformers.pipeline(task, model=folder, trust_remote_code=True, device="cpu")(text)
 
@@ -58,6 +63,10 @@ def main() -> None:
         tensors |= {f"{name}.{key}": value for key, value in found.items()}
         report[name]["tokens"] = transformers.AutoTokenizer.from_pretrained(entry["folder"])("w7 w8")["input_ids"]
     report["pipelines"] = {task: read_pipeline(task, **entry) for task, entry in manifest["pipelines"].items()}
+    report["generated"] = {
+        name: generated(getattr(transformers, auto_name), manifest["folders"][name]["folder"], manifest["source"])
+        for name, auto_name in manifest["generators"].items()
+    }
     model = transformers.AutoModelForCausalLM.from_pretrained(
         manifest["folders"]["DecoderForCausalLM"]["folder"], trust_remote_code=True
     )

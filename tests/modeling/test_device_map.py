@@ -1,5 +1,7 @@
 """Models spread over devices by Accelerate, parts of them on the disk, compute what a whole one does."""
 
+import re
+
 import pytest
 import torch
 from tiny import LM_HEADS, MODELS, first_output, is_seq2seq, name_of, random_ids, tiny_inputs, tiny_model
@@ -15,7 +17,7 @@ def stacks_of(model) -> list[str]:
 
 def half_on_disk(model) -> dict[str, str]:
     """Every top module on the CPU, except the second layer of each stack and its input embedding."""
-    places = {}
+    places: dict[str, str] = {}
     for stack in stacks_of(model):
         names = [f"{stack}{name}" for name, _ in model.get_submodule(stack.rstrip(".")).named_children()]
         places |= dict.fromkeys(names, "cpu")
@@ -54,6 +56,7 @@ def test_automatic_map_with_little_memory(model_class, tied, tmp_path):
     reference.save_pretrained(tmp_path)
     model = load(model_class, tmp_path, device_map="auto", max_memory={"cpu": 45_000})
     assert "disk" in model.hf_device_map.values()
+    assert not [name for name in model.hf_device_map if re.search(r"layers\.\d+\.|input_embedding\.", name)]
     inputs = tiny_inputs(model_class)
     torch.testing.assert_close(first_output(model, inputs), first_output(reference, inputs), rtol=0, atol=1e-5)
 

@@ -227,6 +227,13 @@ def test_seq2seq_labels_are_not_shifted_and_make_the_decoder_input():
     assert labels[1, -1] == -100
 
 
+@pytest.mark.parametrize("model_class", [SEQ2SEQ[1], *DECODERS[1:3]], ids=name_of)
+def test_a_training_step_keeps_no_cache(model_class):
+    model, inputs = tiny_model(model_class), tiny_inputs(model_class)
+    assert model(**inputs).past_key_values is not None
+    assert model(**inputs, **tiny_labels(model_class, inputs)).past_key_values is None
+
+
 @pytest.mark.parametrize("model_class", LM_HEADS, ids=name_of)
 def test_loss_function_that_transformers_infers_is_ours(model_class):
     """Libraries that compute the loss themselves, through `loss_function`, must get what the head computes."""

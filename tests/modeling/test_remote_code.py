@@ -18,7 +18,8 @@ PIPELINES = {
     "fill-mask": {"folder": "EncoderForMaskedLM", "text": "w7 <mask> w9"},
     "text-classification": {"folder": "DecoderForSequenceClassification", "text": "w7 w8"},
 }
-BASES = ("Seq2SeqModel", "EncoderModel", "DecoderModel")
+GENERATORS = {"Seq2SeqForConditionalGeneration": "AutoModelForSeq2SeqLM", "DecoderForCausalLM": "AutoModelForCausalLM"}
+SOURCE = [[7, 8, 9], [10, 11, 12]]
 
 
 def inputs_of(auto_name: str, family: str) -> dict:
@@ -52,6 +53,8 @@ def elsewhere(saved_models, tmp_path_factory):
             task: {"folder": str(saved_models[settings["folder"]]), "text": settings["text"]}
             for task, settings in PIPELINES.items()
         },
+        "generators": GENERATORS,
+        "source": SOURCE,
         "saved_again": str(place / "saved_again"),
         "tensors": str(place / "tensors.safetensors"),
         "report": str(place / "report.json"),
@@ -102,6 +105,13 @@ def test_pipeline_answers_alike(task, elsewhere, saved_models):
     settings = PIPELINES[task]
     expected = pipeline(task, model=str(saved_models[settings["folder"]]), device="cpu")(settings["text"])
     assert elsewhere[1]["pipelines"][task] == expected
+
+
+@pytest.mark.parametrize("name", GENERATORS)
+def test_generation_gives_the_same_tokens(name, elsewhere, saved_models):
+    model = getattr(transformers, GENERATORS[name]).from_pretrained(saved_models[name])
+    tokens = model.generate(torch.tensor(SOURCE), max_new_tokens=6, num_beams=3)
+    assert elsewhere[1]["generated"][name] == tokens.tolist()
 
 
 def test_a_folder_saved_there_is_complete_here(elsewhere):

@@ -16,7 +16,8 @@ from transformers import (
 )
 
 CAUSAL, SEQ2SEQ_LM, MASKED = DECODERS[1], SEQ2SEQ[1], ENCODERS[1]
-TRAINED = (CAUSAL, SEQ2SEQ_LM, MASKED, *SEQUENCE_HEADS, ENCODERS[3])
+QA = ENCODERS[4]
+TRAINED = (CAUSAL, SEQ2SEQ_LM, MASKED, *SEQUENCE_HEADS, ENCODERS[3], QA)
 every_trained = pytest.mark.parametrize("model_class", TRAINED, ids=name_of)
 SETTINGS = {
     "per_device_train_batch_size": 8,
@@ -37,14 +38,18 @@ def rows_for(model_class, count: int = 16) -> list[dict]:
     rows = []
     for index in range(count):
         ids = random_ids(4 + index % 5, seed=index)
-        if "SequenceClassification" in model_class.__name__:
+        row = {"input_ids": ids.tolist()}
+        if model_class is QA:
+            rows.append(row | {"start_positions": index % 3, "end_positions": index % 3 + 1})
+            continue
+        if model_class in SEQUENCE_HEADS:
             labels = ids[0] % 3
         elif is_seq2seq(model_class):
             labels = ids.flip(0)[: 2 + index % 3]
         else:
             labels = ids % 3 if "TokenClassification" in model_class.__name__ else ids.clone()
             labels[: index % 3] = -100
-        rows.append({"input_ids": ids.tolist(), "labels": labels.tolist()})
+        rows.append(row | {"labels": labels.tolist()})
     return rows
 
 
@@ -52,7 +57,7 @@ def collator_for(model, tokenizer):
     """The collator of transformers for the model's task."""
     if is_seq2seq(type(model)):
         return DataCollatorForSeq2Seq(tokenizer, model=model)
-    if "SequenceClassification" in type(model).__name__:
+    if type(model) in (*SEQUENCE_HEADS, QA):
         return DataCollatorWithPadding(tokenizer)
     return DataCollatorForTokenClassification(tokenizer)
 
@@ -122,6 +127,18 @@ def test_trainers_label_smoothing_is_torchs(model_class, tokenizer, tmp_path):
     expected = functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), label_smoothing=0.1)
     torch.testing.assert_close(loss, expected, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(own.loss, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("model_class", SEQUENCE_HEADS, ids=name_of)
+def test_predictions_are_the_logits_alone(model_class, tokenizer, tmp_path):
+    model = tiny_model(model_class)
+    trainer = trainer_for(model, tokenizer, tmp_path, per_device_eval_batch_size=3)
+    rows = rows_for(model_class)[:5]
+    predicted = trainer.predict(rows)
+    assert predicted.predictions.shape == (5, 3)
+    with torch.no_grad():
+        logits = torch.cat([model(torch.tensor([row["input_ids"]])).logits for row in rows])
+    torch.testing.assert_close(torch.tensor(predicted.predictions), logits, rtol=0, atol=1e-5)
 
 
 def test_predict_with_generate(tokenizer, tmp_path):

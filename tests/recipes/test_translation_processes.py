@@ -1,4 +1,4 @@
-"""The translation recipe as a program: on two processes, and ended by a user's mistake."""
+"""The translation recipe as a program, on one process and on two."""
 
 import json
 import os
@@ -38,12 +38,6 @@ def figures(folder: Path) -> list[float]:
     lines = (folder / "metrics.jsonl").read_text().splitlines()
     names = ("loss", "grad_norm", "validation_loss", "validation_bleu")
     return [value for line in lines for name, value in json.loads(line).items() if name in names]
-
-
-def test_mistake_is_one_line_and_status_1(tmp_path):
-    ended = start(["-m", MODULE], "translation/toy", "sed=1", f"output_dir={tmp_path / 'run'}")
-    assert ended.returncode == 1
-    assert ended.stderr == "error: translation/toy: sed (command line): there is no such key; did you mean seed?\n"
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 """The translation recipe, end to end on a few rows, and its configurations."""
 
 import json
+import shutil
 from importlib import resources
 from pathlib import Path
 
@@ -74,6 +75,11 @@ def test_generation_settings_stand_in_their_own_file(run_folder):
     assert not {"num_beams", "early_stopping", "length_penalty", "max_length", "bad_words_ids"} & config.keys()
 
 
+def test_greedy_search_can_be_saved(tmp_path):
+    main(["translation/toy", *TINY, "max_duration=1 steps", "generation.num_beams=1", f"output_dir={tmp_path / 'run'}"])
+    assert GenerationConfig.from_pretrained(tmp_path / "run" / "best").num_beams == 1
+
+
 def test_reloaded_model_translates_in_order(run_folder):
     model, tokenizer = loaded(run_folder / "best")
     sentences = ["The dog sees the man.", "", "Yes.", "The old woman opens the small red door because it is warm."]
@@ -108,6 +114,32 @@ def test_refuses_a_pretrained_model_that_is_not_there(tmp_path):
         main(["translation/toy", *TINY, f"model.pretrained={tmp_path / 'none'}", f"output_dir={tmp_path / 'run'}"])
 
 
+def test_refuses_a_damaged_pretrained_model(run_folder, tmp_path):
+    damaged = tmp_path / "damaged"
+    shutil.copytree(run_folder / "final", damaged)
+    weights = (damaged / "model.safetensors").read_bytes()
+    (damaged / "model.safetensors").write_bytes(weights[: len(weights) // 2])
+    with pytest.raises(UserError, match=r"damaged: cannot be loaded: .*; give a whole saved model"):
+        main(["translation/toy", *TINY, f"model.pretrained={damaged}", f"output_dir={tmp_path / 'run'}"])
+
+
+def test_refuses_sequences_beyond_the_learned_positions(tmp_path):
+    learned = ["model.position_embedding_type=learned", "model.max_position_embeddings=32"]
+    message = r"tokenizer\.max_source_length=64: the model has learned positions for 32 tokens; lower it, or raise"
+    with pytest.raises(UserError, match=message):
+        main(["translation/toy", *TINY, *learned, f"output_dir={tmp_path / 'run'}"])
+
+
+def test_fault_in_the_test_rows_shows_before_the_training(tmp_path):
+    row = {"en": "A dog.", "de": "Ein Hund."}
+    for split in ("train", "validation"):
+        (tmp_path / f"{split}.jsonl").write_text(f"{json.dumps(row)}\n" * 50)
+    (tmp_path / "test.jsonl").write_text(json.dumps({"en": "A dog."}))
+    with pytest.raises(UserError, match=r"test\.jsonl:1: no 'de' in this row"):
+        main(["translation/toy", *TINY, f"data.path={tmp_path}", f"output_dir={tmp_path / 'run'}"])
+    assert not (tmp_path / "run").exists()
+
+
 def test_refuses_a_folder_in_use(run_folder):
     with pytest.raises(UserError, match="already holds a run"):
         main(["translation/toy", *TINY, f"output_dir={run_folder}"])
@@ -121,6 +153,7 @@ def test_refuses_a_folder_in_use(run_folder):
         ("model.norm_position=mid", r"model\.norm_position=mid .*: must be one of post, pre"),
         ("model.hidden_size=30", "model: hidden_size is 30, which num_attention_heads 4 does not divide"),
         ("model.hidden_act=rellu", "model: hidden_act 'rellu' is unknown: did you mean 'relu'?"),
+        ("model.vocab_size=100", r"there is no such key; did you mean tokenizer\.vocab_size\?"),
         ("generation.num_beams=0", r"generation\.num_beams=0 .*: must be 1 or greater"),
         ("data.target_lang=en", r"data\.target_lang=.en. .*: must differ from source_lang"),
     ],

@@ -8,7 +8,7 @@ their order leave open who acts on whom, which adjective belongs to which noun, 
 from typing import TypeVar
 
 from vanilla_transformers.recipes.data.toy import lexicon as lex
-from vanilla_transformers.recipes.data.toy.clauses import Clause, NounPhrase, Participant, Tense
+from vanilla_transformers.recipes.data.toy.clauses import DEFINITE_DETERMINERS, Clause, NounPhrase, Participant, Tense
 from vanilla_transformers.recipes.data.toy.draw import Draw, weighted
 
 Word = TypeVar("Word", lex.Noun, lex.Verb)
@@ -163,7 +163,7 @@ class Composer:
             return _INDEFINITE[plural]
         determiners = _PLURAL if plural else _SINGULAR
         determiner = draw.one(determiners)
-        while wanted and determiner not in ("the", "my", "this"):
+        while wanted and determiner not in DEFINITE_DETERMINERS:
             determiner = draw.one(determiners)
         return determiner
 

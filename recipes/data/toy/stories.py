@@ -76,7 +76,7 @@ _TROUBLES = (
         (Helper("mouse", "ran down into the hole"), Helper("mole", "dug a way into the hole")),
     ),
     Trouble(
-        "the old barn", "landed on the roof of an old barn", "the roof was too high",
+        "the barn", "landed on the roof of a barn", "the roof was too high",
         (Helper("cat", "climbed up to the roof"), Helper("bird", "flew up to the roof")),
     ),
     Trouble(
@@ -159,7 +159,7 @@ _LEARNING = (
     ),
     (
         "{name} tried again, and soon {they} {triumph}. ",
-        "{They} tried once more and at last {triumph}. ",
+        "{They} tried once more and {triumph}. ",
     ),
     (
         "{name} was proud and gave {helper} {food}.",

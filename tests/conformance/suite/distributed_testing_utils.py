@@ -15,8 +15,6 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
-_PRELOAD = ["tests.test_tensor_parallel_mixin", "tests.test_fsdp_mixin", "vanilla_transformers"]
-
 
 def _get_distributed_device_type() -> str:
     return "cpu"
@@ -36,7 +34,7 @@ def _set_rank_device(rank: int) -> None:
 
 def _start_rank_processes(function: Callable[..., None], args: tuple[Any, ...], nprocs: int) -> None:
     """Run ``function(rank, *args)`` in ``nprocs`` processes and raise what the first failing one raised."""
-    mp.get_context("forkserver").set_forkserver_preload(_PRELOAD)
+    mp.get_context("forkserver").set_forkserver_preload(["tests.families"])
     mp.start_processes(function, args=args, nprocs=nprocs, start_method="forkserver")
 
 

@@ -1,4 +1,6 @@
-"""What `toy_rows` and `role_swapped_pairs` refuse."""
+"""What `toy_rows` and `role_swapped_pairs` refuse, and that their rows are the same everywhere."""
+
+import hashlib
 
 import pytest
 
@@ -33,3 +35,12 @@ def test_a_request_that_cannot_be_met_says_why(call, message):
 def test_the_number_of_rows_is_the_number_asked(task, split):
     assert toy_rows(task, split, 0) == []
     assert len(toy_rows(task, split, 7)) == 7
+
+
+@pytest.mark.parametrize(
+    ("task", "digest"),
+    [("translation", "3221b36253676244"), ("sentiment", "654618d4b0d182c9"), ("stories", "33599906d3e267d3")],
+)
+def test_rows_are_the_same_on_every_machine(task, digest):
+    rows = toy_rows(task, "train", 500) + toy_rows(task, "test", 100)
+    assert hashlib.sha256(repr(rows).encode()).hexdigest()[:16] == digest

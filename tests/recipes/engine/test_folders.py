@@ -22,12 +22,14 @@ def test_replaces_the_folder_as_a_whole(tmp_path):
 def test_keeps_the_old_folder_when_writing_fails(tmp_path, error):
     with complete_folder(tmp_path / "best") as folder:
         (folder / "1").write_text("1")
-    with (
-        pytest.raises(UserError if isinstance(error, OSError) else ValueError),
-        complete_folder(tmp_path / "best") as f,
-    ):
-        (f / "2").write_text("2")
-        raise error
+
+    def fail():
+        with complete_folder(tmp_path / "best") as folder:
+            (folder / "2").write_text("2")
+            raise error
+
+    with pytest.raises(UserError if isinstance(error, OSError) else ValueError):
+        fail()
     assert content(tmp_path / "best") == {"1": "1"}
     assert [path.name for path in tmp_path.iterdir()] == ["best"]
 
@@ -39,15 +41,16 @@ def test_finds_the_full_disk_behind_another_error(tmp_path):
         finally:
             raise RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 64 vs 0")
 
-    with pytest.raises(UserError, match=r"new: cannot be written: .*No space left on device; free some space or"):
-        with complete_folder(tmp_path / "new"):
-            save()
+    message = r"new: cannot be written: .*No space left on device; free some space or"
+    with pytest.raises(UserError, match=message), complete_folder(tmp_path / "new"):
+        save()
 
 
 def test_clears_what_a_killed_process_left(tmp_path):
     for name in (".writing-best", ".replaced-final", ".replaced-best", "best"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "file").write_text(name)
+    (tmp_path / ".writing-config.yaml").write_text("half")
     clear_leftovers(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["best", "final"]
     assert content(tmp_path / "best") == {"file": "best"}

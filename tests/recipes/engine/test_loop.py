@@ -207,6 +207,14 @@ def test_longer_run_goes_on_from_the_end(tmp_path):
     assert sorted(losses(tmp_path / "run")) == list(range(1, 17))
 
 
+def test_finished_run_has_nothing_left_to_do(tmp_path):
+    folder = tmp_path / "run"
+    train(tiny_experiment(folder))
+    metrics = (folder / "metrics.jsonl").read_text()
+    train(tiny_experiment(folder, resume="always"))
+    assert (folder / "metrics.jsonl").read_text() == metrics
+
+
 def test_refuses_a_folder_that_holds_a_run(straight_run):
     with pytest.raises(UserError, match=r"already holds a run: give another output_dir, .* resume=if_available"):
         RunFolder(tiny_experiment(straight_run))
@@ -286,15 +294,3 @@ def test_counts_epochs_and_real_tokens(tmp_path):
     state = train(tiny_experiment(tmp_path / "run", max_duration=Duration.parse("2 epochs")), task).state
     assert (state.epoch, state.step_in_epoch) == (2, 0)
     assert state.tokens == 2 * task.lengths.sum()
-
-
-def test_refuses_a_launch_that_would_train_separate_models(tmp_path, monkeypatch):
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(UserError, match="the launcher started 2 processes but Accelerate sees 1"):
-        build_accelerator(tiny_experiment(tmp_path))
-
-
-@pytest.mark.skipif(torch.accelerator.is_available(), reason="fp16 is refused only where there is no GPU")
-def test_refuses_fp16_without_a_gpu(tmp_path):
-    with pytest.raises(UserError, match="precision=fp16 needs a GPU: use bf16 or fp32"):
-        build_accelerator(tiny_experiment(tmp_path, precision="fp16"))
