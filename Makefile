@@ -2,7 +2,7 @@
 #
 #   make demo     train the toy translation model from nothing, reload it, translate (minutes, no data to download)
 #   make test     lint + types + the quick tests
-#   make slow     the tests that take minutes, with the libraries of the ecosystem
+#   make slow     the tests that take minutes
 #   make bench    the benchmarks
 #
 # PYTHON=python3.11 chooses the interpreter, VENV=path the virtual environment.
@@ -43,10 +43,6 @@ $(VENV)/.dev: $(VENV)/.runtime
 	$(PIP_INSTALL) -e '.[dev]'
 	@touch $@
 
-$(VENV)/.ecosystem: $(VENV)/.dev
-	$(PIP_INSTALL) -e '.[dev,ecosystem]'
-	@touch $@
-
 # The demonstration starts from nothing each time: the run of the last one is replaced on purpose.
 demo: $(VENV)/.runtime
 	@if [ -e '$(DEMO)' ]; then echo 'Replacing the last demonstration in $(DEMO).'; rm -rf '$(DEMO)'; fi
@@ -69,7 +65,7 @@ types: $(VENV)/.dev
 	MYPYPATH=$(TYPED) $(BIN)/mypy -p vanilla_transformers -p vanilla_cli | sed -e 's#^$(TYPED)/vanilla_cli/#recipes/cli/#' \
 	  -e 's#^$(TYPED)/vanilla_transformers/\(recipes\|configs\)/#\1/#' -e 's#^$(TYPED)/vanilla_transformers/#modeling/#'
 
-slow: $(VENV)/.ecosystem
+slow: $(VENV)/.dev
 	$(BIN)/python -m pytest -m slow
 
 bench: $(VENV)/.runtime

@@ -117,9 +117,19 @@ class InputEmbedding(nn.Module):
         if self.token_types is not None:
             if token_type_ids is None:
                 token_type_ids = torch.zeros_like(position_ids)
-            hidden_states = hidden_states + self.token_types(token_type_ids)
+            hidden_states = hidden_states + self._embed_token_types(token_type_ids)
         if self.positions is not None:
             hidden_states = hidden_states + self.positions(position_ids, length).to(hidden_states.dtype)
         if self.norm is not None:
             hidden_states = self.norm(hidden_states)
         return self.dropout(hidden_states)
+
+    def _embed_token_types(self, token_type_ids: torch.Tensor) -> torch.Tensor:
+        assert self.token_types is not None
+        try:
+            return self.token_types(token_type_ids)
+        except IndexError:
+            raise ValueError(
+                f"token_type_ids range from {token_type_ids.min()} to {token_type_ids.max()}, but the model has "
+                f"type_vocab_size={self.token_types.num_embeddings}: use the model's own tokenizer"
+            ) from None

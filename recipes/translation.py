@@ -26,7 +26,7 @@ from vanilla_transformers.recipes.data.rows import Pair, TranslationDataConfig, 
 from vanilla_transformers.recipes.engine.config_files import load_experiment
 from vanilla_transformers.recipes.engine.experiment import EvaluationConfig, Experiment, Problem
 from vanilla_transformers.recipes.engine.folders import write_text
-from vanilla_transformers.recipes.engine.plan import length_sorted_batches
+from vanilla_transformers.recipes.engine.plan import Rows, length_sorted_batches
 from vanilla_transformers.recipes.engine.pretrained import load_pretrained
 from vanilla_transformers.recipes.errors import UserError
 from vanilla_transformers.recipes.scoring.decoding import translate
@@ -266,7 +266,7 @@ def score_best(
 
 @torch.inference_mode()
 def _summed_loss(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, corpus: Corpus, rows: Sequence[int]
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, corpus: Corpus, rows: Rows
 ) -> tuple[float, int]:
     """Loss summed over the targets of some rows, and the number of these."""
     from vanilla_transformers.recipes.data.collators import TranslationCollator
@@ -293,7 +293,9 @@ def _encode(pairs: list[Pair], tokenizer: PreTrainedTokenizerFast, experiment: T
     return Corpus(pairs, encode_pairs(pairs, tokenizer, limits.max_source_length, limits.max_target_length))
 
 
-def _build_new(experiment: TranslationExperiment, pairs: list[Pair]) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
+def _build_new(
+    experiment: TranslationExperiment, pairs: list[Pair]
+) -> tuple[VanillaSeq2SeqForConditionalGeneration, PreTrainedTokenizerFast]:
     from vanilla_transformers.recipes.data.tokenizers import train_translation_tokenizer
 
     limits = experiment.tokenizer

@@ -87,7 +87,7 @@ def leaf_types(cls: type, prefix: str = "") -> dict[str, Any]:
     for field in dataclasses.fields(cls):
         key, hint = prefix + field.name, hints[field.name]
         if issubclass(cls, Experiment) and key == "model":
-            types |= {f"model.{name}": kind for name, kind in cls.model_keys().items()}  # type: ignore[attr-defined]
+            types |= {f"model.{name}": kind for name, kind in cls.model_keys().items()}
         elif dataclasses.is_dataclass(hint) and hint is not Duration:
             types |= leaf_types(hint, f"{key}.")  # type: ignore[arg-type]
         else:

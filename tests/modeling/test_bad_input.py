@@ -74,6 +74,14 @@ def test_configuration_refuses_heads_set_after_it_was_made(model_class, tmp_path
 
 
 @every_base
+def test_token_types_that_the_model_lacks(model_class):
+    inputs = tiny_inputs(model_class)
+    inputs["token_type_ids"] = torch.full_like(inputs["input_ids"], 3)
+    with pytest.raises(ValueError, match="token_type_ids range from 3 to 3, but the model has type_vocab_size=2"):
+        tiny_model(model_class, type_vocab_size=2)(**inputs)
+
+
+@every_base
 def test_ids_outside_the_vocabulary(model_class):
     text = f"input_ids range from 5 to {VOCAB_SIZE}, but the vocabulary ends at {VOCAB_SIZE - 1}: use the model's own"
     bad_ids = torch.tensor([[5, VOCAB_SIZE, 7]])

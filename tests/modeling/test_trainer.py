@@ -18,11 +18,12 @@ from transformers import (
 CAUSAL, SEQ2SEQ_LM, MASKED = DECODERS[1], SEQ2SEQ[1], ENCODERS[1]
 QA = ENCODERS[4]
 TRAINED = (CAUSAL, SEQ2SEQ_LM, MASKED, *SEQUENCE_HEADS, ENCODERS[3], QA)
-every_trained = pytest.mark.parametrize("model_class", TRAINED, ids=name_of)
+LM_HEADS = (CAUSAL, SEQ2SEQ_LM, MASKED)
+BF16, SMOOTHED = {"bf16": True}, {"label_smoothing_factor": 0.1}
 SETTINGS = {
     "per_device_train_batch_size": 8,
     "learning_rate": 5e-3,
-    "max_steps": 15,
+    "max_steps": 12,
     "lr_scheduler_type": "constant",
     "use_cpu": True,
     "report_to": [],
@@ -57,7 +58,9 @@ def collator_for(model, tokenizer):
     """The collator of transformers for the model's task."""
     if is_seq2seq(type(model)):
         return DataCollatorForSeq2Seq(tokenizer, model=model)
-    if type(model) in (*SEQUENCE_HEADS, QA):
+    if type(model) is QA:  # the softmax of a span's ends runs over padding too, so the width counts
+        return DataCollatorWithPadding(tokenizer, padding="max_length", max_length=10)
+    if type(model) in SEQUENCE_HEADS:
         return DataCollatorWithPadding(tokenizer)
     return DataCollatorForTokenClassification(tokenizer)
 
@@ -83,8 +86,14 @@ def losses_of(trainer: Trainer) -> list[float]:
     return [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
 
 
-@pytest.mark.parametrize("settings", [{}, {"label_smoothing_factor": 0.1}, {"bf16": True}], ids=str)
-@every_trained
+def cases(*settings: tuple) -> pytest.MarkDecorator:
+    """A test for each class of each (settings, classes)."""
+    pairs = [(setting, model_class) for setting, classes in settings for model_class in classes]
+    names = ["-".join([name_of(model_class), *setting]) for setting, model_class in pairs]
+    return pytest.mark.parametrize(("settings", "model_class"), pairs, ids=names)
+
+
+@cases(({}, TRAINED), (SMOOTHED, LM_HEADS), (BF16, LM_HEADS))
 def test_loss_falls(model_class, settings, tokenizer, tmp_path):
     model = tiny_model(model_class, initializer_range=0.05)
     trainer = trainer_for(model, tokenizer, tmp_path, **settings)
@@ -94,11 +103,10 @@ def test_loss_falls(model_class, settings, tokenizer, tmp_path):
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
 
 
-@pytest.mark.parametrize("settings", [{}, {"label_smoothing_factor": 0.1}], ids=["plain", "smoothed by the trainer"])
-@every_trained
+@cases(({}, TRAINED), (SMOOTHED, LM_HEADS))
 def test_accumulation_gives_the_same_weights(model_class, settings, tokenizer, tmp_path):
     weights = []
-    for batch_size in (8, 2, 1):
+    for batch_size in (8, 2):
         model = tiny_model(model_class)
         start = vector(model)
         cut = {"per_device_train_batch_size": batch_size, "gradient_accumulation_steps": 8 // batch_size}
@@ -107,12 +115,10 @@ def test_accumulation_gives_the_same_weights(model_class, settings, tokenizer, t
         weights.append(vector(model))
     moved = (weights[0] - start).norm()
     assert moved > 1e-2
-    for other in weights[1:]:
-        assert (other - weights[0]).norm() < 1e-6 * weights[0].norm()
-        assert (other - weights[0]).norm() < 1e-5 * moved
+    assert (weights[1] - weights[0]).norm() < min(1e-6 * start.norm(), 1e-5 * moved)
 
 
-@pytest.mark.parametrize("model_class", [CAUSAL, SEQ2SEQ_LM, MASKED], ids=name_of)
+@pytest.mark.parametrize("model_class", LM_HEADS, ids=name_of)
 def test_trainers_label_smoothing_is_torchs(model_class, tokenizer, tmp_path):
     """A causal model whose labels were not shifted before smoothing would be off by a lot."""
     model = tiny_model(model_class)
