@@ -39,7 +39,7 @@ def translate(arguments: argparse.Namespace) -> int:
     lines = iter(arguments.sentences) if from_words else read_lines(arguments.source)
     lines = peeked(lines)  # a source that cannot be read is told before the model is loaded
 
-    from vanilla_cli.model_folder import load_translator
+    from vanilla_cli.translator import load_translator
     from vanilla_transformers.recipes.translation import translate as translate_sentences
 
     model, tokenizer = load_translator(arguments.model, arguments.device)

@@ -16,7 +16,7 @@ SEED = 1  # any: all test rows are held out
 
 def main(argv: Sequence[str]) -> int:
     """Print the translations of the model whose folder `argv` names, each below its source."""
-    from vanilla_cli.model_folder import load_translator
+    from vanilla_cli.translator import load_translator
     from vanilla_transformers.recipes.data.toy import role_swapped_pairs, toy_rows
     from vanilla_transformers.recipes.translation import translate
 

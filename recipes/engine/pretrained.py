@@ -5,8 +5,9 @@ from collections.abc import Mapping
 from typing import Any, TypeVar
 
 import torch
-from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 
+from vanilla_transformers.recipes.engine.model_folder import load_saved
 from vanilla_transformers.recipes.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -29,28 +30,21 @@ def load_pretrained(model_class: type[ModelT], source: str, settings: Mapping[st
     Raises:
         UserError: there is no such model, it is damaged or incomplete, or of another type.
     """
-    try:
-        config = AutoConfig.from_pretrained(source)
+
+    def check_config(config: PreTrainedConfig) -> None:
         _check_type(config, model_class, source)
         _apply(settings, config)
-        tokenizer = AutoTokenizer.from_pretrained(source)
-        loaded: Any = model_class.from_pretrained(source, config=config, dtype=torch.float32, output_loading_info=True)
-    except UserError:
-        raise
-    except Exception as error:  # a damaged folder raises a dozen kinds, some of them of other libraries
-        reason = str(error).strip().partition("\n")[0]
-        raise UserError(f"model.pretrained={source}: cannot be loaded: {reason}; give a whole saved model") from error
-    model, report = loaded
-    if report["missing_keys"]:
-        missing = min(report["missing_keys"])
-        raise UserError(f"model.pretrained={source}: the weights lack {missing}; give a whole saved model")
-    return model, tokenizer
+
+    try:
+        return load_saved(source, model_class, check_config, dtype=torch.float32)
+    except UserError as error:
+        raise UserError(f"model.pretrained={error}") from error
 
 
 def _check_type(config: PreTrainedConfig, model_class: type[PreTrainedModel], source: str) -> None:
     expected = model_class.config_class.model_type  # type: ignore[union-attr]
     if config.model_type != expected:
-        raise UserError(f"model.pretrained={source}: is a {config.model_type} model; give a {expected} model")
+        raise UserError(f"{source}: is a {config.model_type} model; give a {expected} model")
 
 
 def _apply(settings: Mapping[str, Any], config: PreTrainedConfig) -> None:

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSeq2SeqLM
 
 import vanilla_cli
-from vanilla_cli.model_folder import checked_device, load_translator
+from vanilla_cli.translator import checked_device, load_translator
 from vanilla_transformers.recipes.errors import UserError
 
 WEIGHTS = "model.safetensors"

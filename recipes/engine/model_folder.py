@@ -1,4 +1,4 @@
-"""Loads a translation model from a folder or the Hub, and says in one line what is wrong with a damaged one.
+"""Loads a saved model from a folder or the Hub, and says in one line what is wrong with a damaged one.
 
 from_pretrained() reports damage in many ways: a truncated file is a SafetensorError that names no file, a missing
 tokenizer a list of 150 configuration classes, a broken generation_config.json nothing at all, and missing tensors a
@@ -7,7 +7,7 @@ model of random numbers. So the files of a local folder are checked first, and w
 
 import json
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,17 +18,13 @@ from huggingface_hub.utils import validate_repo_id
 from safetensors import SafetensorError, safe_open
 from transformers import (
     CONFIG_MAPPING,
-    MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING,
     AutoConfig,
-    AutoModelForSeq2SeqLM,
     AutoTokenizer,
     PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
-from transformers.utils import logging
 
-from vanilla_cli.faults import one_line
 from vanilla_transformers.recipes.errors import UserError
 
 SINGLE_FILE, INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -37,42 +33,30 @@ REMEDY = "the folder is damaged or was not written to its end; copy or save it a
 LONGEST_CAUSE = 240  # characters of a library's message; some list every class there is
 
 
-def load_translator(name: str, device: str | None) -> tuple[PreTrainedModel, Any]:
-    """The model, in evaluation mode on its device, and its tokenizer.
+def load_saved(
+    name: str, model_class: Any, check_config: Callable[[PreTrainedConfig], None], **kwargs: Any
+) -> tuple[Any, Any]:
+    """A saved model and its tokenizer, both known to be whole and to belong together.
 
     Args:
         name: a folder written by save_pretrained(), or the name of a model on the Hub.
-        device: where it runs, in torch's words; None takes an accelerator if there is one.
+        model_class: the class, or Auto class, that loads it.
+        check_config: refuses a model of the wrong kind, before its weights are read; it may change settings.
+        kwargs: for `from_pretrained` of the model.
 
     Raises:
-        UserError: there is no such model, it is damaged, or it is no encoder-decoder; or there is no such device.
+        UserError: there is no such model, it is damaged, or it is refused.
     """
-    where = checked_device(device)
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
     if Path(name).exists():
         check_folder(Path(name))
     else:
         check_hub_name(name)
     config = load_config(name)
-    model = load_model(name, config)
+    check_config(config)
+    model = load_model(name, config, model_class, **kwargs)
     tokenizer = load_tokenizer(name)
     check_vocabulary(name, tokenizer, model)
-    model.to(where)  # type: ignore[arg-type]  # the decorator of to() hides its signature from mypy
-    return model.eval(), tokenizer
-
-
-def checked_device(device: str | None) -> torch.device:
-    """The device asked for, if this machine has it."""
-    accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
-    if device is None:
-        return accelerator or torch.device("cpu")
-    kind, _, number = device.partition(":")
-    counts = {"cpu": 1} | ({accelerator.type: torch.accelerator.device_count()} if accelerator else {})
-    if kind not in counts or (number and (not number.isdigit() or int(number) >= counts[kind])):
-        here = ", ".join(f"{name} ({count})" if count > 1 else name for name, count in counts.items())
-        raise UserError(f"--device {device}: there is no such device; there are: {here}")
-    return torch.device(device)
+    return model, tokenizer
 
 
 # Before loading: the files of a folder
@@ -159,7 +143,7 @@ def reading(name: str, part: str) -> Iterator[None]:
 
 
 def load_config(name: str) -> PreTrainedConfig:
-    """The configuration of an encoder-decoder."""
+    """The configuration, of a model type that is known."""
     part = "the configuration" if Path(name).exists() else "there is no such folder here, and from the Hub it"
     with reading(name, part):
         model_type = PreTrainedConfig.get_config_dict(name)[0].get("model_type")
@@ -169,13 +153,7 @@ def load_config(name: str) -> PreTrainedConfig:
             "knows; code that comes with a model is not run"
         )
     with reading(name, part):
-        config = AutoConfig.from_pretrained(name, trust_remote_code=False)
-    if type(config) not in MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING:
-        raise UserError(
-            f"{name}: it is a {model_type!r} model, which cannot translate; "
-            "an encoder-decoder is needed, such as vanilla_seq2seq or marian"
-        )
-    return config
+        return AutoConfig.from_pretrained(name, trust_remote_code=False)
 
 
 def load_tokenizer(name: str) -> Any:
@@ -185,11 +163,16 @@ def load_tokenizer(name: str) -> Any:
         return AutoTokenizer.from_pretrained(name, trust_remote_code=False)
 
 
-def load_model(name: str, config: PreTrainedConfig) -> PreTrainedModel:
+def load_model(name: str, config: PreTrainedConfig, model_class: Any, **kwargs: Any) -> PreTrainedModel:
     """The model, complete: from_pretrained() would fill what is missing with random numbers."""
     with reading(name, "the model"):
-        model, report = AutoModelForSeq2SeqLM.from_pretrained(
-            name, config=config, trust_remote_code=False, ignore_mismatched_sizes=True, output_loading_info=True
+        model, report = model_class.from_pretrained(
+            name,
+            config=config,
+            trust_remote_code=False,
+            ignore_mismatched_sizes=True,
+            output_loading_info=True,
+            **kwargs,
         )
     for tensors, fault in ((report["missing_keys"], "are missing"), (report["mismatched_keys"], "have another shape")):
         if tensors:
@@ -217,3 +200,8 @@ def check_vocabulary(name: str, tokenizer: PreTrainedTokenizerBase, model: PreTr
             f"{name}: the tokenizer gives ids up to {largest}, but the model knows {rows} tokens; "
             "they do not belong together: save the tokenizer that the model was trained with into the folder"
         )
+
+
+def one_line(text: str) -> str:
+    """`text` with every line break and run of spaces made one space."""
+    return " ".join(text.split())
