@@ -196,12 +196,18 @@ class VanillaDecoderStack(VanillaStack):
         inputs_embeds = self.embed(input_ids, inputs_embeds)
         encoder_mask = None
         if encoder_hidden_states is not None:
+            apart = same_sequence(encoder_attention_mask, position_ids, encoder_position_ids)
+            if apart is not None and "flash" in str(self.config._attn_implementation):
+                raise ValueError(
+                    f"{self.config._attn_implementation} takes no mask, which packed rows need in cross attention: use "
+                    "sdpa, eager or flex_attention, or one pair a row"
+                )
             encoder_mask = create_bidirectional_mask(
                 config=self.config,
                 inputs_embeds=inputs_embeds,
                 attention_mask=encoder_attention_mask,
                 encoder_hidden_states=encoder_hidden_states,
-                and_mask_function=same_sequence(encoder_attention_mask, position_ids, encoder_position_ids),
+                and_mask_function=apart,
             )
         hidden_states, past_key_values = self.decode(
             inputs_embeds,

@@ -6,6 +6,13 @@
 
 The run folder then holds `best/` and `final/`, which `AutoModelForSeq2SeqLM.from_pretrained` loads, the scores of the
 test rows in `results.json`, and the course of the training in `metrics.jsonl`.
+
+Measured on 2026-11-21, two shared cores, bf16, torch 2.13.0, transformers 5.23.0; sacreBLEU 13a, cased, beam 4:
+
+- `vanilla train translation/multi30k data.path=FOLDER evaluation.every=null checkpoint.every=null`: 37.45 BLEU on
+  test_2016_flickr after 10 minutes of training, 5,539 steps at 8,990 real tokens a second.
+- `vanilla train translation/toy max_duration="3 minutes"`: 99.57 BLEU on 500 held-out rows after 3,232 steps.
+- The same in 2.5 minutes with `model.position_embedding_type=none`: 35.53 BLEU after 2,554 steps.
 """
 
 import dataclasses
@@ -147,7 +154,7 @@ def main(argv: Sequence[str]) -> int:
     experiment = load_experiment(TranslationExperiment, argv[0], argv[1:])
 
     from vanilla_transformers.recipes.engine.checkpoints import RunFolder
-    from vanilla_transformers.recipes.engine.launch import build_accelerator
+    from vanilla_transformers.recipes.engine.launch import build_accelerator, set_attention
     from vanilla_transformers.recipes.engine.loop import fit
     from vanilla_transformers.recipes.engine.tracking import no_library_bars
 
@@ -155,6 +162,7 @@ def main(argv: Sequence[str]) -> int:
     accelerator = build_accelerator(experiment)
     with no_library_bars():
         parts = setup(experiment)
+        set_attention(parts.model, experiment, accelerator.device)
         result = fit(build_task(experiment, parts, accelerator), experiment, run_folder, accelerator)
         if result.stopped_by is None and parts.test is not None:
             score_best(experiment, parts, parts.test, run_folder, accelerator)

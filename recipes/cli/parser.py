@@ -134,7 +134,10 @@ def define_translate(parser: Parser) -> None:
         "--num-beams", metavar="N", type=positive, help="beams of the search (default: as the model was saved)"
     )
     parser.add_argument(
-        "--batch-tokens", metavar="N", type=positive, default=4096, help="tokens translated at once (default: 4096)"
+        "--batch-tokens",
+        metavar="N",
+        type=positive,
+        help="tokens translated at once (default: by the device)",
     )
     parser.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1, mps ... (default: the fastest there is)")
 

@@ -122,6 +122,8 @@ class Experiment:
         output_dir: the run folder; `runs/<recipe>-<config>` unless given.
         resume: `never` starts anew and refuses a folder that holds a run; `if_available` continues it if it has a
             checkpoint; `always` refuses to start anew.
+        attention: the attention kernel, a name that transformers knows (eager, sdpa, flash_attention_2, ...); `auto` is
+            sdpa, but eager on a CPU, where sdpa's backward pass makes a step of sentences half as long again.
         model: `pretrained`, a saved model to start from, and any field of the model's config.
         log_every: how often the loss is read from the device, shown and written to `metrics.jsonl`.
     """
@@ -132,6 +134,7 @@ class Experiment:
     max_duration: Duration = field(default=Duration(10, "epochs"))
     resume: Literal["never", "if_available", "always"] = "never"
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    attention: str = "auto"
     log_every: Duration = field(default=Duration(20, "steps"))
     model: dict[str, Any] = field(default_factory=dict)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
+from transformers import PreTrainedModel
 
 from vanilla_transformers.recipes.engine.experiment import Experiment
 from vanilla_transformers.recipes.errors import UserError
@@ -44,3 +45,19 @@ def build_accelerator(experiment: Experiment) -> Accelerator:
             f"train a model of its own; launch with torchrun, or with accelerate launch --multi_gpu"
         )
     return accelerator
+
+
+def set_attention(model: PreTrainedModel, experiment: Experiment, device: torch.device) -> None:
+    """Chooses the attention kernel of the run.
+
+    Raises:
+        UserError: transformers does not know the kernel, or cannot use it here.
+    """
+    kernel = experiment.attention
+    if kernel == "auto":
+        kernel = "eager" if device.type == "cpu" else "sdpa"
+    try:
+        model.set_attn_implementation(kernel)
+    except (ValueError, ImportError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise UserError(f"attention={experiment.attention}: {reason}") from error

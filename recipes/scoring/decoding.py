@@ -17,7 +17,7 @@ def translate(
     tokenizer: PreTrainedTokenizerFast,
     sentences: Sequence[str],
     num_beams: int | None = None,
-    batch_tokens: int = 4096,
+    batch_tokens: int | None = None,
 ) -> list[str]:
     """Translations of the sentences, in their order; a blank sentence stays blank.
 
@@ -26,7 +26,8 @@ def translate(
         tokenizer: its tokenizer.
         sentences: one a row; longer ones than the tokenizer's `model_max_length` are cut, and their number logged.
         num_beams: 1 for greedy search; None for what the generation config says.
-        batch_tokens: padded source tokens translated at once.
+        batch_tokens: padded source tokens translated at once; None takes 1,024 on a CPU, where twice as many are
+            slower, and 16,384 elsewhere.
     """
     texts = [(row, text) for row, text in enumerate(sentences) if text.strip()]
     translations = [""] * len(sentences)
@@ -34,6 +35,8 @@ def translate(
         return translations
     ids = _source_ids(tokenizer, [text for _, text in texts])
     search = {} if num_beams is None else {"num_beams": num_beams, "early_stopping": num_beams > 1}
+    if batch_tokens is None:
+        batch_tokens = 1024 if model.device.type == "cpu" else 16_384
     for batch in length_sorted_batches([len(row) for row in ids], batch_tokens):
         inputs = tokenizer.pad({"input_ids": [ids[row] for row in batch]}, return_tensors="pt").to(model.device)
         limit = _length_limit(model.generation_config.max_length, inputs["input_ids"].shape[1])

@@ -272,3 +272,16 @@ def test_flex_attention_gets_block_masks():
 
 def test_encoder_use_cache_is_no_concern_of_the_encoder():
     assert isinstance(tiny_model(vt.VanillaEncoderModel)(random_ids(1, 4))[0], torch.Tensor)
+
+
+def test_packed_cross_attention_is_refused_where_it_would_be_wrong():
+    decoder = tiny_model(SEQ2SEQ[0]).decoder
+    decoder.config._attn_implementation_internal = "flash_attention_2"
+    positions = torch.tensor([[0, 1, 0, 1]])
+    with pytest.raises(ValueError, match="takes no mask, which packed rows need in cross attention"):
+        decoder(
+            random_ids(1, 4),
+            position_ids=positions,
+            encoder_hidden_states=torch.zeros(1, 4, 32),
+            encoder_position_ids=positions,
+        )
