@@ -124,6 +124,7 @@ def main() -> None:
         "versions": versions,
         "results": results,
     }
+    RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"training_step_{date.today()}.json"
     path.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     print(f"written to {path}")

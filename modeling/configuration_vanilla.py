@@ -125,6 +125,14 @@ class VanillaConfig(PreTrainedConfig):
         for name in ("position_offset", "type_vocab_size"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is {getattr(self, name)}, but must not be negative")
+        for name in ("layer_norm_eps", "initializer_range"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} is {getattr(self, name)}, but must be greater than 0")
+        if self.pad_token_id is not None and not 0 <= self.pad_token_id < self.vocab_size:
+            raise ValueError(
+                f"pad_token_id is {self.pad_token_id}, which is no token of a vocabulary of {self.vocab_size}: set "
+                "it to the tokenizer's, or to None"
+            )
         if self.hidden_size % self.num_attention_heads:
             raise ValueError(
                 f"hidden_size is {self.hidden_size}, which num_attention_heads {self.num_attention_heads} does not "

@@ -45,7 +45,10 @@ class SinusoidalPositions(nn.Module):
         """(B or 1, T) below `length`, where that is known -> (B or 1, T, D)."""
         position_ids = position_ids + self.offset
         if length is not None and length + self.offset <= self.num_positions:
-            return nn.functional.embedding(position_ids, self.table)
+            try:
+                return nn.functional.embedding(position_ids, self.table)
+            except IndexError:  # positions of the caller's own need not end where the row does
+                return self.compute(position_ids)
         return self.compute(position_ids)
 
 
@@ -67,6 +70,8 @@ class LearnedPositions(nn.Embedding):
         Raises:
             ValueError: The sequence is longer than the table.
         """
+        if length is not None and length > self.max_length:
+            length = int(position_ids.max()) + 1  # padding on the left has no positions
         if length is None or length <= self.max_length:
             try:
                 return super().forward(position_ids + self.offset)

@@ -38,15 +38,24 @@ def cross_entropy_loss(
 
     Returns:
         A scalar.
+
+    Raises:
+        ValueError: A label is no class.
     """
     labels = labels.reshape(-1).to(logits.device)
-    losses = nn.functional.cross_entropy(
-        logits.reshape(-1, logits.shape[-1]).float(),
-        labels,
-        ignore_index=ignore_index,
-        reduction="sum",
-        label_smoothing=label_smoothing,
-    )
+    try:
+        losses = nn.functional.cross_entropy(
+            logits.reshape(-1, logits.shape[-1]).float(),
+            labels,
+            ignore_index=ignore_index,
+            reduction="sum",
+            label_smoothing=label_smoothing,
+        )
+    except IndexError:
+        raise ValueError(
+            f"labels range from {labels.min()} to {labels.max()}, but there are {logits.shape[-1]} classes or tokens, "
+            f"and only {ignore_index} marks what is no target: use the model's own tokenizer or label ids"
+        ) from None
     return reduce_loss(losses, labels.ne(ignore_index).sum(), num_items_in_batch)
 
 

@@ -194,6 +194,9 @@ class VanillaDecoderStack(VanillaStack):
     ) -> BaseModelOutputWithPastAndCrossAttentions:
         """Decode with cross attention to `encoder_hidden_states` (B, S, D); see [`VanillaStack.decode`]."""
         inputs_embeds = self.embed(input_ids, inputs_embeds)
+        if isinstance(past_key_values, Cache) and not isinstance(past_key_values, EncoderDecoderCache):
+            # Cross attention would otherwise add its keys to those of self attention.
+            past_key_values = EncoderDecoderCache(past_key_values, DynamicCache(config=self.config))
         encoder_mask = None
         if encoder_hidden_states is not None:
             apart = same_sequence(encoder_attention_mask, position_ids, encoder_position_ids)

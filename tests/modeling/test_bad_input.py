@@ -21,7 +21,7 @@ from tiny import (
     tiny_labels,
     tiny_model,
 )
-from transformers import AutoModel
+from transformers import AutoModel, DynamicCache, EncoderDecoderCache
 
 BASES = (SEQ2SEQ[0], ENCODERS[0], DECODERS[0])
 every_base = pytest.mark.parametrize("model_class", BASES, ids=name_of)
@@ -262,3 +262,48 @@ def test_layer_that_the_weights_lack_is_reported(tmp_path, caplog):
     model.config.save_pretrained(tmp_path)
     _, info = AutoModel.from_pretrained(tmp_path, output_loading_info=True)
     assert "layers.2.self_attn.q_proj.weight" in info["missing_keys"]
+
+
+@pytest.mark.parametrize("model_class", [*LM_HEADS, *SEQUENCE_HEADS], ids=name_of)
+def test_labels_that_are_no_classes(model_class):
+    inputs = tiny_inputs(model_class)
+    labels = tiny_labels(model_class, inputs)["labels"]
+    labels.view(-1)[-1] = VOCAB_SIZE
+    with pytest.raises(ValueError, match=f"labels range from .* to {VOCAB_SIZE}, but there are .* classes or tokens"):
+        tiny_model(model_class)(**inputs, labels=labels)
+
+
+@pytest.mark.parametrize(
+    ("knobs", "text"),
+    [
+        (
+            {"pad_token_id": VOCAB_SIZE},
+            f"pad_token_id is {VOCAB_SIZE}, which is no token of a vocabulary of {VOCAB_SIZE}",
+        ),
+        ({"pad_token_id": -1}, "pad_token_id is -1, which is no token"),
+        ({"layer_norm_eps": -1.0}, "layer_norm_eps is -1.0, but must be greater than 0"),
+        ({"initializer_range": 0.0}, "initializer_range is 0.0, but must be greater than 0"),
+    ],
+)
+def test_values_that_no_model_can_have(knobs, text):
+    with pytest.raises(StrictDataclassError) as error:
+        tiny_config(SEQ2SEQ[0], **knobs)
+    assert text in message(error)
+
+
+def test_left_padding_takes_no_learned_positions():
+    model = tiny_model(DECODERS[1], position_embedding_type="learned", max_position_embeddings=6)
+    ids = random_ids(1, 6)
+    padded = torch.cat((torch.full((1, 3), PAD), ids), dim=1)
+    logits = first_output(model, {"input_ids": padded, "attention_mask": (padded != PAD).long()})
+    torch.testing.assert_close(logits[:, 3:], first_output(model, {"input_ids": ids}), rtol=1e-5, atol=1e-5)
+
+
+def test_a_plain_cache_is_completed_for_cross_attention():
+    model = tiny_model(SEQ2SEQ[1])
+    inputs = tiny_inputs(SEQ2SEQ[1])
+    expected = first_output(model, inputs)
+    with torch.no_grad():
+        outputs = model(**inputs, past_key_values=DynamicCache(config=model.config))
+    torch.testing.assert_close(outputs.logits, expected, rtol=1e-5, atol=1e-5)
+    assert isinstance(outputs.past_key_values, EncoderDecoderCache)
