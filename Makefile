@@ -5,7 +5,7 @@
 #   make slow     the tests that take minutes
 #   make bench    the benchmarks
 #
-# PYTHON=python3.11 chooses the interpreter, VENV=path the virtual environment.
+# PYTHON=python3.11 chooses the interpreter, VENV=path the virtual environment; PIP_ARGS='...' goes to every pip install.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -15,10 +15,12 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV ?= .venv
 DEMO ?= runs/demo
+PIP_ARGS ?=
 BIN := $(VENV)/bin
-PIP_INSTALL = $(BIN)/python -m pip install --quiet --no-warn-script-location -c constraints.txt
+PIP_INSTALL = $(BIN)/python -m pip install --quiet --no-warn-script-location -c constraints.txt $(PIP_ARGS)
 
-# Without the constraints an install may fetch another torch, and gigabytes of CUDA libraries with it.
+# Whoever changes one of these installs again. The constraints name the version of torch, not its build: on Linux the
+# default one brings gigabytes of CUDA libraries, unless PIP_ARGS names an index with another.
 INSTALL_INPUTS := pyproject.toml constraints.txt
 
 .PHONY: help demo test lint types slow bench clean
@@ -43,8 +45,12 @@ $(VENV)/.dev: $(VENV)/.runtime
 	$(PIP_INSTALL) -e '.[dev]'
 	@touch $@
 
-# The demonstration starts from nothing each time: the run of the last one is replaced on purpose.
+# The demonstration starts from nothing each time: the run of the last one is replaced on purpose, but nothing else is.
 demo: $(VENV)/.runtime
+	@if [ -e '$(DEMO)' ] && [ ! -f '$(DEMO)/config.yaml' ]; then \
+	  echo '$(DEMO) is there, and holds no config.yaml as a run does: name another folder, e.g. make demo DEMO=runs/mine' >&2; \
+	  exit 1; \
+	fi
 	@if [ -e '$(DEMO)' ]; then echo 'Replacing the last demonstration in $(DEMO).'; rm -rf '$(DEMO)'; fi
 	$(BIN)/vanilla train translation/toy output_dir='$(DEMO)'
 	@$(BIN)/python -m vanilla_cli.showcase '$(DEMO)/best'

@@ -63,7 +63,9 @@ class VanillaConfig(PreTrainedConfig):
             (tensor2tensor, Marian).
         position_offset: Number that the first token's position has; a learned table gets as many rows more (BART: 2).
         max_position_embeddings: Longest sequence of a learned table. Sinusoids go on beyond it.
-        scale_embeddings: Whether token embeddings are multiplied by `sqrt(hidden_size)`.
+        scale_embeddings: Whether token embeddings are multiplied by `sqrt(hidden_size)`; the table of a model of one
+            stack then starts with the standard deviation `hidden_size ** -0.5`. `None`: where positions are
+            sinusoidal, whose fixed amplitude would drown small embeddings.
         type_vocab_size: Number of token types; 0 for none.
         lm_head_bias: Whether the projection to the vocabulary has a bias.
         pooler: Whether the base model of the encoder family ends with a pooler (dense and tanh).
@@ -71,7 +73,8 @@ class VanillaConfig(PreTrainedConfig):
             not padding, `"mean"` the mean over tokens that are not padding.
         label_smoothing: Share of the target's probability mass that the training loss spreads evenly over all classes
             (2017 paper, section 5.4: 0.1). Like dropout, it acts in training mode only.
-        tie_word_embeddings: Whether all token tables and the projection to the vocabulary are one matrix.
+        tie_word_embeddings: Whether the projection to the vocabulary is the token table. An encoder-decoder has one
+            table for source and target in any case (2017 paper, section 3.4).
         initializer_range: Standard deviation of the initial weights.
         use_cache: Whether keys and values are returned for the next step of a generation.
     """
@@ -95,7 +98,7 @@ class VanillaConfig(PreTrainedConfig):
     sinusoidal_layout: Literal["interleaved", "halves"] = "interleaved"
     position_offset: int = 0
     max_position_embeddings: int = 1024
-    scale_embeddings: bool = False
+    scale_embeddings: bool | None = None
     type_vocab_size: int = 0
     lm_head_bias: bool = False
     pooler: bool = False
@@ -111,6 +114,11 @@ class VanillaConfig(PreTrainedConfig):
     def __post_init__(self, **kwargs):
         auto_map = kwargs.pop("auto_map", None) or dict(self.family_auto_map)
         super().__post_init__(auto_map=auto_map, **kwargs)
+
+    @property
+    def scales_embeddings(self) -> bool:
+        """Whether token embeddings are multiplied: `scale_embeddings`, or what fixed sinusoids call for."""
+        return self.position_embedding_type == "sinusoidal" if self.scale_embeddings is None else self.scale_embeddings
 
     @property
     def has_final_norm(self) -> bool:
@@ -185,7 +193,7 @@ class VanillaSeq2SeqConfig(VanillaConfig):
 
     encoder_layers: int = 6
     decoder_layers: int = 6
-    scale_embeddings: bool = True
+    scale_embeddings: bool | None = True
     is_encoder_decoder: bool = True
     pad_token_id: int | None = 0
     bos_token_id: int | None = 2

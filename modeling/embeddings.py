@@ -95,7 +95,7 @@ class InputEmbedding(nn.Module):
 
     def __init__(self, config):
         super().__init__()
-        self.scale = math.sqrt(config.hidden_size) if config.scale_embeddings else 1.0
+        self.scale = math.sqrt(config.hidden_size) if config.scales_embeddings else 1.0
         positions = POSITIONS[config.position_embedding_type]
         width = config.hidden_size
         self.positions = positions(config) if positions else None

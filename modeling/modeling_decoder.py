@@ -15,7 +15,8 @@ from transformers.modeling_outputs import (
     TokenClassifierOutput,
 )
 from transformers.modeling_utils import slice_logits_to_keep
-from transformers.utils import can_return_tuple
+from transformers.processing_utils import Unpack
+from transformers.utils import TransformersKwargs, can_return_tuple
 from transformers.utils.generic import merge_with_config_defaults
 from transformers.utils.output_capturing import capture_outputs
 
@@ -58,7 +59,7 @@ class VanillaDecoderModel(VanillaStack):
         inputs_embeds: torch.Tensor | None = None,
         token_type_ids: torch.LongTensor | None = None,
         use_cache: bool | None = None,
-        **kwargs,
+        **kwargs: Unpack[TransformersKwargs],
     ) -> BaseModelOutputWithPast:
         """Hidden states (B, T, D).
 
@@ -109,7 +110,7 @@ class VanillaDecoderForCausalLM(VanillaPreTrainedModel, GenerationMixin):
         logits_to_keep: int | torch.Tensor = 0,
         num_items_in_batch: torch.Tensor | int | None = None,
         shift_labels: torch.LongTensor | None = None,
-        **kwargs,
+        **kwargs: Unpack[TransformersKwargs],
     ) -> CausalLMOutputWithPast:
         """Logits (B, T, V) and, with labels, the loss.
 
@@ -171,7 +172,7 @@ class VanillaDecoderForSequenceClassification(VanillaPreTrainedModel):
         labels: torch.Tensor | None = None,
         use_cache: bool | None = None,
         num_items_in_batch: torch.Tensor | int | None = None,
-        **kwargs,
+        **kwargs: Unpack[TransformersKwargs],
     ) -> SequenceClassifierOutputWithPast:
         """Logits (B, num_labels) and, with `labels` (B,) or (B, num_labels), the loss that they call for."""
         outputs = self.model(
@@ -223,7 +224,7 @@ class VanillaDecoderForTokenClassification(VanillaPreTrainedModel):
         labels: torch.LongTensor | None = None,
         use_cache: bool | None = None,
         num_items_in_batch: torch.Tensor | int | None = None,
-        **kwargs,
+        **kwargs: Unpack[TransformersKwargs],
     ) -> TokenClassifierOutput:
         """Logits (B, T, num_labels) and, with `labels` (B, T), -100 where there is none, the loss."""
         outputs = self.model(

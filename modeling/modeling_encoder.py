@@ -13,7 +13,8 @@ from transformers.modeling_outputs import (
     SequenceClassifierOutput,
     TokenClassifierOutput,
 )
-from transformers.utils import can_return_tuple
+from transformers.processing_utils import Unpack
+from transformers.utils import TransformersKwargs, can_return_tuple
 from transformers.utils.generic import merge_with_config_defaults
 from transformers.utils.output_capturing import capture_outputs
 
@@ -51,7 +52,7 @@ class VanillaEncoderModel(VanillaStack):
         token_type_ids: torch.LongTensor | None = None,
         position_ids: torch.LongTensor | None = None,
         inputs_embeds: torch.Tensor | None = None,
-        **kwargs,
+        **kwargs: Unpack[TransformersKwargs],
     ) -> BaseModelOutputWithPooling:
         """Hidden states (B, T, D) and, with a pooler, one vector a sequence (B, D).
 
@@ -99,7 +100,7 @@ class VanillaEncoderForMaskedLM(VanillaPreTrainedModel):
         inputs_embeds: torch.Tensor | None = None,
         labels: torch.LongTensor | None = None,
         num_items_in_batch: torch.Tensor | int | None = None,
-        **kwargs,
+        **kwargs: Unpack[TransformersKwargs],
     ) -> MaskedLMOutput:
         """Logits (B, T, V) and, with `labels` (B, T) that hold -100 wherever nothing was masked, the loss."""
         outputs = self.model(input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, **kwargs)
@@ -166,7 +167,7 @@ class VanillaEncoderForSequenceClassification(VanillaEncoderClassifier):
         inputs_embeds: torch.Tensor | None = None,
         labels: torch.Tensor | None = None,
         num_items_in_batch: torch.Tensor | int | None = None,
-        **kwargs,
+        **kwargs: Unpack[TransformersKwargs],
     ) -> SequenceClassifierOutput:
         """Logits (B, num_labels) and, with `labels` (B,) or (B, num_labels), the loss that they call for."""
         logits, outputs = self.classify_sequences(
@@ -199,7 +200,7 @@ class VanillaEncoderForTokenClassification(VanillaEncoderClassifier):
         inputs_embeds: torch.Tensor | None = None,
         labels: torch.LongTensor | None = None,
         num_items_in_batch: torch.Tensor | int | None = None,
-        **kwargs,
+        **kwargs: Unpack[TransformersKwargs],
     ) -> TokenClassifierOutput:
         """Logits (B, T, num_labels) and, with `labels` (B, T), -100 where there is none, the loss."""
         logits, outputs = self.classify_tokens(
@@ -232,7 +233,7 @@ class VanillaEncoderForQuestionAnswering(VanillaEncoderClassifier):
         start_positions: torch.LongTensor | None = None,
         end_positions: torch.LongTensor | None = None,
         num_items_in_batch: torch.Tensor | int | None = None,
-        **kwargs,
+        **kwargs: Unpack[TransformersKwargs],
     ) -> QuestionAnsweringModelOutput:
         """Logits (B, T) of a span's start and end and, with both positions (B,), the loss."""
         logits, outputs = self.classify_tokens(
@@ -276,7 +277,7 @@ class VanillaEncoderForMultipleChoice(VanillaEncoderClassifier):
         inputs_embeds: torch.Tensor | None = None,
         labels: torch.LongTensor | None = None,
         num_items_in_batch: torch.Tensor | int | None = None,
-        **kwargs,
+        **kwargs: Unpack[TransformersKwargs],
     ) -> MultipleChoiceModelOutput:
         """Logits (B, choices) of inputs (B, choices, T) and, with `labels` (B,), the loss."""
         inputs = (input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds)

@@ -11,7 +11,8 @@ from transformers import GenerationMixin
 from transformers.cache_utils import Cache
 from transformers.modeling_outputs import BaseModelOutput, Seq2SeqLMOutput, Seq2SeqModelOutput
 from transformers.modeling_utils import slice_logits_to_keep
-from transformers.utils import can_return_tuple
+from transformers.processing_utils import Unpack
+from transformers.utils import TransformersKwargs, can_return_tuple
 
 from .configuration_vanilla import LM_HEAD_FSDP_PLAN, LM_HEAD_PP_PLAN, LM_HEAD_TP_PLAN, VanillaSeq2SeqConfig
 from .losses import IGNORE_INDEX, cross_entropy_loss
@@ -19,25 +20,7 @@ from .pretrained import VanillaPreTrainedModel
 from .stacks import VanillaDecoderStack, VanillaEncoderStack
 
 
-class VanillaSeq2SeqPreTrainedModel(VanillaPreTrainedModel):
-    """What the base model and its head share: a target table that need not be the source table."""
-
-    config: VanillaSeq2SeqConfig
-
-    def resize_token_embeddings(
-        self, new_num_tokens: int | None = None, pad_to_multiple_of: int | None = None, mean_resizing: bool = True
-    ) -> nn.Embedding:
-        """Resize the source table, the projection and, where it is one of its own, the target table."""
-        embeddings = super().resize_token_embeddings(new_num_tokens, pad_to_multiple_of, mean_resizing)
-        if not self.config.tie_word_embeddings:
-            decoder: Any = self.base_model.decoder
-            decoder.embed_tokens = self._get_resized_embeddings(
-                decoder.embed_tokens, embeddings.num_embeddings, mean_resizing=mean_resizing
-            )
-        return embeddings
-
-
-class VanillaSeq2SeqModel(VanillaSeq2SeqPreTrainedModel):
+class VanillaSeq2SeqModel(VanillaPreTrainedModel):
     """Encoder and decoder of figure 1, without the projection to the vocabulary."""
 
     config: VanillaSeq2SeqConfig
@@ -54,8 +37,13 @@ class VanillaSeq2SeqModel(VanillaSeq2SeqPreTrainedModel):
 
     def set_input_embeddings(self, value):
         self.encoder.embed_tokens = value
-        if self.config.tie_word_embeddings:
-            self.decoder.embed_tokens = value
+        self.decoder.embed_tokens = value
+
+    def get_expanded_tied_weights_keys(self, all_submodels: bool = False) -> dict[str, str]:
+        """The two token tables are always one; `tie_word_embeddings` is about the projection to the vocabulary."""
+        if all_submodels:
+            return super().get_expanded_tied_weights_keys(all_submodels=True)
+        return dict(self._tied_weights_keys)
 
     @can_return_tuple
     def forward(
@@ -72,7 +60,7 @@ class VanillaSeq2SeqModel(VanillaSeq2SeqPreTrainedModel):
         position_ids: torch.LongTensor | None = None,
         decoder_position_ids: torch.LongTensor | None = None,
         use_cache: bool | None = None,
-        **kwargs,
+        **kwargs: Unpack[TransformersKwargs],
     ) -> Seq2SeqModelOutput:
         """Hidden states of the target (B, T, D) and of the source (B, S, D).
 
@@ -117,7 +105,7 @@ class VanillaSeq2SeqModel(VanillaSeq2SeqPreTrainedModel):
         )
 
 
-class VanillaSeq2SeqForConditionalGeneration(VanillaSeq2SeqPreTrainedModel, GenerationMixin):
+class VanillaSeq2SeqForConditionalGeneration(VanillaPreTrainedModel, GenerationMixin):
     """The encoder-decoder with its projection to the vocabulary, for translation and the like."""
 
     config: VanillaSeq2SeqConfig
@@ -154,7 +142,7 @@ class VanillaSeq2SeqForConditionalGeneration(VanillaSeq2SeqPreTrainedModel, Gene
         use_cache: bool | None = None,
         logits_to_keep: int | torch.Tensor = 0,
         num_items_in_batch: torch.Tensor | int | None = None,
-        **kwargs,
+        **kwargs: Unpack[TransformersKwargs],
     ) -> Seq2SeqLMOutput:
         """Logits (B, T, V) and, with labels, the loss.
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from transformers import initialization as init
 from transformers.cache_utils import Cache, DynamicCache, EncoderDecoderCache
 from transformers.masking_utils import create_bidirectional_mask, create_causal_mask
 from transformers.modeling_outputs import BaseModelOutput, BaseModelOutputWithPastAndCrossAttentions
@@ -40,6 +41,17 @@ class VanillaStack(VanillaPreTrainedModel):
         norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps) if config.has_final_norm else nn.Identity()
         self.norm: nn.Module = norm
         self.gradient_checkpointing = False
+
+    @torch.no_grad()
+    def _init_weights(self, module):
+        super()._init_weights(module)
+        if module is self.embed_tokens and self.config.scales_embeddings and not self.config.is_encoder_decoder:
+            # Times sqrt(D) that is a variance of 1, of the order of the sinusoids' 1/2, without which the one stack
+            # learns slowly. An encoder-decoder learns faster from the smaller table (benchmarks/LOG.md).
+            init.normal_(module.weight, std=self.config.hidden_size**-0.5)
+            # The slice has lost the mark of a loaded weight.
+            if module.padding_idx is not None and not getattr(module.weight, "_is_hf_initialized", False):
+                init.zeros_(module.weight[module.padding_idx])
 
     def embed(self, input_ids: torch.Tensor | None, inputs_embeds: torch.Tensor | None) -> torch.Tensor:
         """Token embeddings (B, T, D), looked up or as given.
@@ -84,7 +96,16 @@ class VanillaStack(VanillaPreTrainedModel):
         return self.norm(hidden_states)
 
     def decode(
-        self, inputs_embeds, attention_mask, position_ids, past_key_values, use_cache, token_type_ids=None, **kwargs
+        self,
+        inputs_embeds,
+        attention_mask,
+        position_ids,
+        past_key_values,
+        use_cache,
+        token_type_ids=None,
+        encoder_hidden_states=None,
+        encoder_attention_mask=None,
+        **kwargs,
     ) -> tuple[torch.Tensor, Cache | None]:
         """Hidden states (B, T, D) of embeddings (B, T, D), and the cache.
 
@@ -114,7 +135,15 @@ class VanillaStack(VanillaPreTrainedModel):
         length = inputs_embeds.shape[1] + past_length if is_known and not torch.is_tensor(past_length) else None
         hidden_states = self.input_embedding(inputs_embeds, position_ids, length, token_type_ids)
         for layer in self.layers:
-            hidden_states = layer(hidden_states, mask, past_key_values=past_key_values, **kwargs)
+            # Tensors that need a gradient go by position: reentrant checkpointing does not see keywords.
+            hidden_states = layer(
+                hidden_states,
+                mask,
+                encoder_hidden_states,
+                encoder_attention_mask,
+                past_key_values=past_key_values,
+                **kwargs,
+            )
         return self.norm(hidden_states), past_key_values
 
     def _new_cache(self) -> Cache:

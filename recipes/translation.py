@@ -126,6 +126,11 @@ class Corpus:
     features: list[Any]
 
     @property
+    def token_ids(self) -> Iterator[list[int]]:
+        """Source and target of each row in turn."""
+        return (row[side] for row in self.features for side in ("input_ids", "labels"))
+
+    @property
     def lengths(self) -> np.ndarray:
         """Tokens of source and target, shape (rows, 2)."""
         return np.array([(len(row["input_ids"]), len(row["labels"])) for row in self.features], dtype=np.int64)
@@ -210,7 +215,7 @@ def build_task(experiment: TranslationExperiment, parts: Setup, accelerator: "Ac
     """What the training loop needs to know about translation."""
     from vanilla_transformers.recipes.data.collators import TranslationCollator
     from vanilla_transformers.recipes.data.tokenizers import save_tokenizer
-    from vanilla_transformers.recipes.engine.task import Task
+    from vanilla_transformers.recipes.engine.task import Task, fingerprint_rows
 
     def save_model(model: PreTrainedModel, folder: Path) -> None:
         model.save_pretrained(folder)
@@ -220,6 +225,7 @@ def build_task(experiment: TranslationExperiment, parts: Setup, accelerator: "Ac
         model=parts.model,
         rows=parts.train.features,
         lengths=parts.train.lengths,
+        fingerprint=fingerprint_rows(parts.tokenizer.get_vocab(), parts.train.lengths, parts.train.token_ids),
         collate=TranslationCollator(parts.tokenizer.pad_token_id),
         evaluate=lambda model: validate(
             model, parts.tokenizer, parts.validation, experiment, accelerator, experiment.evaluation.num_beams

@@ -45,7 +45,7 @@ def explanation(error: BaseException) -> tuple[int, str] | None:
     if isinstance(error, user_error):
         return 1, str(error)
     if isinstance(error, tuple(library_errors)):
-        return 1, one_line(str(error))
+        return 1, one_line(str(underlying(error)))
     return None
 
 
@@ -55,6 +55,13 @@ def os_error_line(error: OSError) -> str:
         return one_line(str(error))
     names = " -> ".join(str(name) for name in (error.filename, error.filename2) if name is not None)
     return f"{names or 'writing or reading failed'}: {error.strerror}"
+
+
+def underlying(error: BaseException) -> BaseException:
+    """What a validator of a model configuration said, without the name of the validator around it."""
+    from huggingface_hub.errors import StrictDataclassClassValidationError
+
+    return error.__cause__ or error if isinstance(error, StrictDataclassClassValidationError) else error
 
 
 def expected_classes() -> tuple[type[BaseException], ...]:

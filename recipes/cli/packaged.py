@@ -1,4 +1,4 @@
-"""The configurations that come with the package, found without importing it. Standard library only."""
+"""The packaged configurations, found without importing them. Standard library only, until one is at fault."""
 
 import importlib.util
 import itertools
@@ -46,7 +46,8 @@ def recipe_of(config: str) -> str:
     belongs to the recipe after which its folder is named.
 
     Raises:
-        UsageError: there is no such configuration, or the file does not say which recipe it is for.
+        UsageError: there is no such configuration.
+        UserError: the file does not say which recipe it is for, or names one that there is not.
     """
     names = packaged_configs()
     if config in names:
@@ -59,5 +60,11 @@ def recipe_of(config: str) -> str:
     recipe = line[1] if line else file.resolve().parent.name
     recipes = sorted({name.split("/")[0] for name in names})
     if recipe not in recipes:
-        raise UsageError(f"{config}: it needs a line `recipe: NAME`, where NAME is one of: {', '.join(recipes)}")
+        from vanilla_transformers.recipes.errors import UserError  # takes seconds, so only when something is wrong
+
+        fault = "it needs a line `recipe: NAME`"
+        if line:
+            number = text.count("\n", 0, line.start()) + 1
+            fault = f"recipe={recipe} ({file.name}:{number}): there is no such recipe{nearest(recipe, recipes)}"
+        raise UserError(f"{config}: {fault}; there are: {', '.join(recipes)}")
     return recipe

@@ -171,11 +171,25 @@ def _read_parquet(path: Path) -> Iterator[Record]:
         with pyarrow.parquet.ParquetFile(path) as file:
             index = 0
             for batch in file.iter_batches():
-                for row in batch.to_pylist():
+                for row in _batch_rows(path, batch, index):
                     yield Record(f"{path} row {index}", row)
                     index += 1
     except (pyarrow.ArrowException, OSError) as error:
         raise UserError(f"{path}: cannot be read as Parquet: {one_line(error)}") from error
+
+
+def _batch_rows(path: Path, batch: Any, first: int) -> Iterator[dict[str, Any]]:
+    """The rows of a batch; its first is row `first` of the file."""
+    try:
+        yield from batch.to_pylist()
+    except UnicodeDecodeError as error:
+        if batch.num_rows == 1:
+            raise UserError(
+                f"{path} row {first}: not UTF-8: byte 0x{error.object[error.start]:02x} at byte {error.start + 1} of a"
+                " text; write the file again with text in UTF-8"
+            ) from error
+        for index in range(batch.num_rows):  # one by one, to find the row
+            yield from _batch_rows(path, batch.slice(index, 1), first + index)
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:

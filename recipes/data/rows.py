@@ -199,11 +199,12 @@ def _report_empty(empty: list[str], num_kept: int, skip: bool) -> None:
     if not empty:
         return
     count = f"{len(empty)} of {len(empty) + num_kept} rows"
+    if not num_kept:
+        left = "so data.skip_bad_rows=true leaves none" if skip else "and a pair needs text on both; mend them"
+        raise UserError(f"{empty[0]}; all {count} lack text on a side, {left}")
     if not skip:
         raise UserError(
             f"{empty[0]}, and a pair needs text on both sides; {count} are such. Mend them, or leave them out with"
             " data.skip_bad_rows=true"
         )
-    if not num_kept:
-        raise UserError(f"{empty[0]}; all {count} lack text on a side, so data.skip_bad_rows=true leaves none")
     logger.warning("left out %s that lack text on a side, first %s", count, empty[0])

@@ -4,7 +4,9 @@ import dataclasses
 import hashlib
 import json
 import logging
+import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,13 +17,13 @@ import torch
 from vanilla_transformers.recipes.engine.config_files import differences, load_experiment, write_experiment
 from vanilla_transformers.recipes.engine.durations import TrainState
 from vanilla_transformers.recipes.engine.experiment import Experiment
-from vanilla_transformers.recipes.engine.folders import clear_leftovers, complete_folder
+from vanilla_transformers.recipes.engine.folders import WRITING, clear_leftovers, complete_folder
 from vanilla_transformers.recipes.errors import UserError
 
 logger = logging.getLogger(__name__)
 
 _MANIFEST, _STATE, _TENSORS, _CONFIG = "manifest.json", "state.json", "tensors.pt", "config.yaml"
-_RUN_FILES = (_CONFIG, "metrics.jsonl", "checkpoints", "best", "final")
+_RUN_FILES = (_CONFIG, "checkpoints", "metrics.jsonl", "best", "final")
 # A resumed run may differ in these from the run it continues: none of them changes what a step computes, except that
 # another `max_duration` moves a schedule that decays over it, which is what whoever extends a run asks for.
 _FREE_TO_CHANGE = (
@@ -45,18 +47,22 @@ class Checkpoint:
 class RunFolder:
     """The output folder of one experiment.
 
-    Making one checks, and writes nothing yet: `begin` does.
+    Making one checks, and leaves nothing behind yet: `begin` does.
 
     Raises:
-        UserError: the folder holds a run and `resume` does not allow it, or the run is of another experiment, or
-            `resume=always` finds no checkpoint, or the path is no folder.
+        UserError: the folder holds a run and `resume` does not allow it, or the run is of another experiment or has no
+            checkpoint left, or `resume=always` finds no run, or the path is no folder or cannot be written.
     """
 
     def __init__(self, experiment: Experiment) -> None:
         self.experiment = experiment
         self.path = experiment.output_path
         self.checkpoints = self.path / "checkpoints"
-        self._check()
+        try:
+            self._check()
+            self._try_to_write()
+        except OSError as error:
+            raise self._not_writable(error) from error
 
     @property
     def metrics_file(self) -> Path:
@@ -71,29 +77,52 @@ class RunFolder:
             clear_leftovers(self.checkpoints)
             write_experiment(self.experiment, self.path / _CONFIG)
         except OSError as error:
-            raise UserError(f"{self.path}: cannot be written: {error.strerror}; choose another output_dir") from error
+            raise self._not_writable(error) from error
 
-    def save(self, state: TrainState, tensors: dict[str, Any]) -> None:
-        """Writes a checkpoint, all or nothing, then removes the oldest beyond `checkpoint.keep`."""
+    def save(self, state: TrainState, fingerprint: str, tensors: dict[str, Any]) -> None:
+        """Writes a checkpoint, all or nothing, then removes the oldest beyond `checkpoint.keep`.
+
+        Args:
+            state: where the run stands.
+            fingerprint: that of the task, with which alone the run can go on.
+            tensors: what `Checkpoint.load_tensors` gives back.
+        """
         with complete_folder(self.checkpoints / f"step-{state.global_step:08d}") as folder:
             with open(folder / _TENSORS, "wb") as file:  # a file of ours tells of a full disk, torch's own does not
                 torch.save(tensors, file)
-            (folder / _STATE).write_text(json.dumps(dataclasses.asdict(state)), encoding="utf-8")
+            record = {"fingerprint": fingerprint, "state": dataclasses.asdict(state)}
+            (folder / _STATE).write_text(json.dumps(record), encoding="utf-8")
             write_experiment(self.experiment, folder / _CONFIG)
-            manifest = {path.name: _fingerprint(path) for path in sorted(folder.iterdir())}
+            manifest = {path.name: _size_and_hash(path) for path in sorted(folder.iterdir())}
             (folder / _MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
         for folder in self._folders()[self.experiment.checkpoint.keep :]:
             shutil.rmtree(folder, ignore_errors=True)
 
-    def newest(self) -> Checkpoint | None:
-        """The newest checkpoint whose files are what its manifest says; damaged ones are named and passed over."""
+    def newest(self, fingerprint: str) -> Checkpoint | None:
+        """The newest checkpoint whose files are what its manifest says; damaged ones are named and passed over.
+
+        Returns:
+            None where there is no run to continue.
+
+        Raises:
+            UserError: the checkpoint is of a task with another fingerprint, or none of the run's is whole.
+        """
         for folder in self._folders():
             fault = next(_faults(folder), None)
             if fault is None:
-                state = json.loads((folder / _STATE).read_text(encoding="utf-8"))
-                return Checkpoint(folder, TrainState(**state))
+                return self._read(folder, fingerprint)
             logger.warning("%s is damaged (%s) and is passed over", folder, fault)
+        self._refuse_to_start_over()
         return None
+
+    def _read(self, folder: Path, fingerprint: str) -> Checkpoint:
+        record = json.loads((folder / _STATE).read_text(encoding="utf-8"))
+        if record["fingerprint"] != fingerprint:
+            raise UserError(
+                f"resume: the training data or the tokenizer differ from those that {self.path} was begun with: bring "
+                f"them back, or start in another output_dir"
+            )
+        return Checkpoint(folder, TrainState(**record["state"]))
 
     def _folders(self) -> list[Path]:
         return sorted(self.checkpoints.glob("step-*"), reverse=True)
@@ -109,10 +138,12 @@ class RunFolder:
                     f"with resume=if_available"
                 )
             return
-        if self.experiment.resume == "always" and not self._folders():
-            raise UserError(f"resume=always, but {self.checkpoints} has no checkpoint: use resume=if_available")
         if (self.path / _CONFIG).exists():
             self._check_same_experiment()
+        if not self._folders():
+            self._refuse_to_start_over()
+            if self.experiment.resume == "always":
+                raise UserError(f"resume=always, but {self.checkpoints} has no checkpoint: use resume=if_available")
 
     def _check_same_experiment(self) -> None:
         earlier = load_experiment(type(self.experiment), str(self.path / _CONFIG))
@@ -123,8 +154,27 @@ class RunFolder:
                 f"give another output_dir, or the same settings to continue it"
             )
 
+    def _refuse_to_start_over(self) -> None:
+        """Refuses a run that is over or whose checkpoints are damaged; one killed before its first is begun again."""
+        if self._folders() or (self.path / "final").exists():
+            raise UserError(
+                f"output_dir={self.path} holds a run, but no whole checkpoint of it is left; nothing was touched: give "
+                f"another output_dir, or delete the folder to start over"
+            )
 
-def _fingerprint(path: Path) -> dict[str, Any]:
+    def _try_to_write(self) -> None:
+        """Makes the missing folders and a file aside, where the other processes do not meet them, and removes them."""
+        base = next(path for path in (self.path, *self.path.parents) if os.path.lexists(path))
+        with tempfile.TemporaryDirectory(prefix=WRITING, dir=base) as aside:
+            folder = Path(aside) / self.path.relative_to(base)
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / _CONFIG).write_bytes(b"#")
+
+    def _not_writable(self, error: OSError) -> UserError:
+        return UserError(f"{self.path}: cannot be written: {error.strerror}; choose another output_dir")
+
+
+def _size_and_hash(path: Path) -> dict[str, Any]:
     with open(path, "rb") as file:
         return {"size": path.stat().st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
 
@@ -134,7 +184,7 @@ def _faults(folder: Path) -> Iterator[str]:
     try:
         manifest = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
         for name, expected in manifest.items():
-            if _fingerprint(folder / name) != expected:
+            if _size_and_hash(folder / name) != expected:
                 yield f"{name} is not what the manifest says"
     except (OSError, ValueError) as error:
         yield str(error)

@@ -198,6 +198,9 @@ def _read_overrides(overrides: Sequence[str], types: Mapping[str, Any]) -> tuple
 
 
 def _unknown(key: str, origin: str, types: Mapping[str, Any]) -> str:
+    within = [f"{name}=..." for name in types if name.startswith(f"{key}.")]
+    if within:
+        return f"{key} ({origin}): is a section, not a value; set its keys one by one: {', '.join(within)}"
     section = key.rpartition(".")[0]
     near = _nearest(key, types)
     if near:

@@ -12,6 +12,7 @@ Unit = Literal["steps", "epochs", "tokens", "seconds"]
 _SECONDS = {"hours": 3600, "minutes": 60, "seconds": 1}
 _MULTIPLIERS = {"": 1, "k": 10**3, "m": 10**6, "b": 10**9}
 _PATTERN = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([kKmMbB]?)\s*(step|epoch|token|second|minute|hour)s?\s*")
+_DECIMALS = 6
 _EXAMPLES = "write a positive number and a unit, such as `60 steps`, `10k steps`, `5 epochs`, `2B tokens`, `10 minutes`"
 
 
@@ -78,7 +79,7 @@ class Duration:
         if match is None:
             raise UserError(f"{text!r} is not a duration: {_EXAMPLES}")
         unit = f"{match[3]}s"
-        amount = round(float(match[1]) * _MULTIPLIERS[match[2].lower()] * _SECONDS.get(unit, 1), 6)
+        amount = round(float(match[1]) * _MULTIPLIERS[match[2].lower()] * _SECONDS.get(unit, 1), _DECIMALS)
         if unit in ("steps", "tokens") and not amount.is_integer():
             raise UserError(f"{text!r} is not a duration: {unit} are whole numbers, such as `10 {unit}`")
         if not amount:
@@ -87,9 +88,9 @@ class Duration:
 
     def __str__(self) -> str:
         if self.unit != "seconds":
-            return f"{self.amount:.12g} {self.unit}"
+            return f"{_plain(self.amount)} {self.unit}"
         name = next(name for name, seconds in _SECONDS.items() if self.amount % seconds == 0 or seconds == 1)
-        return f"{self.amount / _SECONDS[name]:.12g} {name}"
+        return f"{_plain(self.amount / _SECONDS[name])} {name}"
 
     def ratio(self, state: TrainState) -> float:
         """Position of the run over this duration: 0 at the start, 1 at its end, more after it."""
@@ -106,3 +107,8 @@ class Duration:
     def fell_due(self, before: TrainState, after: TrainState) -> bool:
         """Whether a whole multiple of this duration lies after `before` and not after `after`."""
         return math.floor(self.ratio(after)) > math.floor(self.ratio(before))
+
+
+def _plain(number: float) -> str:
+    """The number without an exponent, which `Duration.parse` does not read."""
+    return f"{number:.{_DECIMALS}f}".rstrip("0").removesuffix(".")

@@ -120,8 +120,8 @@ class Experiment:
     Attributes:
         recipe: the recipe that the file is for.
         output_dir: the run folder; `runs/<recipe>-<config>` unless given.
-        resume: `never` starts anew and refuses a folder that holds a run; `if_available` continues it if it has a
-            checkpoint; `always` refuses to start anew.
+        resume: `never` starts anew and refuses a folder that holds a run; `if_available` continues a run that is there,
+            refuses one that is over or whose checkpoints are damaged; `always` refuses to start anew.
         attention: the attention kernel, a name that transformers knows (eager, sdpa, flash_attention_2, ...); `auto` is
             sdpa, but eager on a CPU, where sdpa's backward pass makes a step of sentences half as long again.
         model: `pretrained`, a saved model to start from, and any field of the model's config.

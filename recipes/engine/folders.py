@@ -8,7 +8,10 @@ from pathlib import Path
 
 from vanilla_transformers.recipes.errors import UserError
 
-_WRITING, _REPLACED = ".writing-", ".replaced-"
+WRITING = ".writing-"
+"""Begins the names of what is not complete yet."""
+
+_REPLACED = ".replaced-"
 # What libraries written in Rust say about a full disk, in exceptions of their own.
 _STORAGE_TEXTS = ("No space left", "os error 28", "Disk quota exceeded", "Read-only file system")
 
@@ -20,7 +23,7 @@ def complete_folder(path: Path) -> Iterator[Path]:
     Raises:
         UserError: the disk is full or does not let us write. What `path` held before is still there.
     """
-    aside = path.with_name(f"{_WRITING}{path.name}")
+    aside = path.with_name(f"{WRITING}{path.name}")
     try:
         shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir(parents=True)
@@ -46,7 +49,7 @@ def storage_fault(error: BaseException | None) -> BaseException | None:
 
 def clear_leftovers(folder: Path) -> None:
     """Removes what a killed process left half-written, and puts back a folder that it was about to replace."""
-    for path in folder.glob(f"{_WRITING}*"):
+    for path in folder.glob(f"{WRITING}*"):
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
         else:
@@ -65,7 +68,7 @@ def write_text(path: Path, text: str) -> None:
     Raises:
         UserError: the disk is full or does not let us write.
     """
-    aside = path.with_name(f"{_WRITING}{path.name}")
+    aside = path.with_name(f"{WRITING}{path.name}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _write_synced(aside, text)

@@ -51,11 +51,13 @@ def set_attention(model: PreTrainedModel, experiment: Experiment, device: torch.
     """Chooses the attention kernel of the run.
 
     Raises:
-        UserError: transformers does not know the kernel, or cannot use it here.
+        UserError: transformers does not know the kernel, or it cannot train here.
     """
     kernel = experiment.attention
     if kernel == "auto":
         kernel = "eager" if device.type == "cpu" else "sdpa"
+    if kernel == "flex_attention" and device.type == "cpu":
+        raise UserError("attention=flex_attention: torch has no backward pass of it on a CPU: use auto, eager or sdpa")
     try:
         model.set_attn_implementation(kernel)
     except (ValueError, ImportError) as error:

@@ -23,7 +23,6 @@ from vanilla_transformers.recipes.engine.signals import StopRequest
 from vanilla_transformers.recipes.engine.task import Batch, FitResult, Task
 from vanilla_transformers.recipes.engine.tracking import MetricsLog, ProgressLine, Stopwatch
 from vanilla_transformers.recipes.engine.window import Window
-from vanilla_transformers.recipes.errors import UserError
 
 
 def fit(task: Task, experiment: Experiment, run_folder: RunFolder, accelerator: Accelerator) -> FitResult:
@@ -32,7 +31,8 @@ def fit(task: Task, experiment: Experiment, run_folder: RunFolder, accelerator: 
     Leaves `best/` and `final/` in the run folder; a run that was stopped leaves a checkpoint.
 
     Raises:
-        UserError: the loss is no longer finite, the disk is full, or a row does not fit into a batch.
+        UserError: the loss is no longer finite, the disk is full, a row does not fit into a batch, or the run in the
+            folder cannot be continued.
     """
     with StopRequest() as stop:
         loop = _Loop(task, experiment, run_folder, accelerator, stop)
@@ -253,14 +253,12 @@ class _Loop:
                 "optimizer": self.optimizer.state_dict(),
                 "scaler": scaler.state_dict() if scaler is not None else {},
             }
-            self.folder.save(self.state, tensors)
+            self.folder.save(self.state, self.task.fingerprint, tensors)
         self.accelerator.wait_for_everyone()
 
     def _resume(self) -> TrainState:
         """Continues from the newest checkpoint, or starts."""
-        checkpoint = None if self.experiment.resume == "never" else self.folder.newest()
-        if checkpoint is None and self.experiment.resume == "always":
-            raise UserError(f"resume=always, but {self.folder.checkpoints} has no checkpoint that is whole")
+        checkpoint = None if self.experiment.resume == "never" else self.folder.newest(self.task.fingerprint)
         self.accelerator.wait_for_everyone()
         state = TrainState() if checkpoint is None else checkpoint.state
         if self.accelerator.is_main_process:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub.errors import HFValidationError
+from huggingface_hub.errors import HFValidationError, StrictDataclassClassValidationError
 from huggingface_hub.utils import validate_repo_id
 from safetensors import SafetensorError, safe_open
 from transformers import (
@@ -31,6 +31,7 @@ SINGLE_FILE, INDEX = "model.safetensors", "model.safetensors.index.json"
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
 REMEDY = "the folder is damaged or was not written to its end; copy or save it again"
 LONGEST_CAUSE = 240  # characters of a library's message; some list every class there is
+COUNTS = ("num_beams", "max_length")  # generation settings that transformers takes unseen
 
 
 def load_saved(
@@ -54,6 +55,7 @@ def load_saved(
     config = load_config(name)
     check_config(config)
     model = load_model(name, config, model_class, **kwargs)
+    check_generation(name, model)
     tokenizer = load_tokenizer(name)
     check_vocabulary(name, tokenizer, model)
     return model, tokenizer
@@ -136,7 +138,8 @@ def reading(name: str, part: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        cause = one_line(str(error))
+        named = isinstance(error, StrictDataclassClassValidationError)  # after a validator, which tells a user nothing
+        cause = one_line(str(error.__cause__ if named and error.__cause__ else error))
         if isinstance(error, KeyError) or not cause:
             cause = one_line(repr(error))
         raise UserError(f"{name}: {part} cannot be loaded: {textwrap.shorten(cause, LONGEST_CAUSE)}") from error
@@ -159,6 +162,8 @@ def load_config(name: str) -> PreTrainedConfig:
 def load_tokenizer(name: str) -> Any:
     """The tokenizer; if it cannot be had, the usual files that the folder lacks are named."""
     lacking = [file for file in TOKENIZER_FILES if Path(name).exists() and not (Path(name) / file).is_file()]
+    if "tokenizer_config.json" in lacking:  # without it, tokenizer.json loads as a tokenizer without special tokens
+        raise UserError(f"{name}: the tokenizer ({' and '.join(lacking)} missing) cannot be loaded: {REMEDY}")
     with reading(name, f"the tokenizer ({' and '.join(lacking)} missing)" if lacking else "the tokenizer"):
         return AutoTokenizer.from_pretrained(name, trust_remote_code=False)
 
@@ -189,6 +194,17 @@ def check_finite(name: str, model: PreTrainedModel) -> None:
     for parameter_name, parameter in model.named_parameters():
         if not torch.isfinite(parameter).all():
             raise UserError(f"{name}: {parameter_name} holds NaN or infinity; {REMEDY}")
+
+
+def check_generation(name: str, model: PreTrainedModel) -> None:
+    """Generating reports on a wrong count only with what fails later, such as a division by zero."""
+    for key in COUNTS:
+        value = getattr(model.generation_config, key, None)
+        if value is not None and (not isinstance(value, int) or value < 1):
+            raise UserError(
+                f"{name}: {key} is {value!r} in its generation settings, but must be a whole number of at least 1; "
+                "mend generation_config.json"
+            )
 
 
 def check_vocabulary(name: str, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> None:

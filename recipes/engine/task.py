@@ -1,10 +1,14 @@
 """What a recipe hands to the training loop, and what it gets back."""
 
-from collections.abc import Callable, Sequence
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from transformers import PreTrainedModel
@@ -20,6 +24,20 @@ def count_labels(batch: Batch) -> int:
     return int((batch["labels"] != -100).sum())
 
 
+def fingerprint_rows(vocabulary: Mapping[str, int], lengths: NDArray, ids: Iterable[Sequence[int]]) -> str:
+    """The SHA-256 of the training rows and the vocabulary that gave their ids.
+
+    Args:
+        vocabulary: tokens with their ids.
+        lengths: tokens of each row, shape (rows,) or (rows, sides).
+        ids: every side of every row, in the order of `lengths`.
+    """
+    digest = hashlib.sha256(json.dumps(vocabulary, sort_keys=True).encode())
+    digest.update(lengths.astype(np.int64).tobytes())
+    digest.update(np.fromiter(chain.from_iterable(ids), np.int32, int(lengths.sum())).tobytes())
+    return digest.hexdigest()
+
+
 @dataclass(frozen=True)
 class Task:
     """What a recipe hands to the loop.
@@ -28,6 +46,7 @@ class Task:
         model: takes a batch and `num_items_in_batch`, and returns the loss summed over the targets and divided by it.
         rows: the training rows, which `collate` makes into batches.
         lengths: tokens of each row, shape (rows,) or (rows, sides).
+        fingerprint: tells these rows and their tokenizer from others; a run goes on only with the same.
         collate: rows to a batch of tensors.
         evaluate: scores the model, on every process; all of them get the same scores.
         score: the score that decides which model is best.
@@ -39,6 +58,7 @@ class Task:
     model: PreTrainedModel
     rows: Sequence[Any]
     lengths: NDArray
+    fingerprint: str
     collate: Callable[[list[Any]], Batch]
     evaluate: Callable[[PreTrainedModel], Scores]
     score: str

@@ -1,14 +1,19 @@
 """Translates sentences with beam search, in batches of similar length."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
+from vanilla_transformers.recipes.engine.model_folder import one_line
 from vanilla_transformers.recipes.engine.plan import length_sorted_batches
+from vanilla_transformers.recipes.errors import UserError
 
 logger = logging.getLogger(__name__)
+
+NO_LIMIT = 1_000_000  # a tokenizer without `model_max_length` says 1e30 instead
 
 
 @torch.inference_mode()
@@ -24,35 +29,62 @@ def translate(
     Args:
         model: an encoder-decoder; its generation config decides what is not given here.
         tokenizer: its tokenizer.
-        sentences: one a row; longer ones than the tokenizer's `model_max_length` are cut, and their number logged.
+        sentences: one a row; longer ones than the tokenizer's `model_max_length` or the model's learned positions are
+            cut, and their number logged.
         num_beams: 1 for greedy search; None for what the generation config says.
         batch_tokens: padded source tokens translated at once; None takes 1,024 on a CPU, where twice as many are
             slower, and 16,384 elsewhere.
+
+    Raises:
+        UserError: the generation settings of the model do not work.
     """
     texts = [(row, text) for row, text in enumerate(sentences) if text.strip()]
     translations = [""] * len(sentences)
     if not texts:
         return translations
-    ids = _source_ids(tokenizer, [text for _, text in texts])
+    num_positions = _num_positions(model)
+    ids = _source_ids(tokenizer, [text for _, text in texts], num_positions)
     search = {} if num_beams is None else {"num_beams": num_beams, "early_stopping": num_beams > 1}
     if batch_tokens is None:
         batch_tokens = 1024 if model.device.type == "cpu" else 16_384
     for batch in length_sorted_batches([len(row) for row in ids], batch_tokens):
         inputs = tokenizer.pad({"input_ids": [ids[row] for row in batch]}, return_tensors="pt").to(model.device)
-        limit = _length_limit(model.generation_config.max_length, inputs["input_ids"].shape[1])
-        output = model.generate(**inputs, max_length=limit, **search)  # type: ignore[operator]
+        limit = min(num_positions, _length_limit(model.generation_config.max_length, inputs["input_ids"].shape[1]))
+        output = _generate(model, inputs, max_length=limit, **search)
         for row, text in zip(batch, tokenizer.batch_decode(output, skip_special_tokens=True), strict=True):
             translations[texts[row][0]] = text
     return translations
 
 
-def _source_ids(tokenizer: PreTrainedTokenizerFast, texts: list[str]) -> list[list[int]]:
-    limit = tokenizer.model_max_length
+def _num_positions(model: PreTrainedModel) -> int:
+    """The most tokens that a table of learned positions has room for; no limit for models without one of ours."""
+    learned = getattr(model.config, "position_embedding_type", None) == "learned"
+    return model.config.max_position_embeddings if learned else NO_LIMIT
+
+
+def _source_ids(tokenizer: PreTrainedTokenizerFast, texts: list[str], num_positions: int) -> list[list[int]]:
+    limit = min(tokenizer.model_max_length, num_positions)
+    if not 0 < limit < NO_LIMIT:
+        return tokenizer(texts, return_attention_mask=False)["input_ids"]
     ids = tokenizer(texts, truncation=True, max_length=limit, return_attention_mask=False)["input_ids"]
     num_full = sum(len(row) >= limit for row in ids)
     if num_full:
-        logger.warning("%d of %d sentences fill the %d tokens that the tokenizer allows", num_full, len(texts), limit)
+        whose = "model" if limit < tokenizer.model_max_length else "tokenizer"
+        logger.warning("%d of %d sentences fill the %d tokens that the %s allows", num_full, len(texts), limit, whose)
     return ids
+
+
+def _generate(model: PreTrainedModel, inputs: Mapping[str, Any], **settings: Any) -> torch.Tensor:
+    """The tokens of one translation for each row of the inputs, whatever the model was saved to return."""
+    settings |= {"num_return_sequences": 1, "return_dict_in_generate": False}
+    try:
+        return model.generate(**inputs, **settings)  # type: ignore[operator]
+    except (ValueError, ZeroDivisionError, IndexError) as error:
+        name = model.name_or_path or type(model).__name__
+        raise UserError(
+            f"{name}: the model cannot translate: {one_line(str(error))}; "
+            "the settings in its generation_config.json may be at fault"
+        ) from error
 
 
 def _length_limit(max_length: int | None, source_length: int) -> int:

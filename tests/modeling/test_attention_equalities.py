@@ -209,13 +209,15 @@ def test_packed_gradients_equal_padded_gradients(model_class):
         torch.testing.assert_close(parameter.grad, expected[name], **TOLERANCE, msg=lambda text, n=name: f"{n}: {text}")
 
 
+@pytest.mark.parametrize("use_reentrant", [False, True])
 @pytest.mark.parametrize("model_class", LM_HEADS)
-def test_gradient_checkpointing_changes_nothing(model_class):
+def test_gradient_checkpointing_changes_nothing(model_class, use_reentrant):
     gradients = []
     for enable in (False, True):
         model = tiny_model(model_class).train()
         if enable:
-            model.gradient_checkpointing_enable()
+            model.gradient_checkpointing_enable({"use_reentrant": use_reentrant})
+            model.enable_input_require_grads()  # without it a reentrant checkpoint sees nothing to differentiate
         inputs = tiny_inputs(model_class)
         model(**inputs)[0].square().sum().backward()
         gradients.append([parameter.grad for parameter in model.parameters()])

@@ -45,8 +45,9 @@ def _():
 @row("initialization")
 def _():
     model = vt.VanillaSeq2SeqModel(vt.VanillaSeq2SeqConfig(encoder_layers=1, decoder_layers=1))
-    for name in ("encoder.embed_tokens.weight", "decoder.layers.0.feed_forward.down_proj.weight"):
-        assert model.get_parameter(name).std().item() == pytest.approx(0.02, rel=0.02)
+    projection = model.get_parameter("decoder.layers.0.feed_forward.down_proj.weight")
+    assert projection.std().item() == pytest.approx(0.02, rel=0.02)
+    assert model.get_input_embeddings().weight.std().item() == pytest.approx(0.02, rel=0.02)
 
 
 @row("norm-epsilon")
@@ -63,6 +64,13 @@ def _():
 def _():
     config = vt.VanillaSeq2SeqConfig()
     assert config.decoder_start_token_id == config.bos_token_id == 2
+
+
+@row("untied-tables")
+def _():
+    model = tiny_model(SEQ2SEQ[1], tie_word_embeddings=False)
+    assert model.lm_head.weight is not model.get_input_embeddings().weight
+    assert model.model.decoder.embed_tokens.weight is model.model.encoder.embed_tokens.weight
 
 
 @row("position-limit")

@@ -140,6 +140,26 @@ def test_fault_in_the_test_rows_shows_before_the_training(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def test_refuses_to_go_on_with_other_rows(tmp_path):
+    settings = ["translation/toy", *TINY, f"data.path={tmp_path}", f"output_dir={tmp_path / 'run'}"]
+    rows = [json.dumps({"en": f"A dog sees {number} men.", "de": f"Ein Hund sieht {number}."}) for number in range(300)]
+    for split in ("train", "validation", "test"):
+        (tmp_path / f"{split}.jsonl").write_text("\n".join(rows))
+    assert main([*settings, "max_duration=4 steps"]) == 0
+    (tmp_path / "train.jsonl").write_text("\n".join(rows[::-1]))
+    message = r"resume: the training data or the tokenizer differ from those that .*run was begun with: bring them back"
+    with pytest.raises(UserError, match=message):
+        main([*settings, "resume=if_available"])
+    (tmp_path / "train.jsonl").write_text("\n".join(rows))
+    assert main([*settings, "resume=always"]) == 0
+
+
+def test_output_dir_that_cannot_be_written_shows_before_the_data(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot be written: Not a directory; choose another output_dir"):
+        main(["translation/toy", *TINY, f"data.path={tmp_path / 'none'}", f"output_dir={tmp_path / 'file' / 'run'}"])
+
+
 def test_refuses_a_folder_in_use(run_folder):
     with pytest.raises(UserError, match="already holds a run"):
         main(["translation/toy", *TINY, f"output_dir={run_folder}"])

@@ -9,6 +9,9 @@ import pytest
 import vanilla_cli
 from vanilla_cli.faults import UsageError
 from vanilla_cli.packaged import configs_folder, description, packaged_configs, recipe_of
+from vanilla_transformers.recipes.engine.config_files import load_experiment
+from vanilla_transformers.recipes.errors import UserError
+from vanilla_transformers.recipes.translation import TranslationExperiment
 
 CONFIGS = Path(__file__).resolve().parents[3] / "configs"
 
@@ -60,11 +63,35 @@ def test_a_configuration_that_is_not_there_names_the_nearest():
 
 def test_a_file_that_names_no_recipe_is_told_how(tmp_path, capsys):
     own = tmp_path / "own.yaml"
-    own.write_text("recipe: cooking\n", encoding="utf-8")
-    assert vanilla_cli.main(["train", str(own)]) == 2
-    assert "it needs a line `recipe: NAME`, where NAME is one of: " in capsys.readouterr().err
+    own.write_text("seed: 1\n", encoding="utf-8")
+    assert vanilla_cli.main(["train", str(own)]) == 1
+    assert f"vanilla: {own}: it needs a line `recipe: NAME`; there are: " in capsys.readouterr().err
     assert vanilla_cli.main(["train", str(tmp_path / "gone.yaml")]) == 1
     assert f"vanilla: {tmp_path / 'gone.yaml'}: No such file or directory\n" == capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"), [("tranlation", "; did you mean 'translation'?; there are: "), ("cooking", "; there are: ")]
+)
+def test_a_recipe_that_is_not_there_names_the_nearest(name, hint, tmp_path, capsys):
+    own = tmp_path / "translation" / "own.yaml"
+    own.parent.mkdir()
+    own.write_text(f"seed: 1\nrecipe: {name}\n", encoding="utf-8")
+    assert vanilla_cli.main(["train", str(own)]) == 1
+    expected = f"vanilla: {own}: recipe={name} (own.yaml:2): there is no such recipe{hint}"
+    assert capsys.readouterr().err.startswith(expected)
+
+
+def test_a_section_on_the_command_line_lists_its_keys():
+    with pytest.raises(UserError) as caught:
+        load_experiment(TranslationExperiment, "translation/toy", ["model=3", "--optimizer=adam"])
+    _, *faults = str(caught.value).splitlines()
+    assert [fault.partition(": model.")[0].partition(": optimizer.")[0] for fault in faults] == [
+        "  model (command line): is a section, not a value; set its keys one by one",
+        "  optimizer (command line): is a section, not a value; set its keys one by one",
+    ]
+    assert "model.hidden_size=..., " in faults[0]
+    assert "optimizer.learning_rate=..., " in faults[1]
 
 
 def test_train_hands_configuration_and_overrides_to_the_recipe(monkeypatch):

@@ -8,7 +8,7 @@ import sys
 import time
 
 import pytest
-from huggingface_hub.errors import StrictDataclassFieldValidationError
+from huggingface_hub.errors import StrictDataclassClassValidationError, StrictDataclassFieldValidationError
 from safetensors import SafetensorError
 
 from vanilla_cli.faults import UsageError, explanation, guarded
@@ -48,6 +48,12 @@ def test_a_rejected_model_configuration_is_one_line():
     assert status == 1
     assert "hidden_size" in line
     assert "\n" not in line
+
+
+def test_a_validator_of_a_model_configuration_speaks_for_itself():
+    error = StrictDataclassClassValidationError(validator="validate_sizes", cause=ValueError("too wide"))
+    error.__cause__ = ValueError("hidden_size is\ntoo wide")
+    assert explanation(error) == (1, "hidden_size is too wide")
 
 
 def test_a_bug_keeps_its_traceback_and_debug_shows_every_one():

@@ -45,12 +45,20 @@ def remove(*names: str) -> Damage:
     return lambda folder: [(folder / name).unlink() for name in names]
 
 
-def set_in_config(**values: object) -> Damage:
+def set_in(name: str, **values: object) -> Damage:
     def damage(folder: Path) -> None:
-        config = json.loads((folder / "config.json").read_text())
-        (folder / "config.json").write_text(json.dumps(config | values))
+        content = json.loads((folder / name).read_text())
+        (folder / name).write_text(json.dumps(content | values))
 
     return damage
+
+
+def set_in_config(**values: object) -> Damage:
+    return set_in("config.json", **values)
+
+
+def set_in_generation(**values: object) -> Damage:
+    return set_in("generation_config.json", **values)
 
 
 def shard(after: Damage) -> Damage:
@@ -73,6 +81,11 @@ def set_to_nan(folder: Path) -> None:
     tensors = load_file(folder / WEIGHTS)
     tensors[min(tensors)].view(-1)[0] = torch.nan
     save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
+
+
+def remove_start_tokens(folder: Path) -> None:
+    for name in ("config.json", "generation_config.json"):
+        set_in(name, decoder_start_token_id=None, bos_token_id=None)(folder)
 
 
 @pytest.mark.parametrize(
@@ -98,10 +111,21 @@ def set_to_nan(folder: Path) -> None:
         (set_in_config(model_type="bert"), "it is a 'bert' model, which cannot translate"),
         (set_in_config(model_type="vanilla_decoder"), "it is a 'vanilla_decoder' model, which cannot translate"),
         (set_in_config(hidden_size="wide"), "the configuration cannot be loaded: "),
-        (set_in_config(num_attention_heads=3), "cannot be loaded: "),
+        (set_in_config(num_attention_heads=3), "the configuration cannot be loaded: hidden_size is 16, which num_"),
         (set_in_config(encoder_layers=2), "tensors that config.json asks for are missing in the weights: "),
         (set_in_config(intermediate_size=64), "tensors that config.json asks for have another shape in the weights: "),
         (cut("generation_config.json", 30), "generation_config.json: this is not valid JSON"),
+        (set_in_generation(num_beams=0), "num_beams is 0 in its generation settings, but must be a whole number of at"),
+        (set_in_generation(num_beams=-1), "num_beams is -1 in its"),
+        (set_in_generation(max_length=0), "max_length is 0 in its"),
+        (set_in_generation(max_length="long"), "max_length is 'long' in its"),
+        (set_in_generation(max_length=1), "the model cannot translate: Input length of decoder_input_ids is 1, but"),
+        (set_in_generation(forced_bos_token_id=9999), "the model cannot translate: index 9999 is out of bounds"),
+        (
+            remove_start_tokens,
+            "the model cannot translate: `decoder_start_token_id` or `bos_token_id` has to be defined",
+        ),
+        (remove("tokenizer_config.json"), "the tokenizer (tokenizer_config.json missing) cannot be loaded"),
         (remove("tokenizer.json"), "the tokenizer (tokenizer.json missing) cannot be loaded"),
         (remove("tokenizer.json", "tokenizer_config.json"), "the tokenizer (tokenizer.json and tokenizer_config.json"),
         (cut("tokenizer.json", 1000), "tokenizer.json: this is not valid JSON"),

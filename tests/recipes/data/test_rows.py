@@ -84,6 +84,11 @@ def test_skipping_does_not_hide_other_faults(tmp_path):
         read(tmp_path, NESTED + '{"en": "a", "de": 1}', skip_bad_rows=True)
 
 
+def test_skipping_is_no_way_out_when_every_row_is_empty(tmp_path):
+    with pytest.raises(UserError, match=r"'en' is empty; all 1 of 1 rows lack text .* mend them$"):
+        read(tmp_path, '{"en": "", "de": "b"}')
+
+
 def test_skipping_every_row_is_refused(tmp_path):
     with pytest.raises(UserError, match=r"'en' is empty; all 1 of 1 rows lack text .* leaves none"):
         read(tmp_path, '{"en": "", "de": "b"}', skip_bad_rows=True)

@@ -86,6 +86,17 @@ def test_parquet_keeps_nested_rows(tmp_path):
     assert [record.fields for record in read_records(tmp_path / "a.parquet")] == rows
 
 
+@pytest.mark.parametrize("nested", [False, True])
+def test_parquet_text_that_is_not_utf8_names_the_row(tmp_path, nested):
+    texts = pyarrow.array([b"A dog.", b"gr\xfc\xdf", b"A cat."])
+    table = pyarrow.table({"de": pyarrow.Array.from_buffers(pyarrow.string(), 3, texts.buffers())})
+    if nested:
+        table = pyarrow.table({"translation": table.to_struct_array()})
+    pyarrow.parquet.write_table(table, tmp_path / "a.parquet", row_group_size=2)
+    message = "a.parquet row 1: not UTF-8: byte 0xfc at byte 3 of a text; write the file again with text in UTF-8"
+    assert fault(tmp_path / "a.parquet") == message
+
+
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [

@@ -48,6 +48,22 @@ def test_text_reads_back(text):
     assert str(Duration.parse(text)) == text
 
 
+@pytest.mark.parametrize(
+    ("text", "written"),
+    [
+        ("2000B tokens", "2000000000000 tokens"),
+        ("1234567.5B tokens", "1234567500000000 tokens"),
+        ("0.000001 epochs", "0.000001 epochs"),
+        ("0.1 seconds", "0.1 seconds"),
+        ("1.5 hours", "90 minutes"),
+    ],
+)
+def test_text_has_no_exponent(text, written):
+    duration = Duration.parse(text)
+    assert str(duration) == written
+    assert Duration.parse(written) == duration
+
+
 def test_positions_in_each_unit():
     state = TrainState(global_step=30, epoch=2, step_in_epoch=5, steps_in_epoch=20, tokens=500, elapsed_seconds=90.0)
     assert Duration.parse("60 steps").progress(state) == 0.5

@@ -3,8 +3,9 @@
 import pytest
 import torch
 
+from vanilla_transformers import VanillaEncoderConfig, VanillaEncoderModel
 from vanilla_transformers.recipes.engine.experiment import Experiment
-from vanilla_transformers.recipes.engine.launch import build_accelerator, run
+from vanilla_transformers.recipes.engine.launch import build_accelerator, run, set_attention
 from vanilla_transformers.recipes.errors import UserError
 
 
@@ -40,3 +41,13 @@ def test_refuses_a_launch_that_would_train_separate_models(monkeypatch):
 def test_refuses_fp16_without_a_gpu():
     with pytest.raises(UserError, match="precision=fp16 needs a GPU: use bf16 or fp32"):
         build_accelerator(Experiment(precision="fp16"))
+
+
+def test_refuses_flex_attention_on_a_cpu():
+    config = VanillaEncoderConfig(hidden_size=16, num_attention_heads=2, intermediate_size=32, num_hidden_layers=1)
+    model = VanillaEncoderModel(config)
+    message = "attention=flex_attention: torch has no backward pass of it on a CPU: use auto, eager or sdpa"
+    with pytest.raises(UserError, match=message):
+        set_attention(model, Experiment(attention="flex_attention"), torch.device("cpu"))
+    set_attention(model, Experiment(attention="auto"), torch.device("cpu"))
+    assert model.config._attn_implementation == "eager"

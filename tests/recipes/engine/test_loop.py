@@ -4,6 +4,7 @@ import dataclasses
 import json
 import logging
 import os
+import re
 import signal
 import time
 from pathlib import Path
@@ -14,7 +15,7 @@ import torch
 
 from vanilla_transformers import VanillaSeq2SeqConfig, VanillaSeq2SeqForConditionalGeneration
 from vanilla_transformers.recipes.data.collators import TranslationCollator
-from vanilla_transformers.recipes.engine.checkpoints import RunFolder
+from vanilla_transformers.recipes.engine.checkpoints import Checkpoint, RunFolder
 from vanilla_transformers.recipes.engine.durations import Duration
 from vanilla_transformers.recipes.engine.experiment import (
     BatchConfig,
@@ -53,6 +54,7 @@ def tiny_task(dropout: float = 0.1, scores: list[float] | None = None) -> Task:
         model=VanillaSeq2SeqForConditionalGeneration(config),
         rows=rows,
         lengths=np.array([(len(row["input_ids"]), len(row["labels"])) for row in rows]),
+        fingerprint="tiny",
         collate=TranslationCollator(pad_token_id=0),
         evaluate=lambda model: {"score": float(next(planned)), "how": "planned"},
         score="score",
@@ -85,6 +87,10 @@ def records(folder: Path) -> list[dict]:
 
 def losses(folder: Path) -> dict[int, float]:
     return {record["step"]: record["loss"] for record in records(folder) if "loss" in record}
+
+
+def content(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
@@ -150,7 +156,7 @@ def kill_after(step: int):
     return dataclasses.replace(task, collate=collate)
 
 
-@pytest.mark.parametrize("step", [3, 5, 7, 11])
+@pytest.mark.parametrize("step", [0, 3, 5, 7, 11])
 def test_resumed_run_equals_a_straight_one(tmp_path, straight_run, step):
     folder = tmp_path / "run"
     with pytest.raises(KilledError):
@@ -215,26 +221,18 @@ def test_finished_run_has_nothing_left_to_do(tmp_path):
     assert (folder / "metrics.jsonl").read_text() == metrics
 
 
-def test_refuses_a_folder_that_holds_a_run(straight_run):
-    with pytest.raises(UserError, match=r"already holds a run: give another output_dir, .* resume=if_available"):
-        RunFolder(tiny_experiment(straight_run))
-
-
-def test_refuses_to_resume_another_experiment(straight_run):
-    other = tiny_experiment(straight_run, resume="if_available", seed=2, batch=BatchConfig(tokens=65))
-    with pytest.raises(UserError, match=r"of another experiment, which differs in batch\.tokens, seed"):
-        RunFolder(other)
-
-
-def test_refuses_to_resume_from_nothing(tmp_path):
-    with pytest.raises(UserError, match=r"resume=always, but .* has no checkpoint"):
-        RunFolder(tiny_experiment(tmp_path, resume="always"))
-
-
-def test_refuses_a_file_as_folder(tmp_path):
-    (tmp_path / "run").write_text("")
-    with pytest.raises(UserError, match="is a file: give a folder"):
-        RunFolder(tiny_experiment(tmp_path / "run"))
+def test_refuses_other_data_before_it_touches_anything(tmp_path, monkeypatch):
+    folder = tmp_path / "run"
+    train(tiny_experiment(folder))
+    before = content(folder)
+    monkeypatch.setattr(Checkpoint, "load_tensors", lambda self: pytest.fail("loaded the tensors"))
+    message = (
+        rf"^resume: the training data or the tokenizer differ from those that {re.escape(str(folder))} was begun with: "
+        r"bring them back, or start in another output_dir$"
+    )
+    with pytest.raises(UserError, match=message):
+        train(tiny_experiment(folder, resume="if_available"), dataclasses.replace(tiny_task(), fingerprint="others"))
+    assert content(folder) == before
 
 
 # Scores, models, faults

@@ -1,0 +1,96 @@
+"""The run folder: what it refuses before anything is read or written."""
+
+from pathlib import Path
+
+import pytest
+
+from vanilla_transformers.recipes.engine.checkpoints import RunFolder
+from vanilla_transformers.recipes.engine.durations import TrainState
+from vanilla_transformers.recipes.engine.experiment import BatchConfig, Experiment
+from vanilla_transformers.recipes.errors import UserError
+
+
+@pytest.fixture
+def begun(tmp_path) -> Path:
+    """The folder of a run that has not taken a step."""
+    RunFolder(Experiment(output_dir=str(tmp_path / "run"))).begin()
+    return tmp_path / "run"
+
+
+def resumed(folder: Path, **changes) -> RunFolder:
+    return RunFolder(Experiment(output_dir=str(folder), **{"resume": "if_available"} | changes))
+
+
+def test_refuses_a_folder_that_holds_a_run(begun):
+    with pytest.raises(UserError, match=r"already holds a run: give another output_dir, .* resume=if_available"):
+        RunFolder(Experiment(output_dir=str(begun)))
+
+
+def test_refuses_to_resume_another_experiment(begun):
+    with pytest.raises(UserError, match=r"of another experiment, which differs in batch\.tokens, seed"):
+        resumed(begun, seed=2, batch=BatchConfig(tokens=65))
+
+
+def test_refuses_to_resume_from_nothing(tmp_path):
+    with pytest.raises(UserError, match=r"resume=always, but .* has no checkpoint: use resume=if_available"):
+        resumed(tmp_path, resume="always")
+
+
+def test_reads_back_the_newest_state(begun):
+    folder = resumed(begun)
+    for step in (1, 2):
+        folder.save(TrainState(global_step=step, best_score=0.5), "same", {})
+    assert folder.newest("same").state == TrainState(global_step=2, best_score=0.5)
+
+
+@pytest.mark.parametrize("resume", ["if_available", "always"])
+def test_refuses_a_run_whose_checkpoints_are_all_damaged(begun, resume, caplog):
+    resumed(begun).save(TrainState(global_step=1), "same", {})
+    (begun / "checkpoints" / "step-00000001" / "tensors.pt").write_bytes(b"")
+    folder = resumed(begun, resume=resume)
+    message = "run holds a run, but no whole checkpoint of it is left; nothing was touched: give another output_dir"
+    with pytest.raises(UserError, match=message):
+        folder.newest("same")
+    assert "step-00000001 is damaged" in caplog.text
+
+
+@pytest.mark.parametrize("resume", ["if_available", "always"])
+def test_refuses_a_finished_run_without_checkpoints(begun, resume):
+    (begun / "final").mkdir()
+    message = "holds a run, but no whole checkpoint of it is left; nothing was touched: .*, or delete the folder"
+    with pytest.raises(UserError, match=message):
+        resumed(begun, resume=resume)
+
+
+def test_begins_again_what_was_killed_before_its_first_checkpoint(begun):
+    (begun / "metrics.jsonl").write_text('{"step": 1}')
+    (begun / "best").mkdir()
+    assert resumed(begun).newest("any") is None
+
+
+def test_refuses_a_file_as_folder(tmp_path):
+    (tmp_path / "run").write_text("")
+    with pytest.raises(UserError, match="is a file: give a folder"):
+        RunFolder(Experiment(output_dir=str(tmp_path / "run")))
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("file/run", "Not a directory"),
+        ("new/" + "long" * 100, "File name too long"),
+        ("link", "No such file or directory"),
+        ("/proc/run", "No such file or directory"),
+    ],
+)
+def test_refuses_a_path_that_cannot_be_written(tmp_path, name, reason):
+    (tmp_path / "file").write_text("")
+    (tmp_path / "link").symlink_to("nowhere")
+    with pytest.raises(UserError, match=f"cannot be written: {reason}; choose another output_dir"):
+        RunFolder(Experiment(output_dir=str(tmp_path / name)))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "link"]
+
+
+def test_making_one_leaves_nothing_behind(tmp_path):
+    RunFolder(Experiment(output_dir=str(tmp_path / "new" / "run")))
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,97 @@
+"""Translating a model whose tokenizer or positions set a limit, or none."""
+
+import logging
+
+import pytest
+import torch
+from transformers import MarianConfig, MarianMTModel
+
+from vanilla_transformers import VanillaSeq2SeqConfig, VanillaSeq2SeqForConditionalGeneration
+from vanilla_transformers.recipes.data.tokenizers import train_translation_tokenizer
+from vanilla_transformers.recipes.errors import UserError
+from vanilla_transformers.recipes.scoring.decoding import translate
+
+SENTENCES = ["the dog bites the man .", "the man bites the dog ."]
+LONG = "the dog " * 60
+SIZES = {"encoder_layers": 1, "decoder_layers": 1, "max_position_embeddings": 16}
+
+
+@pytest.fixture
+def tokenizer():
+    return train_translation_tokenizer(SENTENCES * 3, vocab_size=400, max_length=32)
+
+
+def vanilla(tokenizer, positions):
+    """A random model that never ends a sentence of its own accord."""
+    torch.manual_seed(0)
+    config = VanillaSeq2SeqConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=16,
+        num_attention_heads=2,
+        intermediate_size=32,
+        position_embedding_type=positions,
+        eos_token_id=None,
+        **SIZES,
+    )
+    model = VanillaSeq2SeqForConditionalGeneration(config).eval()
+    model.generation_config.max_length = 1000
+    return model
+
+
+def warnings(caplog):
+    return [record.getMessage() for record in caplog.records if record.name.endswith("decoding")]
+
+
+@pytest.mark.parametrize("tokenizer_limit", [32, 10**30])
+def test_learned_positions_limit_source_and_output(tokenizer, tokenizer_limit, caplog):
+    tokenizer.model_max_length = tokenizer_limit
+    with caplog.at_level(logging.WARNING):
+        assert all(translate(vanilla(tokenizer, "learned"), tokenizer, [LONG, "the dog"]))
+    assert warnings(caplog) == ["1 of 2 sentences fill the 16 tokens that the model allows"]
+
+
+def test_the_tokenizer_limits_the_source(tokenizer, caplog):
+    with caplog.at_level(logging.WARNING):
+        translate(vanilla(tokenizer, "sinusoidal"), tokenizer, [LONG, "the dog"])
+    assert warnings(caplog) == ["1 of 2 sentences fill the 32 tokens that the tokenizer allows"]
+
+
+def test_without_any_limit_nothing_is_cut(tokenizer, caplog):
+    tokenizer.model_max_length = 10**30
+    with caplog.at_level(logging.WARNING):
+        assert all(translate(vanilla(tokenizer, "sinusoidal"), tokenizer, [LONG]))
+    assert warnings(caplog) == []
+
+
+def test_marian(tokenizer, caplog):
+    config = MarianConfig(
+        vocab_size=len(tokenizer),
+        d_model=16,
+        encoder_attention_heads=2,
+        decoder_attention_heads=2,
+        encoder_ffn_dim=32,
+        decoder_ffn_dim=32,
+        pad_token_id=0,
+        decoder_start_token_id=0,
+        forced_eos_token_id=None,
+        **SIZES | {"max_position_embeddings": 64},
+    )
+    model = MarianMTModel(config).eval()
+    model.generation_config.max_length = 64
+    with caplog.at_level(logging.WARNING):
+        translate(model, tokenizer, [LONG, "the dog"])
+    assert warnings(caplog) == ["1 of 2 sentences fill the 32 tokens that the tokenizer allows"]
+
+
+def test_one_translation_a_sentence_whatever_the_model_was_saved_to_return(tokenizer):
+    model = vanilla(tokenizer, "sinusoidal")
+    model.generation_config.update(num_beams=2, num_return_sequences=2, return_dict_in_generate=True)
+    assert len(translate(model, tokenizer, SENTENCES)) == 2
+
+
+def test_generation_settings_that_do_not_work_name_the_model(tokenizer):
+    model = vanilla(tokenizer, "sinusoidal")
+    model.generation_config.num_beams = 0
+    message = "^VanillaSeq2SeqForConditionalGeneration: the model cannot translate: .*generation_config.json"
+    with pytest.raises(UserError, match=message):
+        translate(model, tokenizer, SENTENCES)
