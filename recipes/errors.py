@@ -7,3 +7,8 @@ class UserError(ValueError):
     The message names the file, row or field, the value received, the rule and the way out. The command prints it
     alone, without a traceback, and exits with 1.
     """
+
+
+def one_line(text: str) -> str:
+    """`text` with every line break and run of spaces made one space."""
+    return " ".join(text.split())

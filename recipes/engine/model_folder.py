@@ -25,7 +25,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from vanilla_transformers.recipes.errors import UserError
+from vanilla_transformers.recipes.errors import UserError, one_line
 
 SINGLE_FILE, INDEX = "model.safetensors", "model.safetensors.index.json"
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
@@ -216,8 +216,3 @@ def check_vocabulary(name: str, tokenizer: PreTrainedTokenizerBase, model: PreTr
             f"{name}: the tokenizer gives ids up to {largest}, but the model knows {rows} tokens; "
             "they do not belong together: save the tokenizer that the model was trained with into the folder"
         )
-
-
-def one_line(text: str) -> str:
-    """`text` with every line break and run of spaces made one space."""
-    return " ".join(text.split())

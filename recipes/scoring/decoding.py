@@ -7,9 +7,8 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from vanilla_transformers.recipes.engine.model_folder import one_line
 from vanilla_transformers.recipes.engine.plan import length_sorted_batches
-from vanilla_transformers.recipes.errors import UserError
+from vanilla_transformers.recipes.errors import UserError, one_line
 
 logger = logging.getLogger(__name__)
 
