@@ -1,6 +1,6 @@
 """`python -m benchmarks`: a training step of ours and of transformers' Marian, on the same batch.
 
-Prints the time of each, the ratio with its spread, and writes them with machine and versions to `benchmarks/results/`.
+Prints the time of each and its ratio to ours, and writes them with machine and versions to `benchmarks/results/`.
 """
 
 import argparse
@@ -20,7 +20,6 @@ from vanilla_transformers import VanillaSeq2SeqConfig, VanillaSeq2SeqForConditio
 
 RESULTS = Path(__file__).parent / "results"
 VOCAB_SIZE, WIDTH, HEADS, INNER, LAYERS = 8000, 256, 8, 1024, 3
-BATCH_SIZE, LENGTH = 32, 16
 
 
 def ours() -> torch.nn.Module:
@@ -58,11 +57,11 @@ def marian() -> torch.nn.Module:
     )
 
 
-def training_step(model: torch.nn.Module, precision: str) -> Callable[[], None]:
+def training_step(model: torch.nn.Module, precision: str, batch_size: int, length: int) -> Callable[[], None]:
     """Forward, backward and fused AdamW on one full batch of random ids."""
     model.train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
-    ids = torch.randint(4, VOCAB_SIZE, (BATCH_SIZE, LENGTH), generator=torch.Generator().manual_seed(0))
+    ids = torch.randint(4, VOCAB_SIZE, (batch_size, length), generator=torch.Generator().manual_seed(0))
     batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": ids}
 
     def step() -> None:
@@ -88,46 +87,65 @@ def alternate(subjects: dict[str, Callable[[], None]], rounds: int, steps: int) 
     return seconds
 
 
-def compare(precision: str, rounds: int, steps: int) -> dict[str, object]:
-    """Medians in milliseconds and the peer's time over ours, round by round: minimum, median and maximum."""
-    seconds = alternate(
-        {"ours": training_step(ours(), precision), "marian": training_step(marian(), precision)}, rounds, steps
-    )
-    ratios = sorted(theirs / own for theirs, own in zip(seconds["marian"], seconds["ours"], strict=True))
+def compare(precision: str, arguments: argparse.Namespace) -> dict[str, object]:
+    """Of each subject the median in milliseconds, and its time over the first one's: minimum, median and maximum."""
+    subjects = {}
+    for kernel in arguments.attention:
+        for name, build in (("ours", ours), ("marian", marian)):
+            model = build()
+            model.set_attn_implementation(kernel)  # type: ignore[operator]
+            subjects[f"{name} {kernel}"] = training_step(model, precision, arguments.batch_size, arguments.length)
+    seconds = alternate(subjects, arguments.rounds, arguments.steps)
+    first = next(iter(seconds.values()))
+    ratios = {
+        name: sorted(theirs / own for theirs, own in zip(values, first, strict=True))
+        for name, values in seconds.items()
+    }
     return {
         "precision": precision,
         "milliseconds": {name: round(1000 * statistics.median(values), 2) for name, values in seconds.items()},
-        "marian_over_ours": [round(value, 3) for value in (ratios[0], statistics.median(ratios), ratios[-1])],
+        "over_first": {
+            name: [round(value, 3) for value in (values[0], statistics.median(values), values[-1])]
+            for name, values in ratios.items()
+        },
     }
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks", description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    parser.add_argument("--attention", nargs="+", default=["eager", "sdpa"], metavar="KERNEL", help="kernels of both")
+    parser.add_argument("--batch-size", type=int, default=32, help="rows")
+    parser.add_argument("--length", type=int, default=16, help="tokens of a source and of a target")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--steps", type=int, default=10, help="steps of each subject in a round")
     arguments = parser.parse_args()
-    results = [compare(precision, arguments.rounds, arguments.steps) for precision in ("fp32", "bf16")]
+    results = [compare(precision, arguments) for precision in ("fp32", "bf16")]
     for result in results:
-        low, median, high = result["marian_over_ours"]
-        figures = f"{result['milliseconds']} ms a step; Marian's time is {median} of ours ({low}-{high})"
-        print(f"{result['precision']}: {figures}")
-    machine = f"{platform.machine()}, {torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}"
-    versions = {
-        "torch": torch.__version__,
-        "transformers": transformers.__version__,
-        "python": platform.python_version(),
-    }
-    report = {
-        "task": "seq2seq training step",
-        "date": str(date.today()),
-        "machine": machine,
-        "versions": versions,
-        "results": results,
-    }
+        print(result["precision"])
+        for name, milliseconds in result["milliseconds"].items():  # type: ignore[attr-defined]
+            low, median, high = result["over_first"][name]  # type: ignore[index]
+            print(f"  {name:15} {milliseconds:8.1f} ms a step, {median:.2f} of the first ({low:.2f}-{high:.2f})")
+    report = {"task": "seq2seq training step", "settings": vars(arguments), **surroundings(), "results": results}
     RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"training_step_{date.today()}.json"
+    path = RESULTS / f"training_step_{arguments.batch_size}x{arguments.length}_{date.today()}.json"
     path.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     print(f"written to {path}")
+
+
+def surroundings() -> dict[str, object]:
+    """Date, machine and versions, without which a time means nothing."""
+    capability = torch.backends.cpu.get_cpu_capability()
+    return {
+        "date": str(date.today()),
+        "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, {capability}",
+        "versions": {
+            "torch": torch.__version__,
+            "transformers": transformers.__version__,
+            "python": platform.python_version(),
+        },
+    }
 
 
 if __name__ == "__main__":

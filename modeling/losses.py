@@ -112,19 +112,40 @@ def span_loss(
     end_logits: torch.Tensor,
     start_positions: torch.Tensor,
     end_positions: torch.Tensor,
-    **kwargs,
+    attention_mask: torch.Tensor | None = None,
+    num_items_in_batch: torch.Tensor | int | None = None,
+    label_smoothing: float = 0.0,
 ) -> torch.Tensor:
-    """Mean of the cross entropies of a span's two ends; an end outside the input is no target.
+    """Mean of the cross entropies of a span's two ends; an end outside the input or on padding is no target.
+
+    Padding is no place where a span could end, so the width to which a batch is padded does not change the loss.
 
     Args:
         start_logits, end_logits: (B, S).
         start_positions, end_positions: (B,) or (B, 1).
+        attention_mask: (B, S), 0 at padding; one of four dimensions says nothing of it.
+        num_items_in_batch: Number of spans in the whole optimizer step.
+        label_smoothing: Share of the mass that is spread over the places that are not padding.
     """
-    outside = start_logits.shape[1]
-    start, end = (
-        ends.reshape(-1).clamp(max=outside).where(ends.reshape(-1) >= 0, outside)
-        for ends in (start_positions, end_positions)
+    is_place = torch.ones_like(start_logits, dtype=torch.bool)
+    if attention_mask is not None and attention_mask.ndim == 2:
+        is_place = attention_mask.to(start_logits.device).bool()
+    start_loss, end_loss = (
+        _place_loss(logits, places, is_place, num_items_in_batch, label_smoothing)
+        for logits, places in ((start_logits, start_positions), (end_logits, end_positions))
     )
-    start_loss = cross_entropy_loss(start_logits, start, ignore_index=outside, **kwargs)
-    end_loss = cross_entropy_loss(end_logits, end, ignore_index=outside, **kwargs)
     return (start_loss + end_loss) / 2
+
+
+def _place_loss(logits, places, is_place, num_items_in_batch, label_smoothing) -> torch.Tensor:
+    """Cross entropy over the places of a row (B, S) where `is_place`; `places` holds one of them a row."""
+    places = places.reshape(-1, 1).to(logits.device)
+    inside = places.clamp(0, logits.shape[1] - 1)
+    is_target = (places == inside) & is_place.gather(1, inside)  # (B, 1)
+    # Not minus infinity, whose gradient is NaN in a row of padding alone.
+    log_probs = logits.float().masked_fill(~is_place, torch.finfo(torch.float32).min).log_softmax(-1)
+    losses = -log_probs.gather(1, inside)
+    if label_smoothing:
+        spread = -log_probs.where(is_place, 0.0).sum(1, keepdim=True) / is_place.sum(1, keepdim=True).clamp(min=1)
+        losses = (1 - label_smoothing) * losses + label_smoothing * spread
+    return reduce_loss(losses.where(is_target, 0.0), is_target.sum(), num_items_in_batch)

@@ -8,12 +8,10 @@ import numpy as np
 import torch
 from transformers import PreTrainedTokenizerFast
 
+from vanilla_transformers.losses import IGNORE_INDEX
 from vanilla_transformers.recipes.data.rows import Pair
 
 logger = logging.getLogger(__name__)
-
-IGNORED_LABEL = -100
-"""The label that `torch.nn.functional.cross_entropy` leaves out."""
 
 CHUNK_ROWS = 1000
 """Texts encoded at a time; their offsets and masks take far more memory than the ids that are kept."""
@@ -88,7 +86,7 @@ class TranslationCollator:
         return {
             "input_ids": input_ids,
             "attention_mask": (torch.arange(input_ids.shape[1]) < lengths[:, None]).long(),
-            "labels": self._pad([feature["labels"] for feature in features], IGNORED_LABEL),
+            "labels": self._pad([feature["labels"] for feature in features], IGNORE_INDEX),
         }
 
     def _pad(self, rows: list[list[int]], value: int) -> torch.Tensor:

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
+from vanilla_transformers.losses import IGNORE_INDEX
 from vanilla_transformers.recipes.engine.durations import TrainState
 
 Batch = dict[str, torch.Tensor]
@@ -21,7 +22,7 @@ Scores = dict[str, Any]  # numbers, and texts that say how they came about
 
 def count_labels(batch: Batch) -> int:
     """Targets of a batch whose labels are not shifted by the model."""
-    return int((batch["labels"] != -100).sum())
+    return int((batch["labels"] != IGNORE_INDEX).sum())
 
 
 def fingerprint_rows(vocabulary: Mapping[str, int], lengths: NDArray, ids: Iterable[Sequence[int]]) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import DECODERS, ENCODERS, PAD, SEQ2SEQ, first_output, random_ids, tiny_model
+from tiny import DECODERS, ENCODERS, PAD, SEQ2SEQ, first_output, random_ids, tiny_inputs, tiny_model
 from transformers.activations import ACT2FN
 
 import vanilla_transformers as vt
@@ -96,6 +96,14 @@ def _assert_left_padding_counts_from_the_first_token(model):
 @row("bert-left-padding")
 def _():
     _assert_left_padding_counts_from_the_first_token(tiny_model(ENCODERS[0]))
+
+
+@row("span-padding")
+def _():
+    model, inputs = tiny_model(ENCODERS[4]), tiny_inputs(ENCODERS[4])  # the second row ends in two padding tokens
+    output = model(**inputs, start_positions=torch.tensor([-1, 1]), end_positions=torch.tensor([-1, 1]))
+    start, end = (logits[1, :-2].log_softmax(-1)[1] for logits in (output.start_logits, output.end_logits))
+    torch.testing.assert_close(output.loss, -(start + end) / 2)
 
 
 @row("bert-packing")

@@ -57,11 +57,20 @@ def reference(logits, labels, **kwargs) -> torch.Tensor:
     return functional.cross_entropy(logits.reshape(-1, logits.shape[-1]), labels.reshape(-1), **kwargs)
 
 
+def place_reference(logits, places, reduction="mean", **kwargs) -> torch.Tensor:
+    """Row by row over the places that `tiny_inputs` does not pad."""
+    rows = zip(logits, tiny_inputs(QA_HEAD, batch_size=len(logits))["attention_mask"].bool(), places, strict=True)
+    losses = torch.stack(
+        [functional.cross_entropy(row[mask][None], place[None], **kwargs) for row, mask, place in rows]
+    )
+    return losses.sum() if reduction == "sum" else losses.mean()
+
+
 def reference_loss(model_class, output, labels: dict, **kwargs) -> torch.Tensor:
     """The loss of a head, from its logits, by `torch.nn.functional.cross_entropy` alone."""
     if model_class is QA_HEAD:
-        start = functional.cross_entropy(output.start_logits, labels["start_positions"], **kwargs)
-        return (start + functional.cross_entropy(output.end_logits, labels["end_positions"], **kwargs)) / 2
+        ends = ((output.start_logits, labels["start_positions"]), (output.end_logits, labels["end_positions"]))
+        return sum(place_reference(logits, places, **kwargs) for logits, places in ends) / 2
     if model_class is DECODERS[1]:
         return reference(output.logits[:, :-1], labels["labels"][:, 1:], **kwargs)
     return reference(output.logits, labels["labels"], **kwargs)
@@ -187,14 +196,26 @@ def test_problem_type_is_found_from_the_labels_and_kept(model_class):
         assert model.config.problem_type == problem_type
 
 
-@pytest.mark.parametrize("outside", [LENGTH, LENGTH + 4, -100])
+@pytest.mark.parametrize("outside", [LENGTH, LENGTH + 4, -100, LENGTH - 1])  # the last is padding
 def test_a_span_end_outside_the_input_is_no_target(outside):
     model = tiny_model(QA_HEAD)
     inputs = tiny_inputs(QA_HEAD)
     output = model(**inputs, start_positions=torch.tensor([1, 2]), end_positions=torch.tensor([3, outside]))
-    start = functional.cross_entropy(output.start_logits, torch.tensor([1, 2]))
-    end = functional.cross_entropy(output.end_logits[:1], torch.tensor([3]))
+    start = place_reference(output.start_logits, torch.tensor([1, 2]))
+    end = functional.cross_entropy(output.end_logits[:1], torch.tensor([3]))  # the first row has no padding
     torch.testing.assert_close(output.loss, (start + end) / 2)
+
+
+@pytest.mark.parametrize("knobs", [{}, {"label_smoothing": SMOOTHING}], ids=["plain", "smoothed"])
+def test_a_span_loss_does_not_depend_on_the_width_of_the_batch(knobs):
+    model = tiny_model(QA_HEAD, **knobs).train()
+    inputs = tiny_inputs(QA_HEAD)
+    labels = {"start_positions": torch.tensor([1, 2]), "end_positions": torch.tensor([6, 4])}
+    whole = gradients(model, [inputs | labels], num_items_in_batch=2)
+    rows = cut(inputs | labels, 1)
+    rows[1] |= {name: tensor[:, :-2] for name, tensor in rows[1].items() if name in inputs}
+    pieces = gradients(model, rows, num_items_in_batch=2)
+    assert (pieces - whole).norm() < 1e-6 * whole.norm()
 
 
 def test_decoder_shifts_labels_once_and_shift_labels_never():
