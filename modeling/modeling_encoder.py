@@ -247,7 +247,8 @@ class VanillaEncoderForQuestionAnswering(VanillaEncoderClassifier):
                 end_logits,
                 start_positions,
                 end_positions,
-                num_items_in_batch=num_items_in_batch,
+                attention_mask,
+                num_items_in_batch,
                 label_smoothing=self.training_label_smoothing,
             )
         return QuestionAnsweringModelOutput(

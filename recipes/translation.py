@@ -16,12 +16,11 @@ Measured on 2026-11-21, two shared cores, bf16, torch 2.13.0, transformers 5.23.
 """
 
 import dataclasses
-import json
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -29,20 +28,18 @@ from huggingface_hub.errors import StrictDataclassError
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerFast
 
 from vanilla_transformers import VanillaConfig, VanillaSeq2SeqConfig, VanillaSeq2SeqForConditionalGeneration
+from vanilla_transformers.recipes.data.collators import PairFeatures, TranslationCollator, encode_pairs
 from vanilla_transformers.recipes.data.rows import Pair, TranslationDataConfig, translation_pairs
-from vanilla_transformers.recipes.engine.config_files import load_experiment
+from vanilla_transformers.recipes.data.tokenizers import save_tokenizer, train_translation_tokenizer
 from vanilla_transformers.recipes.engine.experiment import EvaluationConfig, Experiment, Problem
-from vanilla_transformers.recipes.engine.folders import write_text
-from vanilla_transformers.recipes.engine.plan import Rows, length_sorted_batches
+from vanilla_transformers.recipes.engine.launch import program
+from vanilla_transformers.recipes.engine.plan import Rows
 from vanilla_transformers.recipes.engine.pretrained import load_pretrained
+from vanilla_transformers.recipes.engine.run import train
+from vanilla_transformers.recipes.engine.task import Examples, Scores, Task, fingerprint_rows
 from vanilla_transformers.recipes.errors import UserError
 from vanilla_transformers.recipes.scoring.decoding import translate
-
-if TYPE_CHECKING:  # these take seconds to import, and translating needs neither
-    from accelerate import Accelerator
-
-    from vanilla_transformers.recipes.engine.checkpoints import RunFolder
-    from vanilla_transformers.recipes.engine.task import Task
+from vanilla_transformers.recipes.scoring.losses import RowLoss, mean_loss, row_losses
 
 # Fields of the config that `model:` does not take: the tokenizer decides them, or they are what a translator is.
 _NOT_SET = (
@@ -123,12 +120,12 @@ class Corpus:
     """Rows with their token ids, in the order of the data."""
 
     pairs: list[Pair]
-    features: list[Any]
+    features: list[PairFeatures]
 
     @property
     def token_ids(self) -> Iterator[list[int]]:
         """Source and target of each row in turn."""
-        return (row[side] for row in self.features for side in ("input_ids", "labels"))
+        return (ids for row in self.features for ids in (row["input_ids"], row["labels"]))
 
     @property
     def lengths(self) -> np.ndarray:
@@ -136,67 +133,71 @@ class Corpus:
         return np.array([(len(row["input_ids"]), len(row["labels"])) for row in self.features], dtype=np.int64)
 
 
-@dataclass(frozen=True)
-class Setup:
-    """What the training starts from."""
-
-    model: PreTrainedModel
-    tokenizer: PreTrainedTokenizerFast
-    train: Corpus
-    validation: Corpus
-    test: Corpus | None
-
-
-def main(argv: Sequence[str]) -> int:
-    """Trains and scores what the arguments describe: a configuration, then `key=value` overrides.
-
-    Returns:
-        0, also where a signal stopped the run and its state is saved.
-
-    Raises:
-        UserError: anything wrong with the configuration, the data, the run folder or the disk.
-    """
-    experiment = load_experiment(TranslationExperiment, argv[0], argv[1:])
-
-    from vanilla_transformers.recipes.engine.checkpoints import RunFolder
-    from vanilla_transformers.recipes.engine.launch import build_accelerator, set_attention
-    from vanilla_transformers.recipes.engine.loop import fit
-    from vanilla_transformers.recipes.engine.tracking import no_library_bars
-
-    run_folder = RunFolder(experiment)
-    accelerator = build_accelerator(experiment)
-    with no_library_bars():
-        parts = setup(experiment)
-        set_attention(parts.model, experiment, accelerator.device)
-        result = fit(build_task(experiment, parts, accelerator), experiment, run_folder, accelerator)
-        if result.stopped_by is None and parts.test is not None:
-            score_best(experiment, parts, parts.test, run_folder, accelerator)
-    accelerator.end_training()
-    return 0
-
-
-def setup(experiment: TranslationExperiment) -> Setup:
-    """Rows, tokenizer and model. All rows are read, so that a fault in the last of them shows before the training."""
+def setup(experiment: TranslationExperiment) -> Task:
+    """Rows, tokenizer and model, as the engine takes them."""
     data, seed = experiment.data, experiment.seed
-    train = translation_pairs(data, "train", seed)
-    validation = translation_pairs(data, "validation", seed)[: experiment.evaluation.max_rows]
-    test = None if data.test_split is None else translation_pairs(data, "test", seed)
-    torch.manual_seed(experiment.seed)
+    pairs = translation_pairs(data, "train", seed)
+    validation_pairs = translation_pairs(data, "validation", seed)[: experiment.evaluation.max_rows]
+    test_pairs = None if data.test_split is None else translation_pairs(data, "test", seed)
+    torch.manual_seed(seed)
+    model, tokenizer = _model_and_tokenizer(experiment, pairs)
+    corpus = _encode(pairs, tokenizer, experiment)
+    collate = TranslationCollator(tokenizer.pad_token_id)
+
+    def examples(pairs: list[Pair], num_beams: int) -> Examples:
+        return _examples(_encode(pairs, tokenizer, experiment), tokenizer, num_beams)
+
+    def save_model(model: PreTrainedModel, folder: Path) -> None:
+        model.save_pretrained(folder)
+        save_tokenizer(tokenizer, folder)
+
+    return Task(
+        model=model,
+        lengths=corpus.lengths,
+        make_batch=lambda rows, epoch: collate([corpus.features[row] for row in rows]),
+        fingerprint=fingerprint_rows(tokenizer.get_vocab(), corpus.lengths, corpus.token_ids),
+        validation=examples(validation_pairs, experiment.evaluation.num_beams),
+        metric=experiment.evaluation.metric,
+        greater_is_better=experiment.evaluation.metric != "loss",
+        save_model=save_model,
+        test=examples(test_pairs, experiment.generation.num_beams) if test_pairs else None,
+        settings={"generation": dataclasses.asdict(experiment.generation)},
+    )
+
+
+def _examples(corpus: Corpus, tokenizer: PreTrainedTokenizerFast, num_beams: int) -> Examples:
+    """Rows scored by their loss and by the BLEU of their translations."""
+    collate = TranslationCollator(tokenizer.pad_token_id)
+
+    def predict(model: PreTrainedModel, rows: Rows) -> list[tuple[RowLoss, str]]:
+        batch = {
+            name: tensor.to(model.device) for name, tensor in collate([corpus.features[row] for row in rows]).items()
+        }
+        losses = row_losses(model(**batch).logits, batch["labels"])
+        texts = translate(model, tokenizer, [corpus.pairs[row].source for row in rows], num_beams)
+        return list(zip(losses, texts, strict=True))
+
+    def score(records: list[tuple[RowLoss, str]]) -> Scores:
+        from vanilla_transformers.recipes.scoring.bleu import Bleu
+
+        losses, texts = zip(*records, strict=True)
+        references = [pair.target for pair in corpus.pairs]
+        return {"loss": mean_loss(losses), **Bleu().compute(predictions=list(texts), references=references)}
+
+    return Examples(corpus.lengths, predict, score)
+
+
+def _model_and_tokenizer(
+    experiment: TranslationExperiment, pairs: list[Pair]
+) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
+    model_class = VanillaSeq2SeqForConditionalGeneration
     if experiment.pretrained:
-        model, tokenizer = load_pretrained(
-            VanillaSeq2SeqForConditionalGeneration, experiment.pretrained, experiment.model_settings
-        )
+        model, tokenizer = load_pretrained(model_class, experiment.pretrained, experiment.model_settings)
     else:
-        model, tokenizer = _build_new(experiment, train)
+        model, tokenizer = _build_new(experiment, pairs)
     _check_positions(model.config, experiment.tokenizer)
     model.generation_config = _generation_config(experiment, model)
-    return Setup(
-        model,
-        tokenizer,
-        _encode(train, tokenizer, experiment),
-        _encode(validation, tokenizer, experiment),
-        _encode(test, tokenizer, experiment) if test else None,
-    )
+    return model, tokenizer
 
 
 def _check_positions(config: VanillaSeq2SeqConfig, limits: TokenizerConfig) -> None:
@@ -211,98 +212,7 @@ def _check_positions(config: VanillaSeq2SeqConfig, limits: TokenizerConfig) -> N
             )
 
 
-def build_task(experiment: TranslationExperiment, parts: Setup, accelerator: "Accelerator") -> "Task":
-    """What the training loop needs to know about translation."""
-    from vanilla_transformers.recipes.data.collators import TranslationCollator
-    from vanilla_transformers.recipes.data.tokenizers import save_tokenizer
-    from vanilla_transformers.recipes.engine.task import Task, fingerprint_rows
-
-    def save_model(model: PreTrainedModel, folder: Path) -> None:
-        model.save_pretrained(folder)
-        save_tokenizer(parts.tokenizer, folder)
-
-    return Task(
-        model=parts.model,
-        rows=parts.train.features,
-        lengths=parts.train.lengths,
-        fingerprint=fingerprint_rows(parts.tokenizer.get_vocab(), parts.train.lengths, parts.train.token_ids),
-        collate=TranslationCollator(parts.tokenizer.pad_token_id),
-        evaluate=lambda model: validate(
-            model, parts.tokenizer, parts.validation, experiment, accelerator, experiment.evaluation.num_beams
-        ),
-        score=experiment.evaluation.metric,
-        greater_is_better=experiment.evaluation.metric == "bleu",
-        save_model=save_model,
-    )
-
-
-def validate(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerFast,
-    corpus: Corpus,
-    experiment: TranslationExperiment,
-    accelerator: "Accelerator",
-    num_beams: int,
-) -> dict[str, Any]:
-    """Loss a target token and SacreBLEU of the rows, each counted once, on any number of processes."""
-    from vanilla_transformers.recipes.scoring.bleu import Bleu
-
-    batches = length_sorted_batches(corpus.lengths, experiment.evaluation.batch_tokens)
-    batches = batches[accelerator.process_index :: accelerator.num_processes]
-    losses = _gather([_summed_loss(model, tokenizer, corpus, rows) for rows in batches], accelerator)
-    own = [int(row) for rows in batches for row in rows]
-    translations = translate(model, tokenizer, [corpus.pairs[row].source for row in own], num_beams)
-    by_row = dict(_gather(list(zip(own, translations, strict=True)), accelerator))
-    bleu = Bleu().compute(
-        predictions=[by_row[row] for row in range(len(corpus.pairs))],
-        references=[pair.target for pair in corpus.pairs],
-    )
-    return {"loss": sum(loss for loss, _ in losses) / sum(count for _, count in losses), **bleu}
-
-
-def score_best(
-    experiment: TranslationExperiment, parts: Setup, test: Corpus, run_folder: "RunFolder", accelerator: "Accelerator"
-) -> None:
-    """Scores the best model on the test rows and writes `results.json`."""
-    folder = run_folder.path / "best"
-    model = VanillaSeq2SeqForConditionalGeneration.from_pretrained(folder).eval()
-    model.to(accelerator.device)
-    scores = validate(model, parts.tokenizer, test, experiment, accelerator, experiment.generation.num_beams)
-    if accelerator.is_main_process:
-        results = {
-            "model": "best",
-            "test": {"rows": len(test.pairs), **scores},
-            "generation": dataclasses.asdict(experiment.generation),
-        }
-        write_text(run_folder.path / "results.json", json.dumps(results, indent=2) + "\n")
-        print(f"test: BLEU {scores['bleu']:.2f} ({scores['signature']}), loss {scores['loss']:.3f}, model in {folder}")
-
-
-@torch.inference_mode()
-def _summed_loss(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, corpus: Corpus, rows: Rows
-) -> tuple[float, int]:
-    """Loss summed over the targets of some rows, and the number of these."""
-    from vanilla_transformers.recipes.data.collators import TranslationCollator
-    from vanilla_transformers.recipes.engine.task import count_labels
-
-    batch = TranslationCollator(tokenizer.pad_token_id)([corpus.features[row] for row in rows])
-    inputs = {name: tensor.to(model.device) for name, tensor in batch.items()}
-    return float(model(**inputs, num_items_in_batch=1).loss), count_labels(batch)
-
-
-def _gather(items: list[Any], accelerator: "Accelerator") -> list[Any]:
-    """The items of all processes."""
-    if accelerator.num_processes == 1:
-        return items
-    from accelerate.utils import gather_object
-
-    return gather_object(items)
-
-
 def _encode(pairs: list[Pair], tokenizer: PreTrainedTokenizerFast, experiment: TranslationExperiment) -> Corpus:
-    from vanilla_transformers.recipes.data.collators import encode_pairs
-
     limits = experiment.tokenizer
     return Corpus(pairs, encode_pairs(pairs, tokenizer, limits.max_source_length, limits.max_target_length))
 
@@ -310,8 +220,6 @@ def _encode(pairs: list[Pair], tokenizer: PreTrainedTokenizerFast, experiment: T
 def _build_new(
     experiment: TranslationExperiment, pairs: list[Pair]
 ) -> tuple[VanillaSeq2SeqForConditionalGeneration, PreTrainedTokenizerFast]:
-    from vanilla_transformers.recipes.data.tokenizers import train_translation_tokenizer
-
     limits = experiment.tokenizer
     texts = [text for pair in pairs for text in pair]
     tokenizer = train_translation_tokenizer(texts, limits.vocab_size, limits.max_source_length)
@@ -340,7 +248,10 @@ def _generation_config(experiment: TranslationExperiment, model: PreTrainedModel
     )
 
 
-if __name__ == "__main__":
-    from vanilla_transformers.recipes.engine.launch import run
+def main(argv: Sequence[str]) -> int:
+    """Trains and scores what the arguments describe: a configuration, then `key=value` overrides."""
+    return train(TranslationExperiment, setup, argv)
 
-    sys.exit(run(main, usage="usage: python -m vanilla_transformers.recipes.translation CONFIG [key=value ...]"))
+
+if __name__ == "__main__":
+    sys.exit(program(main, __file__))

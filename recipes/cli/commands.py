@@ -40,7 +40,7 @@ def translate(arguments: argparse.Namespace) -> int:
     lines = peeked(lines)  # a source that cannot be read is told before the model is loaded
 
     from vanilla_cli.translator import load_translator
-    from vanilla_transformers.recipes.translation import translate as translate_sentences
+    from vanilla_transformers.recipes.scoring.decoding import translate as translate_sentences
 
     model, tokenizer = load_translator(arguments.model, arguments.device)
     options = {"num_beams": arguments.num_beams, "batch_tokens": arguments.batch_tokens}

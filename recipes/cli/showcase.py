@@ -18,7 +18,7 @@ def main(argv: Sequence[str]) -> int:
     """Print the translations of the model whose folder `argv` names, each below its source."""
     from vanilla_cli.translator import load_translator
     from vanilla_transformers.recipes.data.toy import role_swapped_pairs, toy_rows
-    from vanilla_transformers.recipes.translation import translate
+    from vanilla_transformers.recipes.scoring.decoding import translate
 
     (folder,) = argv
     held_out = toy_rows("translation", "test", NUM_SENTENCES, SEED)

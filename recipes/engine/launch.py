@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import torch
 from accelerate import Accelerator
@@ -13,11 +14,11 @@ from vanilla_transformers.recipes.engine.experiment import Experiment
 from vanilla_transformers.recipes.errors import UserError
 
 
-def run(main: Callable[[Sequence[str]], int], usage: str) -> int:
+def program(main: Callable[[Sequence[str]], int], file: str) -> int:
     """Calls a recipe's `main` with the command line; a user's mistake becomes one line on stderr and the status 1."""
     arguments = sys.argv[1:]
     if not arguments or arguments[0] in ("-h", "--help"):
-        print(usage)
+        print(f"usage: python -m vanilla_transformers.recipes.{Path(file).stem} CONFIG [key=value ...]")
         return 0 if arguments else 2
     try:
         return main(arguments)

@@ -15,6 +15,7 @@ from transformers import PreTrainedModel
 
 from vanilla_transformers.recipes.engine.checkpoints import RunFolder
 from vanilla_transformers.recipes.engine.durations import TrainState
+from vanilla_transformers.recipes.engine.evaluation import evaluate
 from vanilla_transformers.recipes.engine.experiment import Experiment
 from vanilla_transformers.recipes.engine.folders import complete_folder
 from vanilla_transformers.recipes.engine.optimization import build_optimizer, build_schedule
@@ -92,7 +93,7 @@ class _Loop:
         num_parameters = sum(parameter.numel() for parameter in self.parameters)
         num_steps, padding = len(self.plan.epoch(self.state.epoch)), self.plan.padding_share(self.state.epoch)
         self.progress.note(
-            f"{num_parameters:,} parameters, {len(self.task.rows):,} rows, {num_steps:,} steps an epoch, "
+            f"{num_parameters:,} parameters, {len(self.task.lengths):,} rows, {num_steps:,} steps an epoch, "
             f"{padding:.1%} padding"
         )
 
@@ -125,7 +126,7 @@ class _Loop:
             if len(part) or not batches:
                 weight = 1.0 if len(part) else 0.0
                 part = part if len(part) else rows[:1]
-                batches.append((self.task.collate([self.task.rows[row] for row in part]), weight))
+                batches.append((self.task.make_batch(part, self.state.epoch), weight))
         return batches
 
     def _backward(self, batches: list[tuple[Batch, float]], num_targets: float) -> torch.Tensor:
@@ -227,13 +228,14 @@ class _Loop:
         self.watch.stop()
         self.state = replace(self.state, scored_step=self.state.global_step)
         self.loss.eval()
-        scores = self.task.evaluate(self.task.model)
+        batch_tokens = self.experiment.evaluation.batch_tokens
+        scores = evaluate(self.task.model, self.task.validation, batch_tokens, self.accelerator)
         self.loss.train()
         if self.accelerator.is_main_process:
             self.metrics.write(self.state, {f"validation_{name}": value for name, value in scores.items()})
         shown = " ".join(f"{name} {value:.4g}" for name, value in scores.items() if not isinstance(value, str))
         self.progress.note(f"validation at step {self.state.global_step}: {shown}")
-        score, best = scores[self.task.score], self.state.best_score
+        score, best = scores[self.task.metric], self.state.best_score
         if best is None or (score > best if self.task.greater_is_better else score < best):
             self.state = replace(self.state, best_score=score, best_step=self.state.global_step)
             self._save_model("best")

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from transformers import PreTrainedModel
 
 from vanilla_transformers.losses import IGNORE_INDEX
 from vanilla_transformers.recipes.engine.durations import TrainState
+from vanilla_transformers.recipes.engine.plan import Rows
 
 Batch = dict[str, torch.Tensor]
 Scores = dict[str, Any]  # numbers, and texts that say how they came about
@@ -40,31 +41,50 @@ def fingerprint_rows(vocabulary: Mapping[str, int], lengths: NDArray, ids: Itera
 
 
 @dataclass(frozen=True)
+class Examples:
+    """Rows to score.
+
+    Attributes:
+        lengths: tokens of each row, shape (rows,) or (rows, sides).
+        predict: what the model makes of some rows, given by their numbers: one record a row, in their order.
+        score: the scores of the records of all rows, in the order of the rows.
+    """
+
+    lengths: NDArray
+    predict: Callable[[PreTrainedModel, Rows], list[Any]]
+    score: Callable[[list[Any]], Scores]
+
+
+@dataclass(frozen=True)
 class Task:
     """What a recipe hands to the loop.
 
     Attributes:
         model: takes a batch and `num_items_in_batch`, and returns the loss summed over the targets and divided by it.
-        rows: the training rows, which `collate` makes into batches.
-        lengths: tokens of each row, shape (rows,) or (rows, sides).
+        lengths: tokens of each training row, shape (rows,) or (rows, sides).
+        make_batch: the batch of some training rows, given by their numbers, in an epoch. A row that is changed at
+            random, such as by masking, must be a function of the experiment's seed, the epoch and its number, so that
+            neither a resume nor the cut of a batch changes it.
         fingerprint: tells these rows and their tokenizer from others; a run goes on only with the same.
-        collate: rows to a batch of tensors.
-        evaluate: scores the model, on every process; all of them get the same scores.
-        score: the score that decides which model is best.
+        validation: what decides which model is best.
+        metric: the score of the validation rows that decides it.
         greater_is_better: the sense of that score.
         save_model: writes a complete `from_pretrained` folder, on the main process.
+        test: what the best model is scored on at the end, if anything.
+        settings: how the scores came about; written beside them.
         num_targets: the targets that the model finds in a batch.
     """
 
     model: PreTrainedModel
-    rows: Sequence[Any]
     lengths: NDArray
+    make_batch: Callable[[Rows, int], Batch]
     fingerprint: str
-    collate: Callable[[list[Any]], Batch]
-    evaluate: Callable[[PreTrainedModel], Scores]
-    score: str
+    validation: Examples
+    metric: str
     greater_is_better: bool
     save_model: Callable[[PreTrainedModel, Path], None]
+    test: Examples | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
     num_targets: Callable[[Batch], int] = count_labels
 
 

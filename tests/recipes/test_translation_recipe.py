@@ -11,7 +11,8 @@ from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, GenerationConfig
 
 from vanilla_transformers.recipes.engine.config_files import config_names, load_experiment, write_experiment
 from vanilla_transformers.recipes.errors import UserError
-from vanilla_transformers.recipes.translation import TranslationExperiment, main, translate
+from vanilla_transformers.recipes.scoring.decoding import translate
+from vanilla_transformers.recipes.translation import TranslationExperiment, main
 
 CONFIGS = [name for name in config_names() if name.startswith("translation/")]
 TINY = [

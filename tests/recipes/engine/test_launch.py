@@ -5,7 +5,7 @@ import torch
 
 from vanilla_transformers import VanillaEncoderConfig, VanillaEncoderModel
 from vanilla_transformers.recipes.engine.experiment import Experiment
-from vanilla_transformers.recipes.engine.launch import build_accelerator, run, set_attention
+from vanilla_transformers.recipes.engine.launch import build_accelerator, program, set_attention
 from vanilla_transformers.recipes.errors import UserError
 
 
@@ -15,15 +15,17 @@ def refuse(arguments):
 
 def test_mistake_is_one_line_and_status_1(monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", ["recipe.py", "mine"])
-    assert run(refuse, usage="usage: recipe.py CONFIG") == 1
+    assert program(refuse, "recipes/translation.py") == 1
     assert capsys.readouterr().err == "error: mine: there is no such configuration\n"
 
 
 @pytest.mark.parametrize(("arguments", "status"), [([], 2), (["--help"], 0)])
 def test_shows_its_usage(monkeypatch, capsys, arguments, status):
     monkeypatch.setattr("sys.argv", ["recipe.py", *arguments])
-    assert run(refuse, usage="usage: recipe.py CONFIG") == status
-    assert capsys.readouterr().out == "usage: recipe.py CONFIG\n"
+    assert program(refuse, "recipes/translation.py") == status
+    assert capsys.readouterr().out == (
+        "usage: python -m vanilla_transformers.recipes.translation CONFIG [key=value ...]\n"
+    )
 
 
 def test_precision_can_change_between_runs_of_a_process():

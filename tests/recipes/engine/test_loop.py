@@ -28,7 +28,7 @@ from vanilla_transformers.recipes.engine.experiment import (
 from vanilla_transformers.recipes.engine.launch import build_accelerator
 from vanilla_transformers.recipes.engine.loop import FitResult, _Loop, fit
 from vanilla_transformers.recipes.engine.signals import StopRequest
-from vanilla_transformers.recipes.engine.task import Task
+from vanilla_transformers.recipes.engine.task import Examples, Task
 from vanilla_transformers.recipes.errors import UserError
 
 
@@ -49,18 +49,25 @@ def tiny_task(dropout: float = 0.1, scores: list[float] | None = None) -> Task:
     for length in generator.integers(2, 9, 60):
         ids = generator.integers(4, 20, length).tolist()
         rows.append({"input_ids": [*ids, 3], "labels": [*ids[: length // 2], 3]})
+    lengths = np.array([(len(row["input_ids"]), len(row["labels"])) for row in rows])
+    collate = TranslationCollator(pad_token_id=0)
     planned = iter(scores or range(1000))
     return Task(
         model=VanillaSeq2SeqForConditionalGeneration(config),
-        rows=rows,
-        lengths=np.array([(len(row["input_ids"]), len(row["labels"])) for row in rows]),
+        lengths=lengths,
+        make_batch=lambda numbers, epoch: collate([rows[number] for number in numbers]),
         fingerprint="tiny",
-        collate=TranslationCollator(pad_token_id=0),
-        evaluate=lambda model: {"score": float(next(planned)), "how": "planned"},
-        score="score",
+        validation=Examples(
+            lengths, predict_nothing, lambda records: {"score": float(next(planned)), "how": "planned"}
+        ),
+        metric="score",
         greater_is_better=True,
         save_model=lambda model, folder: model.save_pretrained(folder),
     )
+
+
+def predict_nothing(model, rows) -> list:
+    return [None for _ in rows]
 
 
 def tiny_experiment(folder: Path, **changes) -> Experiment:
@@ -148,12 +155,12 @@ def kill_after(step: int):
     task = tiny_task()
     calls = iter(range(1000))
 
-    def collate(rows):
+    def make_batch(rows, epoch):
         if next(calls) == step:
             raise KilledError
-        return task.collate(rows)
+        return task.make_batch(rows, epoch)
 
-    return dataclasses.replace(task, collate=collate)
+    return dataclasses.replace(task, make_batch=make_batch)
 
 
 @pytest.mark.parametrize("step", [0, 3, 5, 7, 11])
@@ -173,12 +180,12 @@ def test_stop_signal_saves_and_the_rest_follows(tmp_path, straight_run, capsys):
     task = tiny_task()
     calls = iter(range(1000))
 
-    def collate(rows):
+    def make_batch(rows, epoch):
         if next(calls) == 6:
             os.kill(os.getpid(), signal.SIGTERM)
-        return task.collate(rows)
+        return task.make_batch(rows, epoch)
 
-    result = train(tiny_experiment(folder), dataclasses.replace(task, collate=collate))
+    result = train(tiny_experiment(folder), dataclasses.replace(task, make_batch=make_batch))
     assert (result.stopped_by, result.state.global_step) == ("SIGTERM", 7)
     assert "SIGTERM stopped the run at step 7; resume=if_available continues it" in capsys.readouterr().err
     assert not (folder / "final").exists()
@@ -253,14 +260,14 @@ def test_loss_that_is_not_finite_ends_the_run_and_spoils_nothing(tmp_path):
     task = tiny_task()
     calls = iter(range(1000))
 
-    def collate(rows):
+    def make_batch(rows, epoch):
         if next(calls) == 7:
             task.model.lm_head.weight.data[5] = float("nan")
-        return task.collate(rows)
+        return task.make_batch(rows, epoch)
 
     experiment = tiny_experiment(tmp_path / "run", log_every=Duration.parse("100 steps"))
     with pytest.raises(UserError, match="step 8: the loss or its gradient is not finite; nothing was saved after it"):
-        train(experiment, dataclasses.replace(task, collate=collate))
+        train(experiment, dataclasses.replace(task, make_batch=make_batch))
     assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["step-00000005"]
     assert not (tmp_path / "run" / "best").exists()
     train(dataclasses.replace(experiment, resume="always"))
@@ -280,8 +287,8 @@ def test_full_disk_is_one_clear_line_and_leaves_nothing_half_written(tmp_path):
 def test_time_bounds_a_run_and_evaluation_does_not_count(tmp_path):
     third_of_a_second = Duration.parse("0.3 seconds")
     experiment = tiny_experiment(tmp_path / "run", max_duration=third_of_a_second, checkpoint=CheckpointConfig(None))
-    slow_score = dataclasses.replace(tiny_task(), evaluate=lambda model: time.sleep(0.5) or {"score": 1.0})
-    state = train(experiment, slow_score).state
+    slow = Examples(tiny_task().lengths, predict_nothing, lambda records: time.sleep(0.5) or {"score": 1.0})
+    state = train(experiment, dataclasses.replace(tiny_task(), validation=slow)).state
     assert 0.3 <= state.elapsed_seconds < 5
     assert state.global_step > 1
     assert not list((tmp_path / "run" / "checkpoints").iterdir())
