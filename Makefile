@@ -1,6 +1,6 @@
 # One command per check, the same by hand and in continuous integration. Each makes the virtual environment it needs.
 #
-#   make demo     train the toy translation model from nothing, reload it, translate (minutes, no data to download)
+#   make demo     train a translator, a classifier and a storyteller from nothing, reload them, show them at work
 #   make test     lint + types + the quick tests
 #   make slow     the tests that take minutes
 #   make bench    the benchmarks
@@ -45,15 +45,20 @@ $(VENV)/.dev: $(VENV)/.runtime
 	$(PIP_INSTALL) -e '.[dev]'
 	@touch $@
 
-# The demonstration starts from nothing each time: the run of the last one is replaced on purpose, but nothing else is.
+# The demonstration starts from nothing each time: the runs of the last one are replaced on purpose, but nothing else is.
+DEMO_TASKS := translation sentiment generation
 demo: $(VENV)/.runtime
-	@if [ -e '$(DEMO)' ] && [ ! -f '$(DEMO)/config.yaml' ]; then \
-	  echo '$(DEMO) is there, and holds no config.yaml as a run does: name another folder, e.g. make demo DEMO=runs/mine' >&2; \
+	@others=$$(ls -A '$(DEMO)' 2>/dev/null | grep -vxE "$$(tr ' ' '|' <<<'$(DEMO_TASKS)')" || true); \
+	if [ -f '$(DEMO)' ] || [ -n "$$others" ]; then \
+	  echo '$(DEMO) is there, and holds other things than a demonstration: name another folder, e.g. make demo DEMO=runs/mine' >&2; \
 	  exit 1; \
 	fi
 	@if [ -e '$(DEMO)' ]; then echo 'Replacing the last demonstration in $(DEMO).'; rm -rf '$(DEMO)'; fi
-	$(BIN)/vanilla train translation/toy output_dir='$(DEMO)'
-	@$(BIN)/python -m vanilla_cli.showcase '$(DEMO)/best'
+	@for task in $(DEMO_TASKS); do \
+	  echo "vanilla train $$task/toy output_dir=$(DEMO)/$$task"; \
+	  $(BIN)/vanilla train $$task/toy output_dir='$(DEMO)'/$$task; \
+	done
+	@$(BIN)/python -m vanilla_cli.showcase '$(DEMO)'
 
 test: lint types
 	$(BIN)/python -m pytest

@@ -7,6 +7,7 @@ BERT, GPT-2, Marian and their kin fit without loss. This module must not postpon
 """
 
 import difflib
+import math
 from typing import Any, ClassVar, Literal
 
 from huggingface_hub.dataclasses import strict
@@ -39,6 +40,8 @@ STACK_FSDP_PLAN = {"embed_tokens": "free_full_weight", "layers.*": "free_full_we
 LM_HEAD_TP_PLAN = {"lm_head": "colwise_gather_output"}
 LM_HEAD_PP_PLAN: dict[str, Any] = {"lm_head": (["hidden_states"], ["logits"])}
 LM_HEAD_FSDP_PLAN = {"lm_head": "keep_full_weight"}
+
+PROBLEM_TYPES = ("regression", "single_label_classification", "multi_label_classification")
 
 
 class VanillaConfig(PreTrainedConfig):
@@ -134,8 +137,8 @@ class VanillaConfig(PreTrainedConfig):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is {getattr(self, name)}, but must not be negative")
         for name in ("layer_norm_eps", "initializer_range"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} is {getattr(self, name)}, but must be greater than 0")
+            if not 0 < getattr(self, name) < math.inf:
+                raise ValueError(f"{name} is {getattr(self, name)}, but must be greater than 0 and finite")
         if self.pad_token_id is not None and not 0 <= self.pad_token_id < self.vocab_size:
             raise ValueError(
                 f"pad_token_id is {self.pad_token_id}, which is no token of a vocabulary of {self.vocab_size}: set "
@@ -153,6 +156,13 @@ class VanillaConfig(PreTrainedConfig):
             nearest = difflib.get_close_matches(self.hidden_act, ACT2FN, n=1)
             hint = f"did you mean {nearest[0]!r}?" if nearest else f"choose one of {', '.join(sorted(ACT2FN))}"
             raise ValueError(f"hidden_act {self.hidden_act!r} is unknown: {hint}")
+
+    def validate_problem_type(self):
+        """Refuse a problem that no loss is made for."""
+        if self.problem_type not in (None, *PROBLEM_TYPES):
+            raise ValueError(
+                f"problem_type is {self.problem_type!r}, but must be None or one of {', '.join(PROBLEM_TYPES)}"
+            )
 
     def validate_probabilities(self):
         """Refuse probabilities outside [0, 1)."""
@@ -199,6 +209,16 @@ class VanillaSeq2SeqConfig(VanillaConfig):
     bos_token_id: int | None = 2
     eos_token_id: int | list[int] | None = 3
     decoder_start_token_id: int | None = 2
+
+    def __new__(cls, *args, **kwargs):
+        # Not in __post_init__, where the one given cannot be told from a default, and the other has overwritten it.
+        counts = [kwargs[name] for name in ("num_hidden_layers", "encoder_layers") if name in kwargs]
+        if counts and counts[0] != counts[-1]:
+            raise ValueError(
+                f"num_hidden_layers is {counts[0]} and encoder_layers {counts[-1]}, but both are names of one number: "
+                "give one of them; the decoder has decoder_layers"
+            )
+        return super().__new__(cls)
 
     @property
     def _positive_fields(self) -> tuple[str, ...]:

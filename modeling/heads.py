@@ -1,6 +1,6 @@
 """What stands on top of a stack: pooling, classifiers and the masked-token transform.
 
-Shapes: B batch, T length, D width.
+Shapes: B batch, T length, D width, N masked tokens.
 """
 
 import torch
@@ -63,6 +63,35 @@ class Pooler(nn.Module):
         return torch.tanh(self.dense(pooled))
 
 
+def take_positions(
+    hidden_states: torch.Tensor, positions: torch.Tensor, labels: torch.Tensor | None = None
+) -> torch.Tensor:
+    """The vectors of some tokens, (B, T, D) -> (N, D).
+
+    Args:
+        positions: (N,), places b * T + t.
+        labels: (N,), or `None`.
+
+    Raises:
+        ValueError: A position lies outside the batch, or there is not one label for each.
+    """
+    if positions.ndim != 1 or (labels is not None and labels.shape != positions.shape):
+        given = "" if labels is None else f" and labels {tuple(labels.shape)}"
+        raise ValueError(
+            f"masked_positions has the shape {tuple(positions.shape)}{given}, but both must be (N,): one place "
+            "b * T + t in the batch and one label for each masked token"
+        )
+    vectors = hidden_states.flatten(0, 1)  # (B * T, D)
+    try:
+        # Not vectors[positions], which counts a negative place from the end.
+        return nn.functional.embedding(positions.to(vectors.device), vectors)
+    except IndexError:
+        raise ValueError(
+            f"masked_positions range from {positions.min()} to {positions.max()}, but the batch has the places 0 to "
+            f"{vectors.shape[0] - 1}: count them as b * T + t"
+        ) from None
+
+
 class MaskedTokenTransform(nn.Module):
     """What BERT does before the projection to the vocabulary: dense, activation, layer norm."""
 
@@ -73,5 +102,5 @@ class MaskedTokenTransform(nn.Module):
         self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        """(B, T, D) -> (B, T, D)."""
+        """(..., D) -> (..., D)."""
         return self.norm(self.activation(self.dense(hidden_states)))

@@ -40,9 +40,13 @@ def cross_entropy_loss(
         A scalar.
 
     Raises:
-        ValueError: A label is no class.
+        ValueError: A label is no class, or there is not one label for each target.
     """
-    labels = labels.reshape(-1).to(logits.device)
+    shape = tuple(logits.shape[:-1])
+    _check_labels(labels, shape, *([(*shape, 1)] if len(shape) == 1 else []))
+    if labels.is_floating_point() or labels.dtype == torch.bool:
+        raise ValueError(f"labels are {labels.dtype}, but class or token ids are needed: convert them with .long()")
+    labels = labels.reshape(-1).to(logits.device, torch.long)
     try:
         losses = nn.functional.cross_entropy(
             logits.reshape(-1, logits.shape[-1]).float(),
@@ -59,6 +63,13 @@ def cross_entropy_loss(
     return reduce_loss(losses, labels.ne(ignore_index).sum(), num_items_in_batch)
 
 
+def _check_labels(labels: torch.Tensor, *shapes: tuple[int, ...]) -> None:
+    """Refuse labels that would be matched with other predictions than theirs, or with none."""
+    if tuple(labels.shape) not in shapes:
+        needed = " or ".join(str(tuple(map(int, shape))) for shape in shapes)
+        raise ValueError(f"labels have the shape {tuple(labels.shape)}, but the predictions call for {needed}")
+
+
 def causal_lm_loss(
     logits: torch.Tensor, labels: torch.Tensor | None, shift_labels: torch.Tensor | None = None, **kwargs
 ) -> torch.Tensor:
@@ -72,6 +83,7 @@ def causal_lm_loss(
     """
     if shift_labels is None:
         assert labels is not None, "the head asks for a loss only with one of the two"
+        _check_labels(labels, tuple(logits.shape[:-1]))
         shift_labels = nn.functional.pad(labels, (0, 1), value=IGNORE_INDEX)[..., 1:]
     return cross_entropy_loss(logits, shift_labels, **kwargs)
 
@@ -95,8 +107,10 @@ def sequence_classification_loss(
     if config.problem_type == "single_label_classification":
         return cross_entropy_loss(logits, labels, num_items_in_batch, label_smoothing)
     if config.problem_type == "regression":
+        _check_labels(labels, tuple(logits.shape), *([tuple(logits.shape[:1])] if config.num_labels == 1 else []))
         losses = nn.functional.mse_loss(logits.view_as(labels).float(), labels.float(), reduction="none")
     else:
+        _check_labels(labels, tuple(logits.shape))
         losses = nn.functional.binary_cross_entropy_with_logits(logits.float(), labels.float(), reduction="none")
     return reduce_loss(losses, losses.numel(), num_items_in_batch)
 
@@ -139,6 +153,7 @@ def span_loss(
 
 def _place_loss(logits, places, is_place, num_items_in_batch, label_smoothing) -> torch.Tensor:
     """Cross entropy over the places of a row (B, S) where `is_place`; `places` holds one of them a row."""
+    _check_labels(places, tuple(logits.shape[:1]), (logits.shape[0], 1))
     places = places.reshape(-1, 1).to(logits.device)
     inside = places.clamp(0, logits.shape[1] - 1)
     is_target = (places == inside) & is_place.gather(1, inside)  # (B, 1)

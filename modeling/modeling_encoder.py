@@ -1,6 +1,6 @@
 """The encoder family: bidirectional models in the manner of BERT (Devlin et al. 2019).
 
-Shapes: B batch, T length, D width, V vocabulary.
+Shapes: B batch, T length, D width, V vocabulary, N masked tokens.
 """
 
 import torch
@@ -20,7 +20,7 @@ from transformers.utils.output_capturing import capture_outputs
 
 from .attention import MultiHeadAttention
 from .configuration_vanilla import LM_HEAD_FSDP_PLAN, LM_HEAD_PP_PLAN, LM_HEAD_TP_PLAN, VanillaEncoderConfig
-from .heads import MaskedTokenTransform, Pooler, pool
+from .heads import MaskedTokenTransform, Pooler, pool, take_positions
 from .layers import VanillaLayer
 from .losses import cross_entropy_loss, sequence_classification_loss, span_loss
 from .pretrained import VanillaPreTrainedModel
@@ -100,11 +100,24 @@ class VanillaEncoderForMaskedLM(VanillaPreTrainedModel):
         inputs_embeds: torch.Tensor | None = None,
         labels: torch.LongTensor | None = None,
         num_items_in_batch: torch.Tensor | int | None = None,
+        masked_positions: torch.LongTensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> MaskedLMOutput:
-        """Logits (B, T, V) and, with `labels` (B, T) that hold -100 wherever nothing was masked, the loss."""
+        """Logits (B, T, V) and, with `labels` (B, T) that hold -100 wherever nothing was masked, the loss.
+
+        Args:
+            masked_positions: (N,), places b * T + t of the tokens to predict. The head then computes theirs alone:
+                logits (N, V) from labels (N,), with the same loss and gradients as over all tokens, of which 15 % or
+                so are masked.
+
+        Raises:
+            ValueError: A masked position lies outside the batch, or labels do not go with the positions.
+        """
         outputs = self.model(input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, **kwargs)
-        logits = self.lm_head(self.transform(outputs.last_hidden_state))
+        hidden_states = outputs.last_hidden_state
+        if masked_positions is not None:
+            hidden_states = take_positions(hidden_states, masked_positions, labels)
+        logits = self.lm_head(self.transform(hidden_states))
         loss = None
         if labels is not None:
             loss = cross_entropy_loss(logits, labels, num_items_in_batch, self.training_label_smoothing)
@@ -280,9 +293,13 @@ class VanillaEncoderForMultipleChoice(VanillaEncoderClassifier):
         num_items_in_batch: torch.Tensor | int | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> MultipleChoiceModelOutput:
-        """Logits (B, choices) of inputs (B, choices, T) and, with `labels` (B,), the loss."""
+        """Logits (B, choices) of inputs (B, choices, T) and, with `labels` (B,), the loss.
+
+        Raises:
+            ValueError: There is no dimension of choices.
+        """
+        num_choices = _num_choices(input_ids, inputs_embeds)
         inputs = (input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds)
-        num_choices = next(tensor.shape[1] for tensor in (input_ids, inputs_embeds) if tensor is not None)
         flat_inputs = (None if tensor is None else tensor.flatten(0, 1) for tensor in inputs)
         scores, outputs = self.classify_sequences(*flat_inputs, **kwargs)
         logits = scores.view(-1, num_choices)  # (B, choices)
@@ -292,6 +309,20 @@ class VanillaEncoderForMultipleChoice(VanillaEncoderClassifier):
         return MultipleChoiceModelOutput(
             loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
         )
+
+
+def _num_choices(input_ids: torch.Tensor | None, inputs_embeds: torch.Tensor | None) -> int:
+    """The choices of each row; any number where nothing is given, of which the encoder tells."""
+    for tensor, shape in ((input_ids, "(B, choices, T)"), (inputs_embeds, "(B, choices, T, D)")):
+        if tensor is None:
+            continue
+        if tensor.ndim != shape.count(",") + 1:
+            raise ValueError(
+                f"the inputs have the shape {tuple(tensor.shape)}, but one of {shape} is needed: stack the choices of "
+                "each row, also where there is only one row"
+            )
+        return tensor.shape[1]
+    return 1
 
 
 __all__ = [

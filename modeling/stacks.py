@@ -57,12 +57,22 @@ class VanillaStack(VanillaPreTrainedModel):
         """Token embeddings (B, T, D), looked up or as given.
 
         Raises:
-            ValueError: Both or neither were given, or an id is not in the vocabulary.
+            ValueError: Both or neither were given, they have another shape, or an id is not in the vocabulary.
         """
         if inputs_embeds is not None and input_ids is None:
+            if inputs_embeds.ndim != 3 or inputs_embeds.shape[-1] != self.config.hidden_size:
+                raise ValueError(
+                    f"inputs_embeds have the shape {tuple(inputs_embeds.shape)}, but "
+                    f"(B, T, {self.config.hidden_size}) is needed"
+                )
             return inputs_embeds
         if inputs_embeds is not None or input_ids is None:
             raise ValueError("exactly one of input_ids and inputs_embeds is needed for each stack")
+        if input_ids.ndim != 2 or input_ids.is_floating_point():
+            raise ValueError(
+                f"input_ids have the shape {tuple(input_ids.shape)} and are {input_ids.dtype}, but whole numbers of "
+                "the shape (B, T) are needed, also where there is one sequence"
+            )
         try:
             return self.embed_tokens(input_ids)
         except IndexError:

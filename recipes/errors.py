@@ -9,6 +9,10 @@ class UserError(ValueError):
     """
 
 
+class ContactError(UserError):
+    """Another process of the run ended or hung, so that this one cannot go on."""
+
+
 def one_line(text: str) -> str:
     """`text` with every line break and run of spaces made one space."""
     return " ".join(text.split())

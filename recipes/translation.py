@@ -19,6 +19,7 @@ import dataclasses
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,8 +29,19 @@ from huggingface_hub.errors import StrictDataclassError
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerFast
 
 from vanilla_transformers import VanillaConfig, VanillaSeq2SeqConfig, VanillaSeq2SeqForConditionalGeneration
-from vanilla_transformers.recipes.data.collators import PairFeatures, TranslationCollator, encode_pairs
-from vanilla_transformers.recipes.data.rows import Pair, TranslationDataConfig, translation_pairs
+from vanilla_transformers.recipes.data.collators import (
+    PackedTranslationCollator,
+    PairFeatures,
+    TranslationCollator,
+    encode_pairs,
+)
+from vanilla_transformers.recipes.data.rows import (
+    Pair,
+    TranslationDataConfig,
+    read_translation_pairs,
+    translation_pairs,
+)
+from vanilla_transformers.recipes.data.streams import by_segment, open_stream, stream_problems
 from vanilla_transformers.recipes.data.tokenizers import save_tokenizer, train_translation_tokenizer
 from vanilla_transformers.recipes.engine.experiment import EvaluationConfig, Experiment, Problem
 from vanilla_transformers.recipes.engine.launch import program
@@ -78,6 +90,8 @@ class GenerationSettings:
     def problems(self) -> Iterator[Problem]:
         if self.num_beams < 1:
             yield "num_beams", "must be 1 or greater"
+        if not -100 <= self.length_penalty <= 100:
+            yield "length_penalty", "must be between -100 and 100: lengths are raised to its power"
 
 
 @dataclass(frozen=True)
@@ -114,6 +128,10 @@ class TranslationExperiment(Experiment):
         names = {field.name for field in dataclasses.fields(VanillaSeq2SeqConfig)} - set(_NOT_SET)
         return super().model_keys() | {name: kind for name, kind in own.items() if name in names}
 
+    def problems(self) -> Iterator[Problem]:
+        yield from super().problems()
+        yield from stream_problems(self.data, self.max_duration)
+
 
 @dataclass(frozen=True)
 class Corpus:
@@ -127,7 +145,7 @@ class Corpus:
         """Source and target of each row in turn."""
         return (ids for row in self.features for ids in (row["input_ids"], row["labels"]))
 
-    @property
+    @cached_property
     def lengths(self) -> np.ndarray:
         """Tokens of source and target, shape (rows, 2)."""
         return np.array([(len(row["input_ids"]), len(row["labels"])) for row in self.features], dtype=np.int64)
@@ -136,13 +154,15 @@ class Corpus:
 def setup(experiment: TranslationExperiment) -> Task:
     """Rows, tokenizer and model, as the engine takes them."""
     data, seed = experiment.data, experiment.seed
-    pairs = translation_pairs(data, "train", seed)
+    stream = open_stream(data, lambda: read_translation_pairs(data, "train", seed))
+    pairs = translation_pairs(data, "train", seed) if stream is None else stream.segment(0)
     validation_pairs = translation_pairs(data, "validation", seed)[: experiment.evaluation.max_rows]
     test_pairs = None if data.test_split is None else translation_pairs(data, "test", seed)
     torch.manual_seed(seed)
     model, tokenizer = _model_and_tokenizer(experiment, pairs)
     corpus = _encode(pairs, tokenizer, experiment)
-    collate = TranslationCollator(tokenizer.pad_token_id)
+    corpora = by_segment(stream, corpus, lambda pairs: _encode(pairs, tokenizer, experiment))
+    collate = _training_collator(experiment, model.config)
 
     def examples(pairs: list[Pair], num_beams: int) -> Examples:
         return _examples(_encode(pairs, tokenizer, experiment), tokenizer, num_beams)
@@ -153,8 +173,8 @@ def setup(experiment: TranslationExperiment) -> Task:
 
     return Task(
         model=model,
-        lengths=corpus.lengths,
-        make_batch=lambda rows, epoch: collate([corpus.features[row] for row in rows]),
+        lengths=corpus.lengths if stream is None else lambda segment: corpora(segment).lengths,
+        make_batch=lambda rows, epoch: collate([corpora(epoch).features[row] for row in rows]),
         fingerprint=fingerprint_rows(tokenizer.get_vocab(), corpus.lengths, corpus.token_ids),
         validation=examples(validation_pairs, experiment.evaluation.num_beams),
         metric=experiment.evaluation.metric,
@@ -163,6 +183,15 @@ def setup(experiment: TranslationExperiment) -> Task:
         test=examples(test_pairs, experiment.generation.num_beams) if test_pairs else None,
         settings={"generation": dataclasses.asdict(experiment.generation)},
     )
+
+
+def _training_collator(
+    experiment: TranslationExperiment, config: VanillaSeq2SeqConfig
+) -> TranslationCollator | PackedTranslationCollator:
+    batch = experiment.batch
+    if not batch.packing:
+        return TranslationCollator(config.pad_token_id)
+    return PackedTranslationCollator(config.pad_token_id, config.decoder_start_token_id, batch.pack_length)
 
 
 def _examples(corpus: Corpus, tokenizer: PreTrainedTokenizerFast, num_beams: int) -> Examples:

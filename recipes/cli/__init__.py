@@ -4,7 +4,7 @@ import importlib
 import sys
 from collections.abc import Sequence
 
-from vanilla_cli.faults import UsageError, guarded
+from vanilla_cli.faults import UsageError, guarded, tells
 from vanilla_cli.parser import parse
 
 
@@ -13,12 +13,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns:
         The exit status. 0: done; 1: a file, a configuration or a model is at fault; 2: the command line is;
-        130: interrupted; 141: the output was closed.
+        69: another process of the run ended or hung; 130: interrupted; 141: the output was closed.
     """
     try:
         arguments = parse(argv)
     except UsageError as error:
-        print(f"vanilla: {error}", file=sys.stderr)
+        if tells(2):
+            print(f"vanilla: {error}", file=sys.stderr)
         return 2
 
     def run() -> int:

@@ -9,6 +9,7 @@ from typing import TextIO
 
 from vanilla_cli.faults import UsageError
 from vanilla_cli.packaged import description, packaged_configs, recipe_of
+from vanilla_cli.workers import end_with_launcher, must_start, run_workers
 
 WINDOW = 1024  # lines read before their translations are written: long files neither fill the memory nor stay silent
 
@@ -23,8 +24,13 @@ def configs(arguments: argparse.Namespace) -> int:
 
 
 def train(arguments: argparse.Namespace) -> int:
-    """Hand the configuration to its recipe, which knows the rest."""
-    recipe = importlib.import_module(f"vanilla_transformers.recipes.{recipe_of(arguments.config)}")
+    """Hand the configuration to its recipe, which knows the rest; first start more processes if they are asked for."""
+    name = recipe_of(arguments.config)
+    if must_start(arguments.num_processes):
+        options = ["--debug"] if arguments.debug else []
+        return run_workers(["train", *options, arguments.config, *arguments.overrides], arguments.num_processes)
+    end_with_launcher()
+    recipe = importlib.import_module(f"vanilla_transformers.recipes.{name}")
     return recipe.main([arguments.config, *arguments.overrides])
 
 

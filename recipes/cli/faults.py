@@ -7,6 +7,10 @@ from contextlib import suppress
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 OUTPUT_CLOSED = 141  # 128 + SIGPIPE
+CONTACT_LOST = 69  # EX_UNAVAILABLE of sysexits.h: another process of the run ended or hung
+
+WORKER = "VANILLA_WORKER"
+"""The environment variable of a process that `vanilla train --num_processes` started."""
 
 
 class UsageError(Exception):
@@ -27,8 +31,19 @@ def guarded(action: Callable[[], int], debug: bool = False) -> int:
         if told is None:
             raise
         status, line = told
-        print(f"vanilla: {line}", file=sys.stderr)
+        if tells(status):
+            print(f"vanilla: {line}", file=sys.stderr)
     return status
+
+
+def tells(status: int) -> bool:
+    """Whether this process is the one to tell of the fault, where several train together."""
+    if status == CONTACT_LOST and WORKER in os.environ:
+        return False  # `vanilla train --num_processes` sees which of them ended, and how
+    processes = sys.modules.get("vanilla_transformers.recipes.engine.processes")
+    if processes is not None:
+        return processes.speaks()
+    return os.environ.get("LOCAL_RANK", os.environ.get("SLURM_LOCALID", "0")) == "0"
 
 
 def explanation(error: BaseException) -> tuple[int, str] | None:
@@ -41,7 +56,9 @@ def explanation(error: BaseException) -> tuple[int, str] | None:
         return 2, str(error)
     if isinstance(error, OSError):
         return 1, os_error_line(error)
-    user_error, *library_errors = expected_classes()
+    contact_error, user_error, *library_errors = expected_classes()
+    if isinstance(error, contact_error):
+        return CONTACT_LOST, str(error)
     if isinstance(error, user_error):
         return 1, str(error)
     if isinstance(error, tuple(library_errors)):
@@ -69,9 +86,9 @@ def expected_classes() -> tuple[type[BaseException], ...]:
     from huggingface_hub.errors import StrictDataclassError
     from safetensors import SafetensorError
 
-    from vanilla_transformers.recipes.errors import UserError
+    from vanilla_transformers.recipes.errors import ContactError, UserError
 
-    return UserError, StrictDataclassError, SafetensorError
+    return ContactError, UserError, StrictDataclassError, SafetensorError
 
 
 def one_line(text: str) -> str:

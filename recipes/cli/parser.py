@@ -30,6 +30,7 @@ examples:
   vanilla train translation/toy output_dir=runs/first seed=7 max_duration="2 epochs"
   vanilla train translation/multi30k data.path=my/folder optimizer.learning_rate=5e-4
   vanilla train translation/toy output_dir=runs/first resume=if_available
+  vanilla train translation/toy --num_processes 2        on two GPUs, or two parts of the CPU
   vanilla train my/own.yaml                              its line `recipe: translation` names the recipe
 
 `vanilla configs` lists the names. Durations read 60steps, 5 epochs, 2B tokens or 10 minutes.
@@ -116,6 +117,12 @@ def define_train(parser: Parser) -> None:
     parser.add_argument("config", metavar="CONFIG", help="a name that `vanilla configs` lists, or a YAML file")
     parser.add_argument(
         "overrides", metavar="KEY=VALUE", nargs="*", default=[], help="values that replace those of the configuration"
+    )
+    parser.add_argument(
+        "--num_processes",
+        metavar="N",
+        type=positive,
+        help="processes of this machine that train together, one for each GPU (default: 1)",
     )
 
 

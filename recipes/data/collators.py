@@ -1,4 +1,4 @@
-"""From pairs of sentences to token ids, and from token ids to padded batches."""
+"""From pairs of sentences to token ids, and from token ids to padded or packed batches."""
 
 import logging
 from collections.abc import Sequence
@@ -10,6 +10,7 @@ from transformers import PreTrainedTokenizerFast
 
 from vanilla_transformers.losses import IGNORE_INDEX
 from vanilla_transformers.recipes.data.rows import Pair
+from vanilla_transformers.recipes.engine.packing import Packed
 
 logger = logging.getLogger(__name__)
 
@@ -62,6 +63,37 @@ def _encode(texts: list[str], tokenizer: PreTrainedTokenizerFast, max_length: in
         ids += batch["input_ids"]
         num_cut += sum(1 for encoding in batch.encodings if encoding.overflowing)
     return ids, num_cut
+
+
+class PackedTranslationCollator:
+    """Packs features into lines, which `Packed` describes; a padded batch of them gives the same loss and gradients.
+
+    Makes `input_ids` and `position_ids` (lines, S), `decoder_input_ids`, `decoder_position_ids` and `labels`
+    (lines, T): the n-th target of a line belongs to its n-th source.
+
+    Args:
+        pad_token_id: fills `input_ids` at the end of a line.
+        decoder_start_token_id: begins the decoder's input for each row.
+        pack_length: the most tokens of a line on a side; None packs all rows into one.
+    """
+
+    def __init__(self, pad_token_id: int, decoder_start_token_id: int, pack_length: int | None) -> None:
+        self.pad_token_id, self.decoder_start_token_id = pad_token_id, decoder_start_token_id
+        self.pack_length = pack_length
+
+    def __call__(self, features: Sequence[PairFeatures]) -> dict[str, torch.Tensor]:
+        """One batch from the features, other keys left aside."""
+        sources, targets = zip(*((row["input_ids"], row["labels"]) for row in features), strict=True)
+        lengths = np.array([(len(source), len(target)) for source, target in zip(sources, targets, strict=True)])
+        packed = Packed(lengths, self.pack_length)
+        shifted = [[self.decoder_start_token_id, *target[:-1]] for target in targets]
+        return {
+            "input_ids": packed.lay_out(sources, self.pad_token_id),
+            "position_ids": packed.position_ids(),
+            "decoder_input_ids": packed.lay_out(shifted, self.pad_token_id, side=1),
+            "decoder_position_ids": packed.position_ids(side=1),
+            "labels": packed.lay_out(targets, IGNORE_INDEX, side=1),
+        }
 
 
 class TranslationCollator:

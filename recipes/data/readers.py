@@ -40,6 +40,15 @@ def read_records(path: Path) -> Iterator[Record]:
     return READERS[data_suffix(path)](path)
 
 
+def read_text(path: Path) -> str:
+    """The whole of a text file, its ends of lines as they are.
+
+    Raises:
+        UserError: the file cannot be read or is not UTF-8.
+    """
+    return "".join(line for _, line in _lines(path))
+
+
 def data_suffix(path: Path) -> str:
     """The key of the reader for this file name, "" when there is none."""
     name = path.name.lower()

@@ -5,8 +5,10 @@ Nothing heavy is imported until rows are read.
 
 import logging
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import chain
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from vanilla_transformers.recipes.data.readers import Record, is_unicode, one_line, read_records, shown
@@ -66,7 +68,36 @@ class DataConfig:
 
 
 @dataclass(frozen=True)
-class TranslationDataConfig(DataConfig):
+class StreamedDataConfig(DataConfig):
+    """Rows of which those to train on need not fit into memory.
+
+    Args:
+        streaming: read the training rows in segments while the model trains. A tokenizer is trained on the first
+            segment, and a resumed run compares that one alone with what it was begun with. An epoch is a segment.
+        segment_rows: rows of a segment, which are shuffled among themselves.
+    """
+
+    streaming: bool = False
+    segment_rows: int = 10_000
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        yield from super().problems()
+        if self.segment_rows < 1:
+            yield "segment_rows", "must be 1 or greater"
+
+    @property
+    def stops_at_bad_row(self) -> bool:
+        """Whether a row without text is reported when it is met, rather than with all others at the end."""
+        return self.streaming and not self.skip_bad_rows
+
+    @property
+    def rows_at_once(self) -> int | None:
+        """The most training rows in memory at a time; None for all."""
+        return self.segment_rows if self.streaming else None
+
+
+@dataclass(frozen=True)
+class TranslationDataConfig(StreamedDataConfig):
     """Pairs of sentences.
 
     Args:
@@ -91,7 +122,12 @@ class Pair(NamedTuple):
 
 
 def translation_pairs(config: TranslationDataConfig, split: Split, seed: int = 0) -> list[Pair]:
-    """The checked pairs of one split, in the order of the data.
+    """The checked pairs of one split; see `read_translation_pairs`."""
+    return list(read_translation_pairs(config, split, seed))
+
+
+def read_translation_pairs(config: TranslationDataConfig, split: Split, seed: int = 0) -> Iterator[Pair]:
+    """The checked pairs of one split, in the order of the data, one at a time.
 
     A row is `{"translation": {"en": ..., "de": ...}}` or `{"en": ..., "de": ...}`; other fields are ignored. With
     `skip_bad_rows` a row that lacks text on a side is left out, and the number is logged.
@@ -102,23 +138,24 @@ def translation_pairs(config: TranslationDataConfig, split: Split, seed: int = 0
         seed: chooses the rows of the built-in corpus.
 
     Raises:
-        UserError: anything wrong with the data, with the file and line.
+        UserError: anything wrong with the data, with the file and line; a lack of text only at the end, where the rows
+            are not a stream.
     """
-    limit = config.num_rows(split)
-    pairs: list[Pair] = []
+    limit, num_kept = config.num_rows(split), 0
     empty: list[str] = []
     for record in records(config, "translation", split, seed):
         pair = _pair(record, config)
-        if not pair.source.strip():
-            empty.append(f"{record.location}: {config.source_lang!r} is empty")
-        elif not pair.target.strip():
-            empty.append(f"{record.location}: {config.target_lang!r} is empty")
-        else:
-            pairs.append(pair)
-        if len(pairs) == limit:
+        lacking = config.source_lang if not pair.source.strip() else config.target_lang
+        if not pair.source.strip() or not pair.target.strip():
+            empty.append(f"{record.location}: {lacking!r} is empty")
+            if config.stops_at_bad_row:
+                break
+            continue
+        yield pair
+        num_kept += 1
+        if num_kept == limit:
             break
-    _report_empty(empty, len(pairs), config.skip_bad_rows)
-    return pairs
+    report_empty(empty, num_kept, config.skip_bad_rows, "lack text on a side", "a pair needs text on both sides")
 
 
 def records(config: DataConfig, task: str, split: Split, seed: int = 0) -> Iterator[Record]:
@@ -143,7 +180,8 @@ def records(config: DataConfig, task: str, split: Split, seed: int = 0) -> Itera
     elif config.name == TOY:
         place, found = TOY, _toy_records(task, split, config.num_rows(split) or TOY_ROWS[split], seed)
     else:
-        place, found = config.name, _hub_records(config.name, config.config_name, name)
+        streaming = isinstance(config, StreamedDataConfig) and config.streaming and split == "train"
+        place, found = config.name, _hub_records(config.name, config.config_name, name, streaming)
     first = next(found, None)
     if first is None:
         raise UserError(f"{place}: the {split} split is empty: there is no row to read")
@@ -157,36 +195,66 @@ def _toy_records(task: str, split: str, num_rows: int, seed: int) -> Iterator[Re
         yield Record(f"toy {split} row {index}", row)
 
 
-def _hub_records(name: str, config_name: str | None, split: str) -> Iterator[Record]:
+def _hub_records(name: str, config_name: str | None, split: str, streaming: bool) -> Iterator[Record]:
     import datasets
 
+    from vanilla_transformers.recipes.hub import hub_or_cache
+
     try:
-        rows = datasets.load_dataset(name, config_name, split=split)
+        with nullcontext() if Path(name).exists() else hub_or_cache() as fault:
+            rows = datasets.load_dataset(name, config_name, split=split, streaming=streaming)
     except Exception as error:  # a dozen kinds, some of them of other libraries
+        cause = one_line(error) if fault is None else f"it cannot be reached ({fault}), and its cache lacks this data"
         raise UserError(
-            f"data.name={name}: the split {split!r} could not be loaded from the Hub: {one_line(error)}"
+            f"data.name={name}: the split {split!r} could not be loaded from the Hub: {cause}"
             " (data.train_split=, data.validation_split= and data.test_split= name its splits; data.path=FOLDER reads"
             " local files)"
         ) from error
-    for index, row in enumerate(rows):
-        yield Record(f"{name} {split} row {index}", row)
+    index = 0
+    try:
+        for index, row in enumerate(rows):
+            yield Record(f"{name} {split} row {index}", row)
+    except (OSError, datasets.exceptions.DatasetsError) as error:  # of a stream, whose rows come over the network
+        raise UserError(
+            f"data.name={name}: the split {split!r} could not be read on after row {index}: {one_line(error)}; "
+            f"resume=if_available continues the run"
+        ) from error
 
 
 def _pair(record: Record, config: TranslationDataConfig) -> Pair:
     nested = record.fields.get("translation")
     texts = nested if isinstance(nested, dict) else record.fields
     return Pair(
-        _text(record.location, texts, config.source_lang, "data.source_lang"),
-        _text(record.location, texts, config.target_lang, "data.target_lang"),
+        text_of(record.location, texts, config.source_lang, "data.source_lang"),
+        text_of(record.location, texts, config.target_lang, "data.target_lang"),
     )
 
 
-def _text(location: str, fields: dict[str, Any], name: str, key: str) -> str:
-    """The text in a field, which may be empty."""
+def value_of(location: str, fields: dict[str, Any], name: str, key: str) -> Any:
+    """What a field holds.
+
+    Args:
+        location: where the row stands.
+        fields: the row.
+        name: the field.
+        key: the setting that names it.
+
+    Raises:
+        UserError: the row has no such field.
+    """
     if name not in fields:
         there = ", ".join(map(str, fields)) or "nothing"
         raise UserError(f"{location}: no {name!r} in this row, which has {there}; name one of these with {key}=")
-    value = fields[name]
+    return fields[name]
+
+
+def text_of(location: str, fields: dict[str, Any], name: str, key: str) -> str:
+    """The text in a field, which may be empty; the arguments are those of `value_of`.
+
+    Raises:
+        UserError: the row has no such field, or it holds something else.
+    """
+    value = value_of(location, fields, name, key)
     if not isinstance(value, str):
         raise UserError(f"{location}: {shown(value)} in {name!r}, where text belongs; mend the row")
     if not is_unicode(value):
@@ -194,17 +262,27 @@ def _text(location: str, fields: dict[str, Any], name: str, key: str) -> str:
     return value
 
 
-def _report_empty(empty: list[str], num_kept: int, skip: bool) -> None:
-    """Stop, or say what was left out."""
+def report_empty(empty: list[str], num_kept: int, skip: bool, fault: str, rule: str) -> None:
+    """Stop, or say what was left out.
+
+    Args:
+        empty: a message for each row without text, which begins with its place.
+        num_kept: how many other rows there are.
+        skip: whether such rows are left out.
+        fault: what they do, such as "lack text on a side".
+        rule: what a row needs.
+
+    Raises:
+        UserError: such rows are not left out, or there are no others.
+    """
     if not empty:
         return
     count = f"{len(empty)} of {len(empty) + num_kept} rows"
     if not num_kept:
-        left = "so data.skip_bad_rows=true leaves none" if skip else "and a pair needs text on both; mend them"
-        raise UserError(f"{empty[0]}; all {count} lack text on a side, {left}")
+        left = "so data.skip_bad_rows=true leaves none" if skip else f"and {rule}; mend them"
+        raise UserError(f"{empty[0]}; all {count} {fault}, {left}")
     if not skip:
         raise UserError(
-            f"{empty[0]}, and a pair needs text on both sides; {count} are such. Mend them, or leave them out with"
-            " data.skip_bad_rows=true"
+            f"{empty[0]}, and {rule}; {count} are such. Mend them, or leave them out with data.skip_bad_rows=true"
         )
-    logger.warning("left out %s that lack text on a side, first %s", count, empty[0])
+    logger.warning("left out %s that %s, first %s", count, fault, empty[0])

@@ -5,30 +5,42 @@ import hashlib
 import json
 import logging
 import os
-import shutil
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from vanilla_transformers.recipes.engine.config_files import differences, load_experiment, write_experiment
+from vanilla_transformers.recipes.engine.config_values import shown
 from vanilla_transformers.recipes.engine.durations import TrainState
 from vanilla_transformers.recipes.engine.experiment import Experiment
 from vanilla_transformers.recipes.engine.folders import WRITING, clear_leftovers, complete_folder
+from vanilla_transformers.recipes.engine.retention import (
+    RESUMABLE,
+    STATE,
+    TRAINING,
+    WEIGHTS,
+    prune,
+    resumable,
+    scheduled,
+    step_of,
+)
 from vanilla_transformers.recipes.errors import UserError
 
 logger = logging.getLogger(__name__)
 
-_MANIFEST, _STATE, _TENSORS, _CONFIG = "manifest.json", "state.json", "tensors.pt", "config.yaml"
+_MANIFEST, _CONFIG = "manifest.json", "config.yaml"
 _RUN_FILES = (_CONFIG, "checkpoints", "metrics.jsonl", "best", "final")
 # A resumed run may differ in these from the run it continues: none of them changes what a step computes, except that
 # another `max_duration` moves a schedule that decays over it, which is what whoever extends a run asks for.
 _FREE_TO_CHANGE = (
-    "output_dir", "resume", "max_duration", "log_every", "checkpoint", "evaluation.every", "evaluation.batch_tokens",
-    "batch.micro_batches",
+    "output_dir", "resume", "max_duration", "max_wall_time", "process_timeout", "log_every", "checkpoint",
+    "evaluation.every", "evaluation.batch_tokens", "evaluation.patience", "evaluation.min_delta", "batch.micro_batches",
+    "gradient_checkpointing", "averaging.checkpoints", "tracking",
 )  # fmt: skip
 
 
@@ -41,7 +53,7 @@ class Checkpoint:
 
     def load_tensors(self) -> dict[str, Any]:
         """What was given to `RunFolder.save`, on the CPU."""
-        return torch.load(self.folder / _TENSORS, map_location="cpu", weights_only=True)
+        return {"model": _load(self.folder / WEIGHTS), **_load(self.folder / TRAINING)}
 
 
 class RunFolder:
@@ -80,23 +92,22 @@ class RunFolder:
             raise self._not_writable(error) from error
 
     def save(self, state: TrainState, fingerprint: str, tensors: dict[str, Any]) -> None:
-        """Writes a checkpoint, all or nothing, then removes the oldest beyond `checkpoint.keep`.
+        """Writes a checkpoint, all or nothing, then removes or empties the oldest, as the experiment says.
 
         Args:
             state: where the run stands.
             fingerprint: that of the task, with which alone the run can go on.
-            tensors: what `Checkpoint.load_tensors` gives back.
+            tensors: what `Checkpoint.load_tensors` gives back; "model" holds the weights.
         """
-        with complete_folder(self.checkpoints / f"step-{state.global_step:08d}") as folder:
-            with open(folder / _TENSORS, "wb") as file:  # a file of ours tells of a full disk, torch's own does not
-                torch.save(tensors, file)
+        with complete_folder(self.checkpoints / f"{RESUMABLE}{state.global_step:08d}") as folder:
+            _save(tensors["model"], folder / WEIGHTS)
+            _save({name: value for name, value in tensors.items() if name != "model"}, folder / TRAINING)
             record = {"fingerprint": fingerprint, "state": dataclasses.asdict(state)}
-            (folder / _STATE).write_text(json.dumps(record), encoding="utf-8")
+            (folder / STATE).write_text(json.dumps(record), encoding="utf-8")
             write_experiment(self.experiment, folder / _CONFIG)
             manifest = {path.name: _size_and_hash(path) for path in sorted(folder.iterdir())}
             (folder / _MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
-        for folder in self._folders()[self.experiment.checkpoint.keep :]:
-            shutil.rmtree(folder, ignore_errors=True)
+        prune(self.checkpoints, state.global_step, self.experiment)
 
     def newest(self, fingerprint: str) -> Checkpoint | None:
         """The newest checkpoint whose files are what its manifest says; damaged ones are named and passed over.
@@ -107,7 +118,7 @@ class RunFolder:
         Raises:
             UserError: the checkpoint is of a task with another fingerprint, or none of the run's is whole.
         """
-        for folder in self._folders():
+        for folder in resumable(self.checkpoints):
             fault = next(_faults(folder), None)
             if fault is None:
                 return self._read(folder, fingerprint)
@@ -115,17 +126,22 @@ class RunFolder:
         self._refuse_to_start_over()
         return None
 
+    def weights_before(self, step: int, count: int) -> list[Path]:
+        """The files with the weights of the last `count` scheduled checkpoints before a step, the newest first.
+
+        Those that are damaged are named and passed over. `torch.load` reads them.
+        """
+        earlier = (folder for folder in scheduled(self.checkpoints) if step_of(folder) < step)
+        return [folder / WEIGHTS for folder in islice(filter(_has_whole_weights, earlier), count)]
+
     def _read(self, folder: Path, fingerprint: str) -> Checkpoint:
-        record = json.loads((folder / _STATE).read_text(encoding="utf-8"))
+        record = json.loads((folder / STATE).read_text(encoding="utf-8"))
         if record["fingerprint"] != fingerprint:
             raise UserError(
                 f"resume: the training data or the tokenizer differ from those that {self.path} was begun with: bring "
                 f"them back, or start in another output_dir"
             )
         return Checkpoint(folder, TrainState(**record["state"]))
-
-    def _folders(self) -> list[Path]:
-        return sorted(self.checkpoints.glob("step-*"), reverse=True)
 
     def _check(self) -> None:
         if self.path.exists() and not self.path.is_dir():
@@ -140,7 +156,7 @@ class RunFolder:
             return
         if (self.path / _CONFIG).exists():
             self._check_same_experiment()
-        if not self._folders():
+        if not resumable(self.checkpoints):
             self._refuse_to_start_over()
             if self.experiment.resume == "always":
                 raise UserError(f"resume=always, but {self.checkpoints} has no checkpoint: use resume=if_available")
@@ -149,14 +165,15 @@ class RunFolder:
         earlier = load_experiment(type(self.experiment), str(self.path / _CONFIG))
         changed = differences(earlier, self.experiment, ignored=_FREE_TO_CHANGE)
         if changed:
+            listed = ", ".join(f"{key}: {shown(old)} -> {shown(new)}" for key, (old, new) in changed.items())
             raise UserError(
-                f"output_dir={self.path} holds a run of another experiment, which differs in {', '.join(changed)}: "
+                f"output_dir={self.path} holds a run of another experiment, which differs in {listed}; "
                 f"give another output_dir, or the same settings to continue it"
             )
 
     def _refuse_to_start_over(self) -> None:
         """Refuses a run that is over or whose checkpoints are damaged; one killed before its first is begun again."""
-        if self._folders() or (self.path / "final").exists():
+        if resumable(self.checkpoints) or (self.path / "final").exists():
             raise UserError(
                 f"output_dir={self.path} holds a run, but no whole checkpoint of it is left; nothing was touched: give "
                 f"another output_dir, or delete the folder to start over"
@@ -179,12 +196,28 @@ def _size_and_hash(path: Path) -> dict[str, Any]:
         return {"size": path.stat().st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
 
 
-def _faults(folder: Path) -> Iterator[str]:
-    """What is wrong with a checkpoint."""
+def _save(tensors: dict[str, Any], path: Path) -> None:
+    with open(path, "wb") as file:  # a file of ours tells of a full disk, torch's own does not
+        torch.save(tensors, file)
+
+
+def _load(path: Path) -> dict[str, Any]:
+    return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def _has_whole_weights(folder: Path) -> bool:
+    fault = next(_faults(folder, only=WEIGHTS), None)
+    if fault is not None:
+        logger.warning("%s is damaged (%s) and is left out of the mean", folder, fault)
+    return fault is None
+
+
+def _faults(folder: Path, only: str | None = None) -> Iterator[str]:
+    """What is wrong with a checkpoint, or with one file of it."""
     try:
         manifest = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
         for name, expected in manifest.items():
-            if _size_and_hash(folder / name) != expected:
+            if only in (None, name) and _size_and_hash(folder / name) != expected:
                 yield f"{name} is not what the manifest says"
     except (OSError, ValueError) as error:
         yield str(error)

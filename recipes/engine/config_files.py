@@ -65,14 +65,14 @@ def to_plain(section: Any) -> Any:
     return [to_plain(value) for value in section] if isinstance(section, (list, tuple)) else section
 
 
-def differences(first: Experiment, second: Experiment, ignored: Sequence[str] = ()) -> list[str]:
-    """The dotted keys on which two experiments disagree, except those that are or lie below an ignored key."""
+def differences(first: Experiment, second: Experiment, ignored: Sequence[str] = ()) -> dict[str, tuple[Any, Any]]:
+    """The dotted keys on which two experiments disagree, with both values, except the ignored and those below them."""
     ours, theirs = dict(_flatten(to_plain(first))), dict(_flatten(to_plain(second)))
-    return [
-        key
+    return {
+        key: (ours.get(key), theirs.get(key))
         for key in sorted(ours.keys() | theirs.keys())
         if ours.get(key) != theirs.get(key) and not any(key == name or key.startswith(f"{name}.") for name in ignored)
-    ]
+    }
 
 
 def config_names() -> list[str]:

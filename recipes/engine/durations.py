@@ -30,6 +30,10 @@ class TrainState:
         best_score: best validation score so far; None before the first evaluation.
         best_step: the step of that score.
         scored_step: the step of the last evaluation.
+        evaluations_without_gain: evaluations since the score was last better, by `evaluation.min_delta` at least.
+        checkpoint_step: the step of the last checkpoint that was due, rather than written because the run stopped.
+        averaged_step: the step at whose end the checkpoints were averaged and the mean scored.
+        micro_batches: the parts into which each process cuts its share of a batch; None before they are known.
     """
 
     global_step: int = 0
@@ -41,20 +45,52 @@ class TrainState:
     best_score: float | None = None
     best_step: int | None = None
     scored_step: int | None = None
+    evaluations_without_gain: int = 0
+    checkpoint_step: int | None = None
+    averaged_step: int | None = None
+    micro_batches: int | None = None
 
     def position(self, unit: Unit) -> float:
         """How far the run is, counted in `unit`; epochs count in fractions."""
-        positions = {
-            "steps": self.global_step,
-            "epochs": self.epoch + self.step_in_epoch / self.steps_in_epoch,
-            "tokens": self.tokens,
-            "seconds": self.elapsed_seconds,
-        }
-        return positions[unit]
+        if unit == "steps":
+            return self.global_step
+        if unit == "epochs":
+            return self.epoch + self.step_in_epoch / self.steps_in_epoch
+        return self.tokens if unit == "tokens" else self.elapsed_seconds
 
     def during_next_step(self) -> "TrainState":
         """The state with the coming step counted, for rules that number steps from one."""
         return replace(self, global_step=self.global_step + 1, step_in_epoch=self.step_in_epoch + 1)
+
+    def after_step(self, num_tokens: int, elapsed_seconds: float, steps_in_epoch: int) -> "TrainState":
+        """The state after an optimizer step on `num_tokens` real tokens, in an epoch of `steps_in_epoch` steps."""
+        is_last = self.step_in_epoch + 1 >= steps_in_epoch
+        return replace(
+            self,
+            global_step=self.global_step + 1,
+            epoch=self.epoch + is_last,
+            step_in_epoch=0 if is_last else self.step_in_epoch + 1,
+            steps_in_epoch=steps_in_epoch,
+            tokens=self.tokens + num_tokens,
+            elapsed_seconds=elapsed_seconds,
+        )
+
+    def with_score(self, score: float, greater_is_better: bool, min_delta: float) -> "TrainState":
+        """The state after an evaluation; the best score is another one only if this one is better.
+
+        Args:
+            score: of the validation rows.
+            greater_is_better: its sense.
+            min_delta: by how much more than this a score must be better to count as a gain.
+        """
+        best = math.nan if self.best_score is None else self.best_score
+        gain = math.inf if math.isnan(best) else (score - best) * (1 if greater_is_better else -1)
+        state = replace(
+            self,
+            scored_step=self.global_step,
+            evaluations_without_gain=0 if gain > min_delta else self.evaluations_without_gain + 1,
+        )
+        return replace(state, best_score=score, best_step=self.global_step) if gain > 0 else state
 
 
 @dataclass(frozen=True)

@@ -1,17 +1,26 @@
 """Starts a recipe: as a program, and on the devices and processes that the launcher gave it."""
 
+import logging
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import timedelta
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
+from accelerate.utils import DistributedType, InitProcessGroupKwargs
+from torch.distributed.fsdp import MixedPrecisionPolicy
 from transformers import PreTrainedModel
+from transformers.utils import logging as transformers_logging
 
 from vanilla_transformers.recipes.engine.experiment import Experiment
-from vanilla_transformers.recipes.errors import UserError
+from vanilla_transformers.recipes.engine.processes import speaks
+from vanilla_transformers.recipes.engine.zero import configure_zero, uses_zero, zero_problems
+from vanilla_transformers.recipes.errors import UserError, one_line
+
+_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def program(main: Callable[[Sequence[str]], int], file: str) -> int:
@@ -23,44 +32,169 @@ def program(main: Callable[[Sequence[str]], int], file: str) -> int:
     try:
         return main(arguments)
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        if speaks():
+            print(f"error: {error}", file=sys.stderr)
         return 1
 
 
 def build_accelerator(experiment: Experiment) -> Accelerator:
-    """The Accelerator of this process.
+    """The Accelerator of this process, once all processes have found each other.
 
     Raises:
-        UserError: fp16 without a GPU, or a launch whose processes would each train a model of their own.
+        UserError: fp16 without a GPU; a launch whose processes would each train a model of their own, that would not
+            do what it was asked for, or that sets what belongs to the experiment.
     """
     has_device = torch.accelerator.is_available()
     if experiment.precision == "fp16" and not has_device:
         raise UserError("precision=fp16 needs a GPU: use bf16 or fp32")
-    precision = "no" if experiment.precision == "fp32" else experiment.precision
+    _refuse(_contradictions(experiment, os.environ))
+    _refuse(_missing_device(os.environ))
+    os.environ["FSDP_CPU_RAM_EFFICIENT_LOADING"] = "false"  # every process builds the model; transformers reads it too
     AcceleratorState._reset_state()  # an earlier run in this process may have had another precision
-    accelerator = Accelerator(cpu=not has_device, mixed_precision=precision)
-    launched = int(os.environ.get("WORLD_SIZE", 1))
+    accelerator = _meet(experiment, cpu=not has_device)
+    _refuse(_ignored_requests(accelerator, os.environ))
+    if accelerator.distributed_type == DistributedType.FSDP:
+        _set_fsdp_precision(accelerator, experiment)
+    if uses_zero(accelerator):
+        _refuse(zero_problems(experiment, accelerator))
+        configure_zero(experiment, accelerator)
+    if not accelerator.is_main_process:
+        transformers_logging.set_verbosity_error()
+        logging.getLogger("vanilla_transformers").setLevel(logging.ERROR)
+    return accelerator
+
+
+def _meet(experiment: Experiment, cpu: bool) -> Accelerator:
+    precision = "no" if experiment.precision == "fp32" else experiment.precision
+    timeout = InitProcessGroupKwargs(timeout=timedelta(seconds=experiment.process_timeout.amount))
+    try:
+        return Accelerator(cpu=cpu, mixed_precision=precision, kwargs_handlers=[timeout])
+    except ImportError as error:
+        raise UserError(f"the launch needs a library that is not installed: {one_line(str(error))}") from error
+    except (RuntimeError, ValueError) as error:
+        number = int(os.environ.get("WORLD_SIZE", 1))
+        where = ", ".join(f"{name}={os.environ.get(name)}" for name in ("MASTER_ADDR", "MASTER_PORT"))
+        what = f"the {number} processes did not find each other at {where}" if number > 1 else "Accelerate cannot start"
+        raise UserError(f"{what}: {one_line(str(error))}") from error
+
+
+def _refuse(problems: Iterable[str]) -> None:
+    found = list(problems)
+    if found:
+        raise UserError("; ".join(found))
+
+
+def _contradictions(experiment: Experiment, environment: Mapping[str, str]) -> Iterator[str]:
+    """Settings of `accelerate launch` that the experiment decides, or that the loop does not know."""
+
+    def asked(name: str) -> bool:
+        return environment.get(name, "false").lower() == "true"
+
+    precision = environment.get("ACCELERATE_MIXED_PRECISION", "no")
+    if precision not in ("no", experiment.precision):
+        yield (
+            f"mixed_precision={precision} in accelerate's configuration, but precision={experiment.precision}: leave "
+            f"the former out, and set precision"
+        )
+    if environment.get("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "1") != "1":
+        yield "gradient_accumulation_steps in accelerate's configuration: set it to 1, and use batch.micro_batches"
+    if environment.get("ACCELERATE_DYNAMO_BACKEND", "NO").upper() != "NO":
+        yield "dynamo_backend in accelerate's configuration: leave it out, and use compile=true"
+    if asked("FSDP_ACTIVATION_CHECKPOINTING"):
+        yield "fsdp_activation_checkpointing in accelerate's configuration: set gradient_checkpointing=true instead"
+    if asked("ACCELERATE_USE_FSDP") and environment.get("FSDP_VERSION", "1") != "2":
+        yield "accelerate's configuration asks for the first version of FSDP: set fsdp_version: 2"
+    for name, what in (("MEGATRON_LM", "Megatron-LM"), ("PARALLELISM_CONFIG", "a parallelism_config")):
+        if asked(f"ACCELERATE_USE_{name}"):
+            yield f"accelerate's configuration asks for {what}, which these recipes do not train with: use DDP or FSDP2"
+
+
+def _missing_device(environment: Mapping[str, str]) -> Iterator[str]:
+    """More processes on this machine than it has GPUs, or than a process can see of them."""
+    place, num_devices = int(environment.get("LOCAL_RANK", 0)), torch.accelerator.device_count()
+    if environment.get("ACCELERATE_USE_CPU", "false").lower() != "true" and 0 < num_devices <= place:
+        yield (
+            f"process {place} of this machine needs a GPU of its own but sees {num_devices}: start no more processes "
+            f"than GPUs; under srun let every task see all of them (--gpus-per-node, not --gpus-per-task)"
+        )
+
+
+def _ignored_requests(accelerator: Accelerator, environment: Mapping[str, str]) -> Iterator[str]:
+    """What the launcher was asked for and Accelerate, without a word, does not do."""
+    launched = int(environment.get("WORLD_SIZE", 1))
     if accelerator.num_processes != launched:
-        raise UserError(
+        yield (
             f"the launcher started {launched} processes but Accelerate sees {accelerator.num_processes}: each would "
             f"train a model of its own; launch with torchrun, or with accelerate launch --multi_gpu"
         )
-    return accelerator
+    by_accelerate = "ACCELERATE_MIXED_PRECISION" in environment
+    if by_accelerate and launched == accelerator.num_processes == 1 and "MASTER_PORT" in environment:
+        yield (
+            "accelerate launch was asked for several processes but starts one where it is told to use the CPU "
+            "(--cpu, MULTI_CPU): use `vanilla train CONFIG --num_processes N`, or accelerate launch --multi_gpu"
+        )
+    for name in ("FSDP", "DEEPSPEED"):
+        asked = environment.get(f"ACCELERATE_USE_{name}", "false").lower() == "true"
+        if asked and accelerator.distributed_type != name:
+            yield (
+                f"{name} was asked for, but Accelerate would train without it: it needs a GPU for each process, and "
+                f"`accelerate launch --num_processes N` with N of 2 or more"
+            )
+
+
+def _set_fsdp_precision(accelerator: Accelerator, experiment: Experiment) -> None:
+    """Gathers parameters in the half precision of autocast, but adds gradients up in fp32.
+
+    Accelerate's own policy would also round the inputs of the model, and with them the number of targets.
+    """
+    dtype = _DTYPES.get(experiment.precision)
+    accelerator.state.fsdp_plugin.mixed_precision_policy = MixedPrecisionPolicy(
+        param_dtype=dtype, reduce_dtype=torch.float32, cast_forward_inputs=False
+    )
 
 
 def set_attention(model: PreTrainedModel, experiment: Experiment, device: torch.device) -> None:
     """Chooses the attention kernel of the run.
 
     Raises:
-        UserError: transformers does not know the kernel, or it cannot train here.
+        UserError: transformers does not know the kernel, or it cannot train here, or not on packed batches.
     """
     kernel = experiment.attention
     if kernel == "auto":
         kernel = "eager" if device.type == "cpu" else "sdpa"
     if kernel == "flex_attention" and device.type == "cpu":
         raise UserError("attention=flex_attention: torch has no backward pass of it on a CPU: use auto, eager or sdpa")
+    if experiment.batch.packing:
+        _check_packing(kernel, model, experiment)
     try:
         model.set_attn_implementation(kernel)
     except (ValueError, ImportError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise UserError(f"attention={experiment.attention}: {reason}") from error
+
+
+def _check_packing(kernel: str, model: PreTrainedModel, experiment: Experiment) -> None:
+    """Refuses kernels that would mix packed rows up or compute far too much, and positions that a table lacks."""
+    pack_length, config = experiment.batch.pack_length, model.config
+    if "flash" in kernel and config.is_encoder_decoder:
+        raise UserError(
+            f"batch.packing=true: attention={kernel} takes no mask, which packed rows need in cross attention: use "
+            f"sdpa, eager or flex_attention"
+        )
+    if "flash" in kernel and pack_length is not None:
+        raise UserError(
+            f"batch.pack_length={pack_length}: attention={kernel} keeps rows apart on a single line only: leave "
+            f"batch.pack_length out"
+        )
+    if kernel in ("eager", "sdpa") and pack_length is None:
+        raise UserError(
+            f"batch.packing=true: attention={kernel} computes every pair of tokens of a line: give batch.pack_length, "
+            f"such as 4 times the longest row"
+        )
+    num_positions = config.max_position_embeddings
+    has_table = config.is_encoder_decoder and config.position_embedding_type == "learned"
+    if has_table and pack_length is not None and pack_length > num_positions:
+        raise UserError(
+            f"batch.pack_length={pack_length}: the model has learned positions for {num_positions} tokens, which the "
+            f"padding of a line needs as well; lower it"
+        )

@@ -1,57 +1,52 @@
-"""The training loop of every recipe.
+"""The training loop of every recipe."""
 
-The loss of a step is the sum over its targets divided by their number, which is counted over all micro-batches and
-processes before the first of them is computed: how the batch is cut does not change the gradient.
-"""
-
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 
-import numpy as np
 import torch
 from accelerate import Accelerator
-from torch import nn
-from transformers import PreTrainedModel
 
+from vanilla_transformers.recipes.engine.averaging import AveragedWeights, average_with
 from vanilla_transformers.recipes.engine.checkpoints import RunFolder
 from vanilla_transformers.recipes.engine.durations import TrainState
 from vanilla_transformers.recipes.engine.evaluation import evaluate
 from vanilla_transformers.recipes.engine.experiment import Experiment
 from vanilla_transformers.recipes.engine.folders import complete_folder
-from vanilla_transformers.recipes.engine.optimization import build_optimizer, build_schedule
-from vanilla_transformers.recipes.engine.plan import Plan, Rows, share
+from vanilla_transformers.recipes.engine.layers import as_written, prepare_layers
+from vanilla_transformers.recipes.engine.memory import find_micro_batches
+from vanilla_transformers.recipes.engine.optimization import build_optimizer, build_schedule, without_wrapper
+from vanilla_transformers.recipes.engine.plan import Plan
 from vanilla_transformers.recipes.engine.signals import StopRequest
-from vanilla_transformers.recipes.engine.task import Batch, FitResult, Task
+from vanilla_transformers.recipes.engine.state import Tensors, WholeModel, load_training_state, training_state, whole
+from vanilla_transformers.recipes.engine.step import Gradients, Loss, over_processes, seed_dropout
+from vanilla_transformers.recipes.engine.step_faults import (
+    EVALUATION_REMEDY,
+    TRAINING_REMEDY,
+    in_clear_words,
+    not_finite,
+)
+from vanilla_transformers.recipes.engine.task import FitResult, Task
+from vanilla_transformers.recipes.engine.trackers import start_trackers
 from vanilla_transformers.recipes.engine.tracking import MetricsLog, ProgressLine, Stopwatch
-from vanilla_transformers.recipes.engine.window import Window
+from vanilla_transformers.recipes.engine.window import NotFiniteError, Throughput, Window
 
 
 def fit(task: Task, experiment: Experiment, run_folder: RunFolder, accelerator: Accelerator) -> FitResult:
-    """Trains until `max_duration`, or until SIGINT or SIGTERM asks to save and stop.
+    """Trains until `max_duration`, or until SIGINT, SIGTERM or `max_wall_time` asks to save and stop.
 
     Leaves `best/` and `final/` in the run folder; a run that was stopped leaves a checkpoint.
 
     Raises:
-        UserError: the loss is no longer finite, the disk is full, a row does not fit into a batch, or the run in the
-            folder cannot be continued.
+        UserError: the loss is no longer finite, disk or memory are too small, a row does not fit into a batch, or the
+            run in the folder cannot be continued.
     """
-    with StopRequest() as stop:
+    with StopRequest(experiment.max_wall_time) as stop:
         loop = _Loop(task, experiment, run_folder, accelerator, stop)
         try:
             return loop.run()
         finally:
             loop.progress.close()
-
-
-class _Loss(nn.Module):
-    """Returns the loss alone, so that Accelerate, which turns outputs into fp32, leaves the logits as they are."""
-
-    def __init__(self, model: PreTrainedModel) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, batch: Batch, num_items_in_batch: torch.Tensor) -> torch.Tensor:
-        return self.model(**batch, num_items_in_batch=num_items_in_batch).loss
+            loop.metrics.draw()
 
 
 class _Loop:
@@ -62,39 +57,73 @@ class _Loop:
     ) -> None:
         self.task, self.experiment, self.folder = task, experiment, folder
         self.accelerator, self.stop = accelerator, stop
-        self.plan = Plan(task.lengths, experiment.batch.tokens, experiment.seed)
+        batch = experiment.batch
+        self.plan = Plan(task.lengths, batch.tokens, experiment.seed, batch.packing, batch.pack_length)
         self.schedule = build_schedule(
             experiment.optimizer, experiment.schedule, experiment.max_duration, task.model.config.hidden_size
         )
+        prepare_layers(task.model, experiment)
         optimizer = build_optimizer(task.model, experiment.optimizer)
-        self.loss, self.optimizer = accelerator.prepare(_Loss(task.model), optimizer)
+        self.whole_model = WholeModel(task.model, accelerator)
+        self.loss, prepared = accelerator.prepare(Loss(task.model), optimizer)
+        self.optimizer = without_wrapper(prepared)
         self.parameters = list(self.loss.parameters())  # gathering them costs a millisecond
-        self.metrics = MetricsLog(folder.metrics_file)
+        self.gradients = Gradients(task, self.loss, accelerator)
+        self.average = None if experiment.averaging.ema_decay is None else AveragedWeights(task.model)
+        self.saved: TrainState | None = None
+        self.metrics = MetricsLog(folder.metrics_file, accelerator)
         self.state = self._resume()
+        start_trackers(experiment, self.state, accelerator)
         self.progress = ProgressLine(accelerator.is_main_process, experiment.max_duration.progress(self.state))
         self.watch = Stopwatch(self.state.elapsed_seconds)
-        self.window = Window(self.state, accelerator)
+        self.window = Window(accelerator)
+        self.throughput = Throughput(task, experiment, accelerator, self.state)
 
     def run(self) -> FitResult:
         """Steps until the end, then scores and saves."""
         self._introduce()
         self.loss.train()
+        self.state = replace(self.state, micro_batches=self._num_micro_batches())
         stopped = False
-        while not stopped and not self.experiment.max_duration.reached(self.state):
+        while not stopped and not self._is_over():
             before = self.state
-            stopped = self._step()
+            with in_clear_words(f"step {self.state.global_step + 1}", TRAINING_REMEDY):
+                stopped = self._step()
             self._after_step(before)
         if stopped:
             return self._save_and_stop()
         return self._finish()
 
+    def _is_over(self) -> bool:
+        if self.experiment.max_duration.reached(self.state):
+            return True
+        patience, without_gain = self.experiment.evaluation.patience, self.state.evaluations_without_gain
+        if patience is None or without_gain < patience:
+            return False
+        self.progress.note(f"ends early: no better score in {without_gain} evaluations (evaluation.patience)")
+        return True
+
+    def _num_micro_batches(self) -> int:
+        """What the experiment says, or what was found for this run, lest a resumed one round differently."""
+        wanted = self.experiment.batch.micro_batches
+        if wanted != "auto":
+            return wanted
+        if self.state.micro_batches is None:
+            found = find_micro_batches(self.gradients, self.plan, self.state.epoch)
+            self.progress.note(f"batch.micro_batches=auto: {found}")
+            return found
+        return self.state.micro_batches
+
     def _introduce(self) -> None:
         """Tells the size of the model, of the data and of an epoch."""
         num_parameters = sum(parameter.numel() for parameter in self.parameters)
-        num_steps, padding = len(self.plan.epoch(self.state.epoch)), self.plan.padding_share(self.state.epoch)
+        num_trained = sum(parameter.numel() for parameter in self.parameters if parameter.requires_grad)
+        trained = "" if num_trained == num_parameters else f" ({num_trained:,} trained)"
+        epoch = self.state.epoch
+        num_rows, num_steps = len(self.plan.lengths(epoch)), len(self.plan.epoch(epoch))
         self.progress.note(
-            f"{num_parameters:,} parameters, {len(self.task.lengths):,} rows, {num_steps:,} steps an epoch, "
-            f"{padding:.1%} padding"
+            f"{num_parameters:,} parameters{trained}, {num_rows:,} rows, {num_steps:,} steps an epoch, "
+            f"{self.plan.padding_share(epoch):.1%} padding"
         )
 
     # One step
@@ -102,55 +131,32 @@ class _Loop:
     def _step(self) -> bool:
         """Takes an optimizer step; whether somebody asked to stop."""
         self.watch.start()
-        rows = self.plan.epoch(self.state.epoch)[self.state.step_in_epoch]
-        batches = self._micro_batches(rows)
-        num_targets = self._sum_over_processes(sum(self.task.num_targets(batch) for batch, weight in batches if weight))
-        self._seed_step()
+        epoch = self.state.epoch
+        rows = self.plan.epoch(epoch)[self.state.step_in_epoch]
+        batches = self.gradients.cut(rows, epoch, self.state.micro_batches or 1)
+        num_targets = self.gradients.num_targets(batches)
+        seed_dropout(self.experiment.seed, self.state.global_step, self.accelerator)
         learning_rate = self._set_learning_rate()
-        loss = self._backward(batches, num_targets)
+        loss = self.gradients.add_up(batches, num_targets)
         norm = self._clip()
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        self.window.add(loss, norm, int(num_targets), learning_rate, self.state.global_step + 1)
+        decay = self.experiment.averaging.ema_decay
+        if self.average is not None and decay is not None:
+            self.average.update(self.state.global_step + 1, decay)
+        self.window.add(loss, norm, num_targets, learning_rate, self.state.global_step + 1)
+        self.throughput.add((batch for batch, _ in batches), self.plan.lengths(epoch)[rows], num_targets)
         stopped, seconds = self._agree()
-        self.state = self._advanced(self.plan.num_tokens(rows), seconds)
+        num_tokens, num_steps = self.plan.num_tokens(rows, epoch), len(self.plan.epoch(epoch))
+        self.state = self.state.after_step(num_tokens, seconds, num_steps)
         return stopped
-
-    def _micro_batches(self, rows: Rows) -> list[tuple[Batch, float]]:
-        """This process's micro-batches with their weights: 0 for one that only keeps step with the others."""
-        num_micro, rank = self.experiment.batch.micro_batches, self.accelerator.process_index
-        num_parts = num_micro * self.accelerator.num_processes
-        batches: list[tuple[Batch, float]] = []
-        for micro in range(num_micro):
-            part = share(rows, micro * self.accelerator.num_processes + rank, num_parts)
-            if len(part) or not batches:
-                weight = 1.0 if len(part) else 0.0
-                part = part if len(part) else rows[:1]
-                batches.append((self.task.make_batch(part, self.state.epoch), weight))
-        return batches
-
-    def _backward(self, batches: list[tuple[Batch, float]], num_targets: float) -> torch.Tensor:
-        """Adds up the gradients of the step; returns this process's share of the loss."""
-        total = torch.zeros((), device=self.accelerator.device)
-        count = torch.tensor(num_targets, dtype=torch.float32, device=self.accelerator.device)
-        for index, (batch, weight) in enumerate(batches):
-            is_last = index == len(batches) - 1
-            with nullcontext() if is_last else self.accelerator.no_sync(self.loss):
-                loss = self.loss(self._on_device(batch), count) * weight
-                # Data-parallel training averages the gradients over the processes; the loss is a sum over them.
-                self.accelerator.backward(loss * self.accelerator.num_processes)
-            total += loss.detach()
-        return total
-
-    def _on_device(self, batch: Batch) -> Batch:
-        return {name: tensor.to(self.accelerator.device, non_blocking=True) for name, tensor in batch.items()}
 
     def _clip(self) -> torch.Tensor | None:
         """Scales the gradients down to the allowed norm; returns the norm that they had."""
         limit = self.experiment.optimizer.max_grad_norm
         if limit is None:
             return None
-        return self.accelerator.clip_grad_norm_(self.parameters, limit)
+        return whole(torch.as_tensor(self.accelerator.clip_grad_norm_(self.parameters, limit)))
 
     def _set_learning_rate(self) -> float:
         learning_rate = self.schedule.learning_rate(self.state)
@@ -158,46 +164,13 @@ class _Loop:
             group["lr"] = learning_rate
         return learning_rate
 
-    def _seed_step(self) -> None:
-        """Makes dropout a function of seed, step and process, so that a resumed run repeats it."""
-        entropy = [self.experiment.seed, self.state.global_step, self.accelerator.process_index]
-        seed = int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0] >> np.uint64(1))
-        if self.accelerator.device.type == "cpu":
-            torch.default_generator.manual_seed(seed)  # torch.manual_seed asks every kind of device: 0.5 ms
-        else:
-            torch.manual_seed(seed)
-
-    def _advanced(self, num_tokens: int, seconds: float) -> TrainState:
-        state = replace(
-            self.state,
-            global_step=self.state.global_step + 1,
-            step_in_epoch=self.state.step_in_epoch + 1,
-            steps_in_epoch=len(self.plan.epoch(self.state.epoch)),
-            tokens=self.state.tokens + num_tokens,
-            elapsed_seconds=seconds,
-        )
-        if state.step_in_epoch < state.steps_in_epoch:
-            return state
-        return replace(state, epoch=state.epoch + 1, step_in_epoch=0)
-
-    # What the processes must agree on
-
-    def _sum_over_processes(self, count: int) -> float:
-        if self.accelerator.num_processes == 1:
-            return count
-        return self._reduce([count])[0]
-
     def _agree(self) -> tuple[bool, float]:
         """Whether any process was asked to stop, and the main process's clock: the same on all of them."""
         if self.accelerator.num_processes == 1:
             return bool(self.stop), self.watch.seconds
         seconds = self.watch.seconds if self.accelerator.is_main_process else 0.0
-        stops, seconds = self._reduce([float(bool(self.stop)), seconds])
+        stops, seconds = over_processes(self.accelerator, [float(bool(self.stop)), seconds])
         return stops > 0, seconds
-
-    def _reduce(self, figures: list[float]) -> list[float]:
-        tensor = torch.tensor(figures, dtype=torch.float64, device=self.accelerator.device)
-        return self.accelerator.reduce(tensor, "sum").tolist()
 
     # Between steps
 
@@ -211,52 +184,71 @@ class _Loop:
         if score_now:
             self._score()
         if save_now:
+            self.state = replace(self.state, checkpoint_step=self.state.global_step)
             self._save()
 
     def _report(self) -> None:
         """Reads the losses since the last report from the device, and refuses to go on if one is not finite."""
-        figures = self.window.read(self.state)
-        self.window = Window(self.state, self.accelerator)
+        try:
+            figures = self.window.read()
+        except NotFiniteError as error:
+            raise not_finite(error.step, self.state, self.plan) from error
+        self.window = Window(self.accelerator)
         if figures is None:
             return
-        if self.accelerator.is_main_process:
-            self.metrics.write(self.state, figures)
+        figures |= self.throughput.read(self.state)
+        self.metrics.write(self.state, figures)
         self.progress.update(self.experiment.max_duration.progress(self.state), self.state, figures)
 
     def _score(self) -> None:
         """Scores the model and keeps it as `best/` if it is."""
         self.watch.stop()
-        self.state = replace(self.state, scored_step=self.state.global_step)
         self.loss.eval()
-        batch_tokens = self.experiment.evaluation.batch_tokens
-        scores = evaluate(self.task.model, self.task.validation, batch_tokens, self.accelerator)
+        limits, step = self.experiment.evaluation, self.state.global_step
+        with (
+            self._kept_weights(),
+            self.whole_model() as model,
+            as_written(self.experiment),
+            in_clear_words(f"evaluation at step {step}", EVALUATION_REMEDY),
+        ):
+            scores = evaluate(model, self.task.validation, limits.batch_tokens, self.accelerator)
         self.loss.train()
-        if self.accelerator.is_main_process:
-            self.metrics.write(self.state, {f"validation_{name}": value for name, value in scores.items()})
+        self.metrics.write(self.state, {f"validation_{name}": value for name, value in scores.items()})
+        self.metrics.draw()
         shown = " ".join(f"{name} {value:.4g}" for name, value in scores.items() if not isinstance(value, str))
-        self.progress.note(f"validation at step {self.state.global_step}: {shown}")
-        score, best = scores[self.task.metric], self.state.best_score
-        if best is None or (score > best if self.task.greater_is_better else score < best):
-            self.state = replace(self.state, best_score=score, best_step=self.state.global_step)
+        self.progress.note(f"validation at step {step}: {shown}")
+        best = self.state.best_score
+        self.state = self.state.with_score(scores[self.task.metric], self.task.greater_is_better, limits.min_delta)
+        if self.state.best_score != best:
             self._save_model("best")
 
-    def _save_model(self, name: str) -> None:
-        if self.accelerator.is_main_process:
-            with complete_folder(self.folder.path / name) as folder:
-                self.task.save_model(self.task.model, folder)
+    def _kept_weights(self) -> AbstractContextManager:
+        """While active, the model has the weights that the run is for: averaged ones where it averages."""
+        return nullcontext() if self.average is None else self.average.applied()
+
+    def _save_model(self, name: str, raw: bool = False) -> None:
+        """Writes a `from_pretrained` folder; with `raw` the weights are those of the last step, not their average."""
+        with nullcontext() if raw else self._kept_weights(), self.whole_model() as model:
+            if self.accelerator.is_main_process:
+                with complete_folder(self.folder.path / name) as folder:
+                    self.task.save_model(model, folder)
         self.accelerator.wait_for_everyone()
 
     def _save(self) -> None:
+        """Writes a checkpoint, unless this very state has one."""
+        if self.saved == self.state:
+            return
         self.watch.stop()
+        tensors = self._state_tensors()
         if self.accelerator.is_main_process:
-            scaler = self.accelerator.scaler
-            tensors = {
-                "model": self.task.model.state_dict(),
-                "optimizer": self.optimizer.state_dict(),
-                "scaler": scaler.state_dict() if scaler is not None else {},
-            }
             self.folder.save(self.state, self.task.fingerprint, tensors)
+        self.saved = self.state
         self.accelerator.wait_for_everyone()
+
+    def _state_tensors(self) -> Tensors:
+        """All that a resumed run needs beside its counters."""
+        tensors = training_state(self.task.model, self.optimizer, self.accelerator)
+        return tensors | ({} if self.average is None else {"average": self.average.state_dict()})
 
     def _resume(self) -> TrainState:
         """Continues from the newest checkpoint, or starts."""
@@ -268,10 +260,10 @@ class _Loop:
             self.metrics.rewind(state.global_step if checkpoint else -1)
         if checkpoint is not None:
             tensors = checkpoint.load_tensors()
-            self.task.model.load_state_dict(tensors["model"])
-            self.optimizer.load_state_dict(tensors["optimizer"])
-            if self.accelerator.scaler is not None:
-                self.accelerator.scaler.load_state_dict(tensors["scaler"])
+            load_training_state(self.task.model, self.optimizer, self.accelerator, tensors)
+            if self.average is not None:
+                self.average.load_state_dict(tensors["average"])
+            self.saved = state
         self.accelerator.wait_for_everyone()
         return state
 
@@ -279,16 +271,29 @@ class _Loop:
         self._report()
         self._save()
         self.progress.note(
-            f"{self.stop.signal_name or 'another process'} stopped the run at step {self.state.global_step}; "
+            f"{self.stop.reason or 'another process'} stopped the run at step {self.state.global_step}; "
             f"resume=if_available continues it"
         )
-        return FitResult(self.state, self.stop.signal_name or "SIGTERM")
+        return FitResult(self.state, self.stop.reason or "SIGTERM")
 
     def _finish(self) -> FitResult:
         self._report()
-        if self.state.scored_step != self.state.global_step:
+        if self.experiment.averaging.checkpoints is not None:
+            self._average_checkpoints(self.experiment.averaging.checkpoints)
+        elif self.state.scored_step != self.state.global_step:
             self._score()
         if self.experiment.checkpoint.every is not None:
             self._save()
         self._save_model("final")
+        if self.average is not None:
+            self._save_model("final_raw", raw=True)
         return FitResult(self.state)
+
+    def _average_checkpoints(self, count: int) -> None:
+        """Makes the mean of the last weights and of the checkpoints before them what is kept, and scores it."""
+        files = self.folder.weights_before(self.state.global_step, count - 1)
+        self.average = average_with(self.task.model, files)
+        self.progress.note(f"final/ is the mean of the last weights and of {len(files)} checkpoints before them")
+        if self.state.averaged_step != self.state.global_step:
+            self._score()
+            self.state = replace(self.state, averaged_step=self.state.global_step)

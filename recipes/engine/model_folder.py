@@ -6,13 +6,14 @@ model of random numbers. So the files of a local folder are checked first, and w
 """
 
 import json
+import logging
+import math
 import textwrap
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-import torch
 from huggingface_hub.errors import HFValidationError, StrictDataclassClassValidationError
 from huggingface_hub.utils import validate_repo_id
 from safetensors import SafetensorError, safe_open
@@ -25,17 +26,25 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from vanilla_transformers.recipes.engine.generation_settings import check_generation, is_whole
 from vanilla_transformers.recipes.errors import UserError, one_line
+from vanilla_transformers.recipes.hub import hub_or_cache
 
+GENERATION = "generation_config.json"
 SINGLE_FILE, INDEX = "model.safetensors", "model.safetensors.index.json"
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
+OTHER_FILES = ("vocab.json", "added_tokens.json", "special_tokens_map.json")  # of older tokenizers
 REMEDY = "the folder is damaged or was not written to its end; copy or save it again"
 LONGEST_CAUSE = 240  # characters of a library's message; some list every class there is
-COUNTS = ("num_beams", "max_length")  # generation settings that transformers takes unseen
+LARGEST_WEIGHT = 1e6  # far beyond any that training gives; a flipped bit makes it 1e19 and more
 
 
 def load_saved(
-    name: str, model_class: Any, check_config: Callable[[PreTrainedConfig], None], **kwargs: Any
+    name: str,
+    model_class: Any,
+    check_config: Callable[[PreTrainedConfig], None],
+    may_lack: Callable[[str], bool] = lambda tensor: False,
+    **kwargs: Any,
 ) -> tuple[Any, Any]:
     """A saved model and its tokenizer, both known to be whole and to belong together.
 
@@ -43,21 +52,26 @@ def load_saved(
         name: a folder written by save_pretrained(), or the name of a model on the Hub.
         model_class: the class, or Auto class, that loads it.
         check_config: refuses a model of the wrong kind, before its weights are read; it may change settings.
+        may_lack: whether a tensor may be missing or have another shape, and starts at random then.
         kwargs: for `from_pretrained` of the model.
 
     Raises:
         UserError: there is no such model, it is damaged, or it is refused.
     """
-    if Path(name).exists():
+    is_local = Path(name).exists()
+    if is_local:
         check_folder(Path(name))
     else:
         check_hub_name(name)
-    config = load_config(name)
-    check_config(config)
-    model = load_model(name, config, model_class, **kwargs)
-    check_generation(name, model)
-    tokenizer = load_tokenizer(name)
+    with nullcontext() if is_local else hub_or_cache() as hub_fault:
+        config = load_config(name, hub_fault)
+        check_config(config)
+        model = load_model(name, config, model_class, may_lack, **kwargs)
+        tokenizer = load_tokenizer(name)
+    if getattr(model, "generation_config", None) is not None:  # a classifier has none
+        check_generation(name, model.generation_config.to_dict(), num_rows(model))
     check_vocabulary(name, tokenizer, model)
+    check_padding(name, tokenizer, model)
     return model, tokenizer
 
 
@@ -70,8 +84,11 @@ def check_folder(folder: Path) -> None:
         raise UserError(f"{folder}: this is a file; name the model folder that holds config.json")
     if not (folder / "config.json").is_file():
         raise UserError(f"{folder}: there is no config.json in it, so it is no model folder{models_below(folder)}")
-    for file in sorted(folder.glob("*.json")):
-        check_json(file)
+    for name in ("config.json", *TOKENIZER_FILES, *OTHER_FILES):
+        if (folder / name).is_file():
+            check_json(folder / name)
+    if (folder / GENERATION).is_file():
+        check_generation(str(folder), check_json(folder / GENERATION))
     for file in weight_files(folder):
         check_weight_file(file)
 
@@ -99,8 +116,8 @@ def weight_files(folder: Path) -> list[Path]:
         return [folder / SINGLE_FILE]
     if (folder / INDEX).is_file():
         shards = check_json(folder / INDEX).get("weight_map")
-        if not isinstance(shards, dict):
-            raise UserError(f"{folder / INDEX}: there is no weight_map in it; {REMEDY}")
+        if not isinstance(shards, dict) or not shards or not all(isinstance(shard, str) for shard in shards.values()):
+            raise UserError(f"{folder / INDEX}: there is no weight_map in it that names the files; {REMEDY}")
         return [folder / shard for shard in sorted(set(shards.values()))]
     if any(folder.glob("pytorch_model*.bin")):
         return []
@@ -145,12 +162,25 @@ def reading(name: str, part: str) -> Iterator[None]:
         raise UserError(f"{name}: {part} cannot be loaded: {textwrap.shorten(cause, LONGEST_CAUSE)}") from error
 
 
-def load_config(name: str) -> PreTrainedConfig:
-    """The configuration, of a model type that is known."""
+def load_config(name: str, hub_fault: str | None = None) -> PreTrainedConfig:
+    """The configuration, of a model type that is known.
+
+    Args:
+        name: a folder, or the name of a model on the Hub.
+        hub_fault: why the Hub cannot be asked; its cache may still hold the model.
+    """
     part = "the configuration" if Path(name).exists() else "there is no such folder here, and from the Hub it"
-    with reading(name, part):
-        model_type = PreTrainedConfig.get_config_dict(name)[0].get("model_type")
-    if model_type not in CONFIG_MAPPING:
+    try:
+        with reading(name, part):
+            model_type = PreTrainedConfig.get_config_dict(name)[0].get("model_type")
+    except UserError as error:
+        if hub_fault is None:
+            raise
+        raise UserError(
+            f"{name}: there is no such folder here, and the Hugging Face Hub cannot be reached ({hub_fault}); "
+            "give the folder of a saved model, or mend the connection"
+        ) from error
+    if not isinstance(model_type, str) or model_type not in CONFIG_MAPPING:
         raise UserError(
             f"{name}: the model_type in its config.json is {model_type!r}, which neither transformers nor this package "
             "knows; code that comes with a model is not run"
@@ -165,12 +195,23 @@ def load_tokenizer(name: str) -> Any:
     if "tokenizer_config.json" in lacking:  # without it, tokenizer.json loads as a tokenizer without special tokens
         raise UserError(f"{name}: the tokenizer ({' and '.join(lacking)} missing) cannot be loaded: {REMEDY}")
     with reading(name, f"the tokenizer ({' and '.join(lacking)} missing)" if lacking else "the tokenizer"):
-        return AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+    limit = tokenizer.model_max_length  # without one it is a large number, which some files have as 1e30
+    if isinstance(limit, float) and limit.is_integer():
+        tokenizer.model_max_length = limit = int(limit)
+    if not is_whole(limit, 1):
+        raise UserError(
+            f"{name}: model_max_length is {limit!r} in tokenizer_config.json, but must be a whole number of at least "
+            "1, or null for no limit; mend the file"
+        )
+    return tokenizer
 
 
-def load_model(name: str, config: PreTrainedConfig, model_class: Any, **kwargs: Any) -> PreTrainedModel:
-    """The model, complete: from_pretrained() would fill what is missing with random numbers."""
-    with reading(name, "the model"):
+def load_model(
+    name: str, config: PreTrainedConfig, model_class: Any, may_lack: Callable[[str], bool], **kwargs: Any
+) -> PreTrainedModel:
+    """The model, complete but for what it may lack: from_pretrained() fills whatever is missing with random numbers."""
+    with reading(name, "the model"), no_load_report():
         model, report = model_class.from_pretrained(
             name,
             config=config,
@@ -179,40 +220,65 @@ def load_model(name: str, config: PreTrainedConfig, model_class: Any, **kwargs: 
             output_loading_info=True,
             **kwargs,
         )
-    for tensors, fault in ((report["missing_keys"], "are missing"), (report["mismatched_keys"], "have another shape")):
-        if tensors:
-            first = min(entry if isinstance(entry, str) else entry[0] for entry in tensors)
+    for entries, fault in ((report["missing_keys"], "are missing"), (report["mismatched_keys"], "have another shape")):
+        tensors = [entry if isinstance(entry, str) else entry[0] for entry in entries]
+        faulty = [tensor for tensor in tensors if not may_lack(tensor)]
+        if faulty:
             raise UserError(
-                f"{name}: tensors that config.json asks for {fault} in the weights: {len(tensors)}, "
-                f"for instance {first}; the two files do not belong together, or one was edited"
+                f"{name}: tensors that config.json asks for {fault} in the weights: {len(faulty)}, "
+                f"for instance {min(faulty)}; the two files do not belong together, or one was edited"
             )
-    check_finite(name, model)
+    check_weights(name, model)
     return model
 
 
-def check_finite(name: str, model: PreTrainedModel) -> None:
+@contextmanager
+def no_load_report() -> Iterator[None]:
+    """Keeps transformers' table of missing tensors off the screen: they are told in a line, or wanted."""
+    logger = logging.getLogger("transformers.modeling_utils")
+
+    def is_other(record: logging.LogRecord) -> bool:
+        return "LOAD REPORT" not in record.getMessage()
+
+    logger.addFilter(is_other)  # a level above warnings would make transformers check tensor-parallel plans
+    try:
+        yield
+    finally:
+        logger.removeFilter(is_other)
+
+
+def check_weights(name: str, model: PreTrainedModel) -> None:
+    """Numbers that no training gives are read without complaint, and then nonsense comes out."""
     for parameter_name, parameter in model.named_parameters():
-        if not torch.isfinite(parameter).all():
-            raise UserError(f"{name}: {parameter_name} holds NaN or infinity; {REMEDY}")
+        largest = max(map(abs, map(float, parameter.detach().aminmax()))) if parameter.numel() else 0.0
+        if not largest <= LARGEST_WEIGHT:
+            what = f"a weight of {largest:.3g}" if math.isfinite(largest) else "NaN or infinity"
+            raise UserError(f"{name}: {parameter_name} holds {what}; {REMEDY}")
 
 
-def check_generation(name: str, model: PreTrainedModel) -> None:
-    """Generating reports on a wrong count only with what fails later, such as a division by zero."""
-    for key in COUNTS:
-        value = getattr(model.generation_config, key, None)
-        if value is not None and (not isinstance(value, int) or value < 1):
-            raise UserError(
-                f"{name}: {key} is {value!r} in its generation settings, but must be a whole number of at least 1; "
-                "mend generation_config.json"
-            )
+def num_rows(model: PreTrainedModel) -> int:
+    """The number of tokens that the model knows."""
+    return next(model.get_input_embeddings().parameters()).shape[0]
 
 
 def check_vocabulary(name: str, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> None:
     """Every id that the tokenizer can give needs a row of the embedding."""
     largest = max(tokenizer.get_vocab().values(), default=-1)
-    rows = next(model.get_input_embeddings().parameters()).shape[0]
-    if largest >= rows:
+    if largest >= num_rows(model):
         raise UserError(
-            f"{name}: the tokenizer gives ids up to {largest}, but the model knows {rows} tokens; "
+            f"{name}: the tokenizer gives ids up to {largest}, but the model knows {num_rows(model)} tokens; "
             "they do not belong together: save the tokenizer that the model was trained with into the folder"
         )
+
+
+def check_padding(name: str, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> None:
+    """The sources of an encoder-decoder are padded to one length; a decoder may be trained on blocks."""
+    if not model.config.is_encoder_decoder:
+        return
+    if tokenizer.pad_token_id is None:
+        raise UserError(
+            f"{name}: the tokenizer has no padding token, which the shorter sentences of a batch are filled up with; "
+            "name the one that the model was trained with as pad_token in tokenizer_config.json"
+        )
+    with reading(name, "the tokenizer"):
+        tokenizer.pad({"input_ids": [[tokenizer.pad_token_id]]})

@@ -5,42 +5,56 @@ that neither changes what a step learns from.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vanilla_transformers.recipes.engine.packing import Packed
 from vanilla_transformers.recipes.errors import UserError
 
 Rows = NDArray[np.int64]
+Lengths = Sequence[int] | NDArray | Callable[[int], NDArray]
+"""Tokens of each row, shape (rows,) or (rows, sides); of a stream those of each segment, given by its number."""
 
 # Chosen on Multi30k, where batches of 1,000 tokens have 3 % padding and batches of 8,000 have 7 %: more jitter mixes
 # the batches more and pads more; fewer strips leave the target side uneven, more strips the source side.
 _JITTER = 0.6
 _STRIPS_PER_ROOT = 1.4
 
+_MEASURED_BATCHES = 1000  # their order is random, so that they stand for the others
+
 
 class Plan:
-    """The batches of every epoch: rows of similar length, in random order, each row once.
+    """The batches of every epoch, in random order, each row once; of a stream a segment counts as an epoch.
 
-    A batch of n rows costs n x (the greatest length of each side, added up): the tokens it has after padding.
+    Padded, rows of similar length make a batch, and n of them cost n x (the greatest length of each side, added up):
+    the tokens that it has after padding. Packed, any rows do, and cost their real tokens.
 
     Args:
-        lengths: tokens of each row, shape (rows,) or (rows, sides); for translation the sides are source and target.
+        lengths: tokens of each row; for translation the sides are source and target.
         batch_tokens: the most that a batch may cost.
         seed: decides the order of the batches and which rows meet in one.
+        packed: whether batches are packed.
+        pack_length: the most tokens of a packed line on a side; None packs all rows into one.
 
     Raises:
-        UserError: there are no rows, or one of them costs more than a batch may.
+        UserError: there are no rows, or one of them costs more than a batch may, or does not fit into a line.
     """
 
-    def __init__(self, lengths: Sequence[int] | NDArray, batch_tokens: int, seed: int) -> None:
-        sides = np.asarray(lengths, dtype=np.int64)
-        self.lengths = sides[:, None] if sides.ndim == 1 else sides
+    def __init__(
+        self, lengths: Lengths, batch_tokens: int, seed: int, packed: bool = False, pack_length: int | None = None
+    ) -> None:
+        self._source = lengths if callable(lengths) else _by_sides(lengths)
         self.batch_tokens = batch_tokens
         self.seed = seed
+        self.packed, self.pack_length = packed, pack_length
         self._cached: tuple[int, list[Rows]] | None = None
-        _check_budget(self.lengths, batch_tokens)
+        self._check(0)
+
+    def lengths(self, epoch: int) -> NDArray[np.int64]:
+        """Tokens of the rows of an epoch, shape (rows, sides)."""
+        return _by_sides(self._source(epoch)) if callable(self._source) else self._source
 
     def epoch(self, epoch: int) -> list[Rows]:
         """The batches of an epoch as arrays of row numbers, in the order in which they are trained on."""
@@ -48,20 +62,39 @@ class Plan:
             self._cached = (epoch, self._compose(epoch))
         return self._cached[1]
 
-    def num_tokens(self, rows: Rows) -> int:
-        """Real tokens of the rows, all sides together."""
-        return int(self.lengths[rows].sum())
+    def num_tokens(self, rows: Rows, epoch: int) -> int:
+        """Real tokens of some rows of an epoch, all sides together."""
+        return int(self.lengths(epoch)[rows].sum())
+
+    def cost(self, rows: Rows, epoch: int) -> int:
+        """What a batch of these rows costs of `batch_tokens`."""
+        return self.num_tokens(rows, epoch) if self.packed else batch_cost(self.lengths(epoch)[rows])
 
     def padding_share(self, epoch: int) -> float:
-        """The part of an epoch's tokens, from 0 to 1, that is padding."""
-        costs = [batch_cost(self.lengths[rows]) for rows in self.epoch(epoch)]
-        return 1.0 - float(self.lengths.sum()) / sum(costs)
+        """The part of the tokens, from 0 to 1, that is padding, in the first batches of an epoch."""
+        lengths = self.lengths(epoch)
+        batches = [lengths[rows] for rows in self.epoch(epoch)[:_MEASURED_BATCHES]]
+        places = [Packed(rows, self.pack_length).num_places if self.packed else batch_cost(rows) for rows in batches]
+        return 1.0 - sum(int(rows.sum()) for rows in batches) / sum(places)
 
     def _compose(self, epoch: int) -> list[Rows]:
-        generator = np.random.default_rng([self.seed, epoch])
-        order = _tile(self.lengths, self.batch_tokens, generator)
-        batches = _cut(order, self.lengths[order], self.batch_tokens)
+        if callable(self._source):
+            self._check(epoch)
+        generator, lengths = np.random.default_rng([self.seed, epoch]), self.lengths(epoch)
+        if self.packed:
+            return _cut_packed(generator.permutation(len(lengths)), lengths, self.batch_tokens)
+        order = _tile(lengths, self.batch_tokens, generator)
+        batches = _cut(order, lengths[order], self.batch_tokens)
         return [batches[index] for index in generator.permutation(len(batches))]
+
+    def _check(self, epoch: int) -> None:
+        lengths = self.lengths(epoch)
+        _check_budget(lengths, self.batch_tokens)
+        if self.packed and self.pack_length is not None and lengths.max() > self.pack_length:
+            raise UserError(
+                f"batch.pack_length={self.pack_length} is too small: row {int(lengths.max(axis=1).argmax())} has "
+                f"{int(lengths.max())} tokens; raise batch.pack_length or shorten the rows"
+            )
 
 
 def batch_cost(lengths: NDArray) -> int:
@@ -79,6 +112,11 @@ def length_sorted_batches(lengths: Sequence[int] | NDArray, batch_tokens: int) -
     sides = np.asarray(lengths, dtype=np.int64).reshape(len(lengths), -1)
     order = np.argsort(-sides.sum(axis=1), kind="stable")
     return _cut(order, sides[order], batch_tokens)
+
+
+def _by_sides(lengths: Sequence[int] | NDArray) -> NDArray[np.int64]:
+    sides = np.asarray(lengths, dtype=np.int64)
+    return sides[:, None] if sides.ndim == 1 else sides
 
 
 def _check_budget(lengths: NDArray, batch_tokens: int) -> None:
@@ -117,6 +155,17 @@ def _cut(order: Rows, lengths: NDArray, batch_tokens: int) -> list[Rows]:
         stop = start + max(1, _num_fitting(lengths[start:], batch_tokens))
         batches.append(order[start:stop])
         start = stop
+    return batches
+
+
+def _cut_packed(order: Rows, lengths: NDArray, batch_tokens: int) -> list[Rows]:
+    """Cuts ordered rows into the longest runs whose real tokens stay within the budget, as each single row does."""
+    totals = lengths[order].sum(axis=1).cumsum()
+    batches, start, before = [], 0, 0
+    while start < len(order):
+        stop = int(np.searchsorted(totals, before + batch_tokens, side="right"))
+        batches.append(order[start:stop])
+        start, before = stop, int(totals[stop - 1])
     return batches
 
 

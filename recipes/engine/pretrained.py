@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any, TypeVar
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from vanilla_transformers.recipes.engine.model_folder import load_saved
@@ -16,9 +17,13 @@ ModelT = TypeVar("ModelT", bound=PreTrainedModel)
 
 # Only these fields of the config can change when training goes on from a saved model.
 _CHANGEABLE = ("hidden_dropout_prob", "attention_probs_dropout_prob", "label_smoothing")
+# These too where the head starts anew: they are what it is made of.
+_OF_THE_HEAD = ("pooler", "classifier_pooling")
 
 
-def load_pretrained(model_class: type[ModelT], source: str, settings: Mapping[str, Any]) -> tuple[ModelT, Any]:
+def load_pretrained(
+    model_class: type[ModelT], source: str, settings: Mapping[str, Any], head: Mapping[str, Any] | None = None
+) -> tuple[ModelT, Any]:
     """A saved model in fp32, and its tokenizer.
 
     Args:
@@ -26,19 +31,43 @@ def load_pretrained(model_class: type[ModelT], source: str, settings: Mapping[st
         source: a folder, or a name on the Hub.
         settings: fields of the config; dropout and label smoothing are taken over, for others that differ from the
             saved model a warning says that they are ignored.
+        head: fields of the config that the head of the task calls for, such as its labels. With it the model may have
+            been saved from any head of its family, or have another number of labels: the head then starts at random,
+            and everything below it must be there.
 
     Raises:
         UserError: there is no such model, it is damaged or incomplete, or of another type.
     """
 
+    is_new_head = False
+
     def check_config(config: PreTrainedConfig) -> None:
+        nonlocal is_new_head
         _check_type(config, model_class, source)
-        _apply(settings, config)
+        if head is not None:
+            is_new_head = _has_other_head(config, model_class, head)
+            for name, value in head.items():
+                setattr(config, name, value)
+        _apply(settings, config, _CHANGEABLE + _OF_THE_HEAD if is_new_head else _CHANGEABLE)
+        _check_values(config, source)
+
+    def may_lack(tensor: str) -> bool:
+        base = f"{model_class.base_model_prefix}."
+        return is_new_head and (not tensor.startswith(base) or tensor.startswith(f"{base}pooler."))
 
     try:
-        return load_saved(source, model_class, check_config, dtype=torch.float32)
+        model, tokenizer = load_saved(source, model_class, check_config, may_lack, dtype=torch.float32)
+        if model.config.is_encoder_decoder:
+            _check_special_ids(model.config, tokenizer, source)
+        return model, tokenizer
     except UserError as error:
         raise UserError(f"model.pretrained={error}") from error
+
+
+def _has_other_head(config: PreTrainedConfig, model_class: type[PreTrainedModel], head: Mapping[str, Any]) -> bool:
+    """Whether the model was saved from another head, or with another number of labels."""
+    is_same_class = model_class.__name__ in (config.architectures or ())
+    return not is_same_class or len(config.id2label or {}) != len(head["id2label"])
 
 
 def _check_type(config: PreTrainedConfig, model_class: type[PreTrainedModel], source: str) -> None:
@@ -47,9 +76,34 @@ def _check_type(config: PreTrainedConfig, model_class: type[PreTrainedModel], so
         raise UserError(f"{source}: is a {config.model_type} model; give a {expected} model")
 
 
-def _apply(settings: Mapping[str, Any], config: PreTrainedConfig) -> None:
+def _apply(settings: Mapping[str, Any], config: PreTrainedConfig, changeable: tuple[str, ...]) -> None:
     for name, value in settings.items():
-        if name in _CHANGEABLE:
+        if name in changeable:
             setattr(config, name, value)
         elif getattr(config, name) != value:
             logger.warning("model.%s=%s is ignored: the saved model has %s", name, value, getattr(config, name))
+
+
+def _check_values(config: PreTrainedConfig, source: str) -> None:
+    """Applies the rules of the config to what was changed in it."""
+    try:
+        config.validate()
+    except StrictDataclassError as error:
+        raise UserError(f"{source}: {error.__cause__ or error}") from error
+
+
+def _check_special_ids(config: PreTrainedConfig, tokenizer: Any, source: str) -> None:
+    """Decoder inputs and the generation config are made of the ids in the config, labels by the tokenizer."""
+    for name in ("pad_token_id", "eos_token_id"):
+        ours, its = getattr(config, name), getattr(tokenizer, name)
+        if its not in (ours if isinstance(ours, list) else [ours]):
+            raise UserError(
+                f"{source}: {name} is {ours} in config.json, but {its} for the tokenizer; they do not belong together, "
+                "or one was edited"
+            )
+    start = config.decoder_start_token_id
+    if start is None or not 0 <= start < config.vocab_size:
+        raise UserError(
+            f"{source}: decoder_start_token_id is {start} in config.json, but must be an id below {config.vocab_size}: "
+            "targets begin with it; set it to the one that the model was trained with"
+        )

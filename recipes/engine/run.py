@@ -6,15 +6,20 @@ from typing import TypeVar
 
 from accelerate import Accelerator
 
+from vanilla_transformers.recipes.engine.adapters import check_adapters, with_adapters
 from vanilla_transformers.recipes.engine.checkpoints import RunFolder
 from vanilla_transformers.recipes.engine.config_files import load_experiment
+from vanilla_transformers.recipes.engine.durations import TrainState
 from vanilla_transformers.recipes.engine.evaluation import evaluate
 from vanilla_transformers.recipes.engine.experiment import Experiment
 from vanilla_transformers.recipes.engine.folders import write_text
 from vanilla_transformers.recipes.engine.launch import build_accelerator, set_attention
 from vanilla_transformers.recipes.engine.loop import fit
-from vanilla_transformers.recipes.engine.task import Examples, Task
-from vanilla_transformers.recipes.engine.tracking import no_library_bars
+from vanilla_transformers.recipes.engine.processes import contact, join_slurm
+from vanilla_transformers.recipes.engine.summary import best_scores, run_figures, summary_table
+from vanilla_transformers.recipes.engine.task import Task
+from vanilla_transformers.recipes.engine.trackers import check_trackers
+from vanilla_transformers.recipes.engine.tracking import MetricsLog, no_library_bars
 
 ExperimentT = TypeVar("ExperimentT", bound=Experiment)
 
@@ -34,30 +39,37 @@ def train(experiment_class: type[ExperimentT], setup: Callable[[ExperimentT], Ta
     Raises:
         UserError: anything wrong with the configuration, the data, the run folder or the disk.
     """
+    join_slurm()
     experiment = load_experiment(experiment_class, argv[0], argv[1:])
     run_folder = RunFolder(experiment)
     accelerator = build_accelerator(experiment)
-    with no_library_bars():
-        task = setup(experiment)
+    with no_library_bars(), contact():
+        check_trackers(experiment, accelerator)
+        check_adapters(experiment)
+        task = with_adapters(setup(experiment), experiment)
         set_attention(task.model, experiment, accelerator.device)
         result = fit(task, experiment, run_folder, accelerator)
-        if result.stopped_by is None and task.test is not None:
-            _score_best(task, task.test, experiment, run_folder, accelerator)
+        if result.stopped_by is None:
+            _conclude(task, result.state, experiment, run_folder, accelerator)
     accelerator.end_training()
     return 0
 
 
-def _score_best(
-    task: Task, test: Examples, experiment: Experiment, run_folder: RunFolder, accelerator: Accelerator
+def _conclude(
+    task: Task, state: TrainState, experiment: Experiment, run_folder: RunFolder, accelerator: Accelerator
 ) -> None:
-    """Scores the best model on the test rows and writes `results.json`."""
-    folder = run_folder.path / "best"
-    model = type(task.model).from_pretrained(folder).to(accelerator.device).eval()
-    scores = evaluate(model, test, experiment.evaluation.batch_tokens, accelerator)
-    if accelerator.is_main_process:
-        results = {"model": "best", "test": scores, **task.settings}
-        write_text(run_folder.path / "results.json", json.dumps(results, indent=2) + "\n")
-        shown = ", ".join(
-            f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}" for name, value in scores.items()
-        )
-        print(f"test: {shown}; model in {folder}")
+    """Scores the best model on the test rows, writes `results.json` and prints what the run came to."""
+    model = type(task.model).from_pretrained(run_folder.path / "best").to(accelerator.device).eval()
+    test = {} if task.test is None else evaluate(model, task.test, experiment.evaluation.batch_tokens, accelerator)
+    if not accelerator.is_main_process:
+        return
+    if task.show is not None:
+        task.show(model, run_folder.path)
+    records = MetricsLog(run_folder.metrics_file, accelerator).read()
+    scores = {"validation": best_scores(state, records)} | ({"test": test} if test else {})
+    figures = run_figures(state, records, accelerator)
+    results = {"model": "best", **scores, **task.settings, "run": figures}
+    write_text(run_folder.path / "results.json", json.dumps(results, indent=2) + "\n")
+    numbers = {f"test_{name}": value for name, value in test.items() if not isinstance(value, str)}
+    accelerator.log(numbers, step=state.global_step)
+    print(summary_table(scores, figures, run_folder.path))

@@ -4,7 +4,6 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from transformers import PreTrainedModel
 
 from vanilla_transformers.losses import IGNORE_INDEX
 from vanilla_transformers.recipes.engine.durations import TrainState
-from vanilla_transformers.recipes.engine.plan import Rows
+from vanilla_transformers.recipes.engine.plan import Lengths, Rows
 
 Batch = dict[str, torch.Tensor]
 Scores = dict[str, Any]  # numbers, and texts that say how they came about
@@ -26,17 +25,18 @@ def count_labels(batch: Batch) -> int:
     return int((batch["labels"] != IGNORE_INDEX).sum())
 
 
-def fingerprint_rows(vocabulary: Mapping[str, int], lengths: NDArray, ids: Iterable[Sequence[int]]) -> str:
+def fingerprint_rows(vocabulary: Mapping[str, int], lengths: NDArray, ids: Iterable[Sequence[int] | NDArray]) -> str:
     """The SHA-256 of the training rows and the vocabulary that gave their ids.
 
     Args:
         vocabulary: tokens with their ids.
         lengths: tokens of each row, shape (rows,) or (rows, sides).
-        ids: every side of every row, in the order of `lengths`.
+        ids: every side of every row, in the order of `lengths`; how they are divided makes no difference.
     """
     digest = hashlib.sha256(json.dumps(vocabulary, sort_keys=True).encode())
     digest.update(lengths.astype(np.int64).tobytes())
-    digest.update(np.fromiter(chain.from_iterable(ids), np.int32, int(lengths.sum())).tobytes())
+    for side in ids:
+        digest.update(np.asarray(side, np.int32).tobytes())
     return digest.hexdigest()
 
 
@@ -61,10 +61,10 @@ class Task:
 
     Attributes:
         model: takes a batch and `num_items_in_batch`, and returns the loss summed over the targets and divided by it.
-        lengths: tokens of each training row, shape (rows,) or (rows, sides).
+        lengths: tokens of each training row, shape (rows,) or (rows, sides); of a stream those of each segment.
         make_batch: the batch of some training rows, given by their numbers, in an epoch. A row that is changed at
             random, such as by masking, must be a function of the experiment's seed, the epoch and its number, so that
-            neither a resume nor the cut of a batch changes it.
+            neither a resume nor the cut of a batch changes it. Of a stream the epoch is the segment.
         fingerprint: tells these rows and their tokenizer from others; a run goes on only with the same.
         validation: what decides which model is best.
         metric: the score of the validation rows that decides it.
@@ -73,10 +73,13 @@ class Task:
         test: what the best model is scored on at the end, if anything.
         settings: how the scores came about; written beside them.
         num_targets: the targets that the model finds in a batch.
+        head: names that modules may have which serve this task alone, such as a classifier: they are trained as a whole
+            where adapters stand in for the training of all others.
+        show: writes what the best model makes, such as samples, into the run folder, on the main process at the end.
     """
 
     model: PreTrainedModel
-    lengths: NDArray
+    lengths: Lengths
     make_batch: Callable[[Rows, int], Batch]
     fingerprint: str
     validation: Examples
@@ -86,6 +89,12 @@ class Task:
     test: Examples | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
     num_targets: Callable[[Batch], int] = count_labels
+    head: Sequence[str] = ()
+    show: Callable[[PreTrainedModel, Path], None] | None = None
+
+    def lengths_in(self, epoch: int) -> NDArray:
+        """Tokens of the rows of an epoch."""
+        return np.asarray(self.lengths(epoch) if callable(self.lengths) else self.lengths)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
-"""What a run tells: a progress line on stderr and one JSON record a line in `metrics.jsonl`."""
+"""What a run tells: a progress line on stderr, one JSON record a line in `metrics.jsonl`, and curves of these."""
 
 import json
+import logging
 import sys
 import time
 from collections.abc import Iterator
@@ -8,12 +9,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from accelerate import Accelerator
 from tqdm import tqdm
 from transformers.utils import logging as transformers_logging
 
 from vanilla_transformers.recipes.engine.durations import TrainState
 from vanilla_transformers.recipes.engine.folders import write_text
+from vanilla_transformers.recipes.engine.plots import draw_curves
 from vanilla_transformers.recipes.errors import UserError
+
+logger = logging.getLogger(__name__)
 
 _SECONDS_BETWEEN_LINES = 10.0
 
@@ -41,10 +46,15 @@ class Stopwatch:
 
 
 class MetricsLog:
-    """`metrics.jsonl`: records are appended as they arise; a resumed run drops those after its checkpoint."""
+    """`metrics.jsonl`, and `curves.png` beside it; the trackers of the accelerator get the same figures.
 
-    def __init__(self, path: Path) -> None:
+    Records are appended as they arise; a resumed run drops those after its checkpoint. The main process alone writes.
+    """
+
+    def __init__(self, path: Path, accelerator: Accelerator) -> None:
         self.path = path
+        self._accelerator = accelerator
+        self._is_drawn = True
 
     def rewind(self, step: int) -> None:
         """Removes the records of later steps, and a line that a killed process wrote in part."""
@@ -59,6 +69,8 @@ class MetricsLog:
         Raises:
             UserError: the disk is full or does not let us write.
         """
+        if not self._accelerator.is_main_process:
+            return
         counters = {
             "step": state.global_step,
             "epoch": round(state.position("epochs"), 4),
@@ -70,6 +82,26 @@ class MetricsLog:
                 file.write(json.dumps(counters | figures) + "\n")
         except OSError as error:
             raise UserError(f"{self.path}: cannot be written: {error.strerror}; free some space") from error
+        self._is_drawn = False
+        numbers = {name: value for name, value in (counters | figures).items() if isinstance(value, (int, float))}
+        self._accelerator.log(numbers, step=state.global_step)
+
+    def draw(self) -> None:
+        """Draws the curves anew if there are new records; a picture that cannot be made does not end a run."""
+        if self._is_drawn:
+            return
+        self._is_drawn = True
+        path = self.path.with_name("curves.png")
+        try:
+            draw_curves(self.read(), path)
+        except Exception as error:  # a missing font or a full disk, and whatever else a library of pictures meets
+            logger.warning("%s: the curves cannot be drawn: %s; metrics.jsonl has their figures", path, error)
+
+    def read(self) -> list[dict[str, Any]]:
+        """The records so far."""
+        if not self.path.exists():
+            return []
+        return [json.loads(line) for line in self.path.read_text(encoding="utf-8").splitlines()]
 
 
 def _step_of(line: str) -> float:
@@ -118,9 +150,10 @@ class ProgressLine:
 
 def _figures_text(progress: float, state: TrainState, figures: dict[str, Any]) -> str:
     left = state.elapsed_seconds * (1 - progress) / progress if progress else 0.0
+    utilization = f"MFU {figures['mfu']:.1%} " if "mfu" in figures else ""
     return (
         f"step {state.global_step} loss {figures['loss']:.3f} lr {figures['learning_rate']:.2e} "
-        f"{figures['tokens_per_second']:,.0f} tokens/s {tqdm.format_interval(left)} left"
+        f"{figures['tokens_per_second']:,.0f} tokens/s {utilization}{tqdm.format_interval(left)} left"
     )
 
 

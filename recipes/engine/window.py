@@ -1,61 +1,135 @@
 """What the steps since the last report add up to, kept on the device until somebody asks."""
 
+import math
+from collections.abc import Iterable
+from itertools import zip_longest
+
 import torch
 from accelerate import Accelerator
+from numpy.typing import NDArray
 
 from vanilla_transformers.recipes.engine.durations import TrainState
-from vanilla_transformers.recipes.errors import UserError
+from vanilla_transformers.recipes.engine.experiment import Experiment
+from vanilla_transformers.recipes.engine.flops import TrainingFlops, peak_tflops
+from vanilla_transformers.recipes.engine.step import over_processes
+from vanilla_transformers.recipes.engine.task import Batch, Task
 
-_NEVER = 2**62
+
+class NotFiniteError(Exception):
+    """A loss or its gradient is NaN or infinite.
+
+    Attributes:
+        step: the first such step.
+    """
+
+    def __init__(self, step: int) -> None:
+        super().__init__(f"step {step}: the loss or its gradient is not finite")
+        self.step = step
 
 
 class Window:
-    """Sums up the steps since the last report on the device, so that no step waits for it."""
+    """Keeps the figures of the steps since the last report on the device, so that no step waits for it."""
 
-    def __init__(self, state: TrainState, accelerator: Accelerator) -> None:
+    def __init__(self, accelerator: Accelerator) -> None:
         self.accelerator = accelerator
-        self.since = state
-        self.weighted_loss = torch.zeros((), dtype=torch.float64, device=accelerator.device)
-        self.first_bad_step = torch.tensor(_NEVER, device=accelerator.device)
-        self.num_targets = 0
         self.learning_rate = 0.0
-        self.norm: torch.Tensor | None = None
+        self._steps: list[int] = []
+        self._num_targets: list[float] = []
+        self._losses: list[torch.Tensor] = []
+        self._norms: list[torch.Tensor] = []
 
-    def add(self, loss: torch.Tensor, norm: torch.Tensor | None, num_targets: int, rate: float, step: int) -> None:
-        """Notes a step: its share of the loss, the gradient norm, and whether both are finite."""
-        self.weighted_loss += loss.double() * num_targets
-        self.num_targets += num_targets
+    def add(self, loss: torch.Tensor, norm: torch.Tensor | None, num_targets: float, rate: float, step: int) -> None:
+        """Notes a step: this process's share of the loss, the gradient norm and the targets of all processes."""
+        self._steps.append(step)
+        self._num_targets.append(num_targets)
+        self._losses.append(loss)
+        if norm is not None:
+            self._norms.append(norm)
         self.learning_rate = rate
-        self.norm = norm
-        finite = torch.isfinite(loss)
-        if norm is not None and self.accelerator.scaler is None:  # fp16 finds overflows itself and skips the step
-            finite = finite & torch.isfinite(norm)
-        self.first_bad_step = torch.where(finite, self.first_bad_step, self.first_bad_step.clamp(max=step))
 
-    def read(self, state: TrainState) -> dict[str, float] | None:
+    def read(self) -> dict[str, float] | None:
         """The figures of the window, which is over then; None if no step was taken.
 
         Raises:
-            UserError: a loss or gradient was not finite.
+            NotFiniteError: a loss or gradient was not finite.
         """
-        if not self.num_targets:
+        if not self._steps:
             return None
-        weighted_loss, first_bad_step = self._over_processes()
-        if first_bad_step < _NEVER:
-            raise UserError(
-                f"step {first_bad_step}: the loss or its gradient is not finite; nothing was saved after it; "
-                f"lower optimizer.learning_rate, lengthen schedule.warmup or use precision=fp32"
-            )
-        figures = {"loss": weighted_loss / self.num_targets, "learning_rate": self.learning_rate}
-        if self.norm is not None:
-            figures["grad_norm"] = float(self.norm)
-        seconds = max(state.elapsed_seconds - self.since.elapsed_seconds, 1e-9)
-        figures["tokens_per_second"] = (state.tokens - self.since.tokens) / seconds
+        losses = torch.stack(self._losses).tolist()
+        norms = torch.stack(self._norms).tolist() if self._norms else []
+        self._check_finite(losses, norms)
+        weighted = sum(loss * count for loss, count in zip(losses, self._num_targets, strict=True))
+        total = over_processes(self.accelerator, [weighted])[0]
+        figures = {"loss": total / max(1.0, sum(self._num_targets)), "learning_rate": self.learning_rate}
+        return figures | ({"grad_norm": norms[-1]} if norms else {})
+
+    def _check_finite(self, losses: list[float], norms: list[float]) -> None:
+        if self.accelerator.scaler is not None:  # fp16 finds overflows of gradients itself and skips the step
+            norms = []
+        figures = zip_longest(self._steps, losses, norms, fillvalue=0.0)
+        bad = next((step for step, *values in figures if not all(map(math.isfinite, values))), math.inf)
+        if self.accelerator.num_processes > 1:
+            bad = self.accelerator.gather(torch.tensor([bad], device=self.accelerator.device)).min().item()
+        if bad < math.inf:
+            raise NotFiniteError(int(bad))
+
+
+class Throughput:
+    """Counts what passes the devices, and tells how much of it a second since the last time it was asked.
+
+    Args:
+        task: what is trained.
+        experiment: says at which precision, and what is known of the device's peak.
+        accelerator: the processes that share the work.
+        state: where the run stands.
+    """
+
+    def __init__(self, task: Task, experiment: Experiment, accelerator: Accelerator, state: TrainState) -> None:
+        self._accelerator = accelerator
+        self._has_decoder_input = task.model.config.is_encoder_decoder
+        self._flops_of = TrainingFlops(task.model)
+        peak = peak_tflops(experiment, accelerator.device)
+        self._peak_flops = None if peak is None else peak * 1e12 * accelerator.num_processes
+        self._begin(state)
+
+    def add(self, batches: Iterable[Batch], lengths: NDArray, num_targets: float) -> None:
+        """Notes a step.
+
+        Args:
+            batches: the micro-batches of this process.
+            lengths: real tokens of the rows of the step, all processes together, shape (rows, sides).
+            num_targets: the targets of the step, all processes together.
+        """
+        self._num_padded += sum(self._num_places(batch) for batch in batches)
+        self._num_targets += num_targets
+        if self._peak_flops is not None:
+            self._flops += self._flops_of(lengths, num_targets)
+
+    def read(self, state: TrainState) -> dict[str, float]:
+        """The rates since the last reading, all processes together, and the memory of the main process's device.
+
+        `padded_tokens_per_second` counts padding too, of which `padding` is the share, from 0 to 1.
+        """
+        seconds = max(state.elapsed_seconds - self._since.elapsed_seconds, 1e-9)
+        num_tokens = state.tokens - self._since.tokens
+        num_padded = over_processes(self._accelerator, [float(self._num_padded)])[0]
+        figures = {
+            "tokens_per_second": num_tokens / seconds,
+            "padded_tokens_per_second": num_padded / seconds,
+            "target_tokens_per_second": self._num_targets / seconds,
+            "padding": 1 - num_tokens / num_padded,
+        }
+        if self._peak_flops is not None:
+            figures["mfu"] = self._flops / seconds / self._peak_flops
+        if self._accelerator.device.type == "cuda":
+            figures["device_memory_gb"] = torch.cuda.max_memory_allocated(self._accelerator.device) / 1e9
+        self._begin(state)
         return figures
 
-    def _over_processes(self) -> tuple[float, int]:
-        weighted_loss, first_bad_step = self.weighted_loss, self.first_bad_step
-        if self.accelerator.num_processes > 1:
-            weighted_loss = self.accelerator.reduce(weighted_loss, "sum")
-            first_bad_step = self.accelerator.gather(first_bad_step.reshape(1)).min()
-        return float(weighted_loss), int(first_bad_step)
+    def _begin(self, state: TrainState) -> None:
+        self._since = state
+        self._num_padded, self._num_targets, self._flops = 0, 0.0, 0.0
+
+    def _num_places(self, batch: Batch) -> int:
+        """Places for tokens, padding included; an encoder-decoder derives its decoder inputs from the labels."""
+        return batch["input_ids"].numel() + (batch["labels"].numel() if self._has_decoder_input else 0)

@@ -10,6 +10,7 @@ import evaluate
 from sacrebleu.metrics import BLEU
 
 from vanilla_transformers.recipes.errors import UserError
+from vanilla_transformers.recipes.scoring.offline import OfflineMetric
 
 DESCRIPTION = """BLEU of whole corpora (Papineni et al., 2002) as SacreBLEU computes it (Post, 2018), with the signature
 that says how. It compares plain text: nothing is tokenized beforehand."""
@@ -32,10 +33,7 @@ Returns:
 """
 
 
-NOTHING_TO_SCORE = "BLEU of 0 translations is not defined: give at least one prediction and its reference"
-
-
-class Bleu(evaluate.Metric):
+class Bleu(OfflineMetric):
     """Corpus BLEU: `Bleu().compute(predictions=[...], references=[...])` gives `{"bleu": ..., "signature": ...}`.
 
     Args:
@@ -44,12 +42,14 @@ class Bleu(evaluate.Metric):
         **settings: those of `evaluate.Metric`.
     """
 
+    nothing_to_score = "BLEU of 0 translations is not defined: give at least one prediction and its reference"
+
     def __init__(self, tokenize: str = "13a", lowercase: bool = False, **settings: Any):
         if tokenize not in BLEU.TOKENIZERS:
             names = ", ".join(sorted(BLEU.TOKENIZERS))
             raise UserError(f"tokenize={tokenize!r} is not a tokenizer of SacreBLEU; choose one of {names}")
         self.scorer = BLEU(tokenize=tokenize, lowercase=lowercase)
-        super().__init__(keep_in_memory=True, **settings)
+        super().__init__(**settings)
 
     def _info(self) -> evaluate.MetricInfo:
         text = datasets.Value("string")
@@ -60,18 +60,8 @@ class Bleu(evaluate.Metric):
             features=datasets.Features({"predictions": text, "references": text}),
         )
 
-    def _build_data_dir(self) -> str:
-        """No folder: the base class would make one below the home directory, which need not be writable."""
-        return ""
-
-    def _finalize(self) -> None:
-        """Read back what was added. The base class fails on an attribute of None where that is nothing at all."""
-        if self.buf_writer is None:
-            raise UserError(NOTHING_TO_SCORE)
-        super()._finalize()
-
     def _compute(self, predictions: list[str], references: list[str]) -> dict[str, float | str]:
         if not predictions:
-            raise UserError(NOTHING_TO_SCORE)
+            raise UserError(self.nothing_to_score)
         score = self.scorer.corpus_score(predictions, [references])
         return {"bleu": score.score, "signature": str(self.scorer.get_signature())}

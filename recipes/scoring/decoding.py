@@ -5,8 +5,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerFast
+from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerFast
 
+from vanilla_transformers.recipes.data.readers import is_unicode
 from vanilla_transformers.recipes.engine.plan import length_sorted_batches
 from vanilla_transformers.recipes.errors import UserError, one_line
 
@@ -35,8 +36,11 @@ def translate(
             slower, and 16,384 elsewhere.
 
     Raises:
-        UserError: the generation settings of the model do not work.
+        UserError: a sentence is no Unicode text, or the generation settings of the model do not work.
     """
+    for number, text in enumerate(sentences, start=1):
+        if not is_unicode(text):
+            raise UserError(f"sentence {number}, {text!r}: it is not UTF-8; convert it first, for instance with iconv")
     texts = [(row, text) for row, text in enumerate(sentences) if text.strip()]
     translations = [""] * len(sentences)
     if not texts:
@@ -48,8 +52,8 @@ def translate(
         batch_tokens = 1024 if model.device.type == "cpu" else 16_384
     for batch in length_sorted_batches([len(row) for row in ids], batch_tokens):
         inputs = tokenizer.pad({"input_ids": [ids[row] for row in batch]}, return_tensors="pt").to(model.device)
-        limit = min(num_positions, _length_limit(model.generation_config.max_length, inputs["input_ids"].shape[1]))
-        output = _generate(model, inputs, max_length=limit, **search)
+        limit = min(num_positions, _length_limit(model.generation_config, inputs["input_ids"].shape[1]))
+        output = _generate(model, inputs, max_length=limit, max_new_tokens=None, **search)
         for row, text in zip(batch, tokenizer.batch_decode(output, skip_special_tokens=True), strict=True):
             translations[texts[row][0]] = text
     return translations
@@ -78,7 +82,9 @@ def _generate(model: PreTrainedModel, inputs: Mapping[str, Any], **settings: Any
     settings |= {"num_return_sequences": 1, "return_dict_in_generate": False}
     try:
         return model.generate(**inputs, **settings)  # type: ignore[operator]
-    except (ValueError, ZeroDivisionError, IndexError) as error:
+    except torch.OutOfMemoryError as error:
+        raise UserError(f"out of memory: {one_line(str(error))}; lower the batch tokens or the beams") from error
+    except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
         name = model.name_or_path or type(model).__name__
         raise UserError(
             f"{name}: the model cannot translate: {one_line(str(error))}; "
@@ -86,7 +92,8 @@ def _generate(model: PreTrainedModel, inputs: Mapping[str, Any], **settings: Any
         ) from error
 
 
-def _length_limit(max_length: int | None, source_length: int) -> int:
+def _length_limit(settings: GenerationConfig, source_length: int) -> int:
     """No translation is twice as long as its source; an untrained model would otherwise fill `max_length`."""
+    most = settings.max_length if settings.max_new_tokens is None else settings.max_new_tokens + 1  # and the start
     limit = 2 * source_length + 20
-    return limit if max_length is None else min(max_length, limit)
+    return limit if most is None else min(most, limit)

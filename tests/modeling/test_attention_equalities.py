@@ -162,6 +162,17 @@ def test_padding_and_company_change_nothing(model_class, knobs, side):
 def test_packed_equals_single(model_class, knobs, kernel, use_cache):
     """Sequences packed into one row see themselves alone; in cross attention each target sees its own source."""
     model = tiny_model(model_class, **knobs)
+    _check_packed_equals_single(model, kernel, use_cache)
+
+
+@pytest.mark.slow  # it is compiled
+@pytest.mark.parametrize("model_class", LM_HEADS)
+def test_packed_equals_single_under_flex_attention(model_class):
+    _check_packed_equals_single(tiny_model(model_class, num_attention_heads=2), "flex_attention", use_cache=False)
+
+
+def _check_packed_equals_single(model, kernel, use_cache):
+    model_class = type(model)
     model.set_attn_implementation(kernel)
     sources = [random_ids(1, length, seed=length) for length in (3, 6, 2)]
     targets = [random_ids(1, length, seed=10 + length) for length in (5, 2, 4)]
@@ -183,16 +194,19 @@ def _restarting_positions(sequences):
     return torch.cat([torch.arange(sequence.shape[1]) for sequence in sequences]).unsqueeze(0)
 
 
+@pytest.mark.parametrize("kernel", ["sdpa", "eager"])
 @pytest.mark.parametrize("model_class", LM_HEADS)
-def test_packed_gradients_equal_padded_gradients(model_class):
+def test_packed_loss_and_gradients_equal_padded_ones(model_class, kernel):
     model = tiny_model(model_class)
+    model.set_attn_implementation(kernel)
     rows = [random_ids(1, length, seed=length) for length in (3, 6)]
     seq2seq = is_seq2seq(model_class)
     padded, mask = torch.full((2, 6), PAD), torch.zeros(2, 6, dtype=torch.long)
     for number, row in enumerate(rows):
         padded[number, : row.shape[1]], mask[number, : row.shape[1]] = row[0], 1
     labels = padded.masked_fill(mask == 0, -100)
-    model(input_ids=padded, attention_mask=mask, labels=labels).loss.backward()
+    padded_loss = model(input_ids=padded, attention_mask=mask, labels=labels).loss
+    padded_loss.backward()
     expected = {name: parameter.grad.clone() for name, parameter in model.named_parameters()}
     model.zero_grad()
 
@@ -204,7 +218,9 @@ def test_packed_gradients_equal_padded_gradients(model_class):
         packed["decoder_position_ids"] = positions
     elif model_class is DECODER:
         packed["labels"][:, 3] = -100  # the second sequence's first token is no target of the first one's last
-    model(**packed).loss.backward()
+    loss = model(**packed).loss
+    loss.backward()
+    torch.testing.assert_close(loss, padded_loss, **TOLERANCE)
     for name, parameter in model.named_parameters():
         torch.testing.assert_close(parameter.grad, expected[name], **TOLERANCE, msg=lambda text, n=name: f"{n}: {text}")
 

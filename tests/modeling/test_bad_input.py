@@ -1,16 +1,21 @@
 """What is wrong stops early with one clear line; what is merely unusual gives no NaN."""
 
+import copy
+import math
+
 import pytest
 import torch
 from huggingface_hub.errors import StrictDataclassError
 from tiny import (
     DECODERS,
     ENCODERS,
+    HEADS,
     LM_HEADS,
     MODELS,
     PAD,
     SEQ2SEQ,
     SEQUENCE_HEADS,
+    TOKEN_HEADS,
     VOCAB_SIZE,
     first_output,
     is_seq2seq,
@@ -21,7 +26,7 @@ from tiny import (
     tiny_labels,
     tiny_model,
 )
-from transformers import AutoModel, DynamicCache, EncoderDecoderCache
+from transformers import AutoConfig, AutoModel, DynamicCache, EncoderDecoderCache
 
 BASES = (SEQ2SEQ[0], ENCODERS[0], DECODERS[0])
 every_base = pytest.mark.parametrize("model_class", BASES, ids=name_of)
@@ -97,13 +102,44 @@ def test_ids_outside_the_vocabulary(model_class):
         model(**inputs | {"input_ids": torch.tensor([[-1, 7]])})
 
 
-@every_base
+@pytest.mark.parametrize("model_class", MODELS, ids=name_of)
 def test_neither_or_both_of_ids_and_embeddings(model_class):
     model, inputs = tiny_model(model_class), tiny_inputs(model_class)
     input_ids = inputs.pop("input_ids")
     for given in ({}, {"input_ids": input_ids, "inputs_embeds": torch.zeros(*input_ids.shape, 32)}):
         with pytest.raises(ValueError, match="exactly one of input_ids and inputs_embeds is needed"):
             model(**inputs, **given)
+
+
+def test_multiple_choice_without_choices():
+    model, inputs = tiny_model(ENCODERS[5]), tiny_inputs(ENCODERS[1])
+    text = r"the inputs have the shape \(2, 7\), but one of \(B, choices, T\) is needed: stack the choices of each row"
+    with pytest.raises(ValueError, match=text):
+        model(**inputs)
+    with pytest.raises(ValueError, match=r"the shape \(2, 7, 32\), but one of \(B, choices, T, D\) is needed"):
+        model(inputs_embeds=torch.zeros(2, 7, 32))
+
+
+def test_two_names_of_the_number_of_encoder_layers():
+    config_class = SEQ2SEQ[0].config_class
+    assert config_class(num_hidden_layers=3).encoder_layers == 3
+    assert config_class(num_hidden_layers=3, encoder_layers=3).encoder_layers == 3
+    for encoder_layers in (4, 6):  # 6 is the default
+        text = f"num_hidden_layers is 3 and encoder_layers {encoder_layers}, but both are names of one number: give one"
+        with pytest.raises(ValueError, match=text):
+            config_class(num_hidden_layers=3, encoder_layers=encoder_layers)
+        with pytest.raises(ValueError, match=text):
+            config_class.from_dict({"num_hidden_layers": 3, "encoder_layers": encoder_layers})
+
+
+def test_either_name_of_the_number_of_encoder_layers_changes_a_saved_one(tmp_path):
+    config_class = SEQ2SEQ[0].config_class
+    config = config_class(num_hidden_layers=3)
+    config.save_pretrained(tmp_path)
+    assert config_class.from_dict(config.to_dict()).to_dict() == copy.deepcopy(config).to_dict() == config.to_dict()
+    assert AutoConfig.from_pretrained(tmp_path).num_hidden_layers == 3
+    for name in ("num_hidden_layers", "encoder_layers"):
+        assert AutoConfig.from_pretrained(tmp_path, **{name: 5}).encoder_layers == 5
 
 
 @pytest.mark.parametrize("name", ["pad_token_id", "decoder_start_token_id"])
@@ -273,6 +309,53 @@ def test_labels_that_are_no_classes(model_class):
         tiny_model(model_class)(**inputs, labels=labels)
 
 
+@pytest.mark.parametrize("model_class", HEADS, ids=name_of)
+def test_labels_of_another_shape(model_class):
+    model, inputs = tiny_model(model_class), tiny_inputs(model_class)
+    labels = tiny_labels(model_class, inputs)
+    assert torch.isfinite(model(**inputs, **{name: label.int() for name, label in labels.items()}).loss)
+    for change in (lambda label: label[:1], lambda label: torch.cat((label, label)), lambda label: label[0]):
+        with pytest.raises(ValueError, match=r"labels have the shape \(.*\), but the predictions call for \("):
+            model(**inputs, **{name: change(label) for name, label in labels.items()})
+
+
+@pytest.mark.parametrize("model_class", [*LM_HEADS, *TOKEN_HEADS], ids=name_of)
+def test_labels_that_would_go_to_other_tokens(model_class):
+    model, inputs = tiny_model(model_class), tiny_inputs(model_class)
+    labels = tiny_labels(model_class, inputs)["labels"]
+    for wrong in (labels.T, labels.flatten(), labels[..., None]):
+        with pytest.raises(ValueError, match=r"labels have the shape \(.*\), but the predictions call for \(2, [57]\)"):
+            model(**inputs, labels=wrong)
+    with pytest.raises(ValueError, match=r"labels are torch.float32, but class or token ids are needed: convert them"):
+        model(**inputs, labels=labels.float())
+
+
+@pytest.mark.parametrize("model_class", SEQUENCE_HEADS, ids=name_of)
+def test_labels_of_another_problem(model_class):
+    inputs = tiny_inputs(model_class)
+    for knobs, labels in (
+        ({"num_labels": 1}, torch.zeros(2, 2)),
+        ({"problem_type": "regression"}, torch.zeros(2)),
+        ({}, torch.zeros(2)),  # several classes a row, by their type
+        ({}, torch.zeros(2, 3).long()),  # one class a row, by their type
+    ):
+        with pytest.raises(ValueError, match=r"labels have the shape \(2.*\), but the predictions call for \(2"):
+            tiny_model(model_class, **knobs)(**inputs, labels=labels)
+
+
+@every_base
+def test_inputs_of_another_shape(model_class):
+    model, inputs = tiny_model(model_class), tiny_inputs(model_class)
+    for ids in (inputs["input_ids"][0], inputs["input_ids"][None]):
+        with pytest.raises(ValueError, match=r"input_ids have the shape \(.*\) and are torch.int64, but whole"):
+            model(**inputs | {"input_ids": ids})
+    with pytest.raises(ValueError, match=r"input_ids have the shape \(2, 7\) and are torch.float32"):
+        model(**inputs | {"input_ids": inputs["input_ids"].float()})
+    del inputs["input_ids"]
+    with pytest.raises(ValueError, match=r"inputs_embeds have the shape \(2, 7, 31\), but \(B, T, 32\) is needed"):
+        model(**inputs, inputs_embeds=torch.zeros(2, 7, 31))
+
+
 @pytest.mark.parametrize(
     ("knobs", "text"),
     [
@@ -283,6 +366,10 @@ def test_labels_that_are_no_classes(model_class):
         ({"pad_token_id": -1}, "pad_token_id is -1, which is no token"),
         ({"layer_norm_eps": -1.0}, "layer_norm_eps is -1.0, but must be greater than 0"),
         ({"initializer_range": 0.0}, "initializer_range is 0.0, but must be greater than 0"),
+        ({"layer_norm_eps": math.inf}, "layer_norm_eps is inf, but must be greater than 0 and finite"),
+        ({"initializer_range": math.nan}, "initializer_range is nan, but must be greater than 0 and finite"),
+        ({"hidden_dropout_prob": math.nan}, "hidden_dropout_prob is nan, but must lie in"),
+        ({"problem_type": "guess"}, "problem_type is 'guess', but must be None or one of regression, single_label_"),
     ],
 )
 def test_values_that_no_model_can_have(knobs, text):

@@ -62,10 +62,11 @@ def is_seq2seq(model_class) -> bool:
 
 def tiny_config(model_class, **knobs):
     """Configuration of a tiny model: no dropout, knobs as the family has them unless given."""
-    settings = dict(DEFAULTS)
+    settings = DEFAULTS | knobs
     if is_seq2seq(model_class):
-        settings["encoder_layers"] = settings["decoder_layers"] = settings.pop("num_hidden_layers")
-    return model_class.config_class(**settings | knobs)
+        num_layers = settings.pop("num_hidden_layers")
+        settings = {"encoder_layers": num_layers, "decoder_layers": num_layers} | settings
+    return model_class.config_class(**settings)
 
 
 def tiny_model(model_class, seed: int = 0, **knobs):

@@ -9,7 +9,9 @@ import pytest
 import torch
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, GenerationConfig
 
+from vanilla_transformers import VanillaSeq2SeqForConditionalGeneration
 from vanilla_transformers.recipes.engine.config_files import config_names, load_experiment, write_experiment
+from vanilla_transformers.recipes.engine.pretrained import load_pretrained
 from vanilla_transformers.recipes.errors import UserError
 from vanilla_transformers.recipes.scoring.decoding import translate
 from vanilla_transformers.recipes.translation import TranslationExperiment, main
@@ -49,7 +51,7 @@ def loaded(folder: Path):
 
 def test_run_folder_is_complete(run_folder):
     names = {path.name for path in run_folder.iterdir()}
-    assert names == {"config.yaml", "metrics.jsonl", "results.json", "checkpoints", "best", "final"}
+    assert names == {"config.yaml", "metrics.jsonl", "curves.png", "results.json", "checkpoints", "best", "final"}
     for name in ("best", "final"):
         files = {path.name for path in (run_folder / name).iterdir()}
         assert {"model.safetensors", "config.json", "generation_config.json", "tokenizer.json"} <= files
@@ -122,6 +124,36 @@ def test_refuses_a_damaged_pretrained_model(run_folder, tmp_path):
     (damaged / "model.safetensors").write_bytes(weights[: len(weights) // 2])
     with pytest.raises(UserError, match=r"model\.pretrained=.*model\.safetensors: the weights cannot be read"):
         main(["translation/toy", *TINY, f"model.pretrained={damaged}", f"output_dir={tmp_path / 'run'}"])
+
+
+@pytest.mark.parametrize(
+    ("values", "text"),
+    [
+        ({"pad_token_id": None}, "pad_token_id is None in config.json, but 0 for the tokenizer; they do not belong"),
+        ({"pad_token_id": 5}, "pad_token_id is 5 in config.json, but 0 for the tokenizer"),
+        ({"eos_token_id": 9}, "eos_token_id is 9 in config.json, but 3 for the tokenizer"),
+        ({"decoder_start_token_id": None}, "decoder_start_token_id is None in config.json, but must be an id below "),
+        ({"decoder_start_token_id": 9999}, "decoder_start_token_id is 9999 in config.json, but must be an id below "),
+    ],
+)
+def test_refuses_a_pretrained_model_whose_special_ids_cannot_be_trained_with(run_folder, tmp_path, values, text):
+    folder = shutil.copytree(run_folder / "final", tmp_path / "edited")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | values))
+    with pytest.raises(UserError, match=rf"^model\.pretrained={folder}: {text}"):
+        load_pretrained(VanillaSeq2SeqForConditionalGeneration, str(folder), {})
+
+
+def test_refuses_a_change_that_no_pretrained_model_can_have(run_folder):
+    folder = str(run_folder / "final")
+    with pytest.raises(UserError, match=rf"^model\.pretrained={folder}: label_smoothing is 2\.0, but must lie in"):
+        load_pretrained(VanillaSeq2SeqForConditionalGeneration, folder, {"label_smoothing": 2.0})
+
+
+@pytest.mark.parametrize("value", ["1000", "-101", "1e400"])
+def test_refuses_a_length_penalty_that_overflows(value):
+    with pytest.raises(UserError, match=r"generation\.length_penalty=.*: must be (between -100 and 100|a .*number)"):
+        load_experiment(TranslationExperiment, "translation/toy", [f"generation.length_penalty={value}"])
 
 
 def test_refuses_sequences_beyond_the_learned_positions(tmp_path):

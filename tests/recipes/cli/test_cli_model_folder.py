@@ -83,6 +83,16 @@ def set_to_nan(folder: Path) -> None:
     save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
 
 
+def set_in_tokenizer(**values: object) -> Damage:
+    return set_in("tokenizer_config.json", **values)
+
+
+def flip_a_bit_of_a_weight(folder: Path) -> None:
+    tensors = load_file(folder / WEIGHTS)
+    tensors["model.encoder.embed_tokens.weight"].view(torch.int32)[7, 3] ^= 1 << 30
+    save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
+
+
 def remove_start_tokens(folder: Path) -> None:
     for name in ("config.json", "generation_config.json"):
         set_in(name, decoder_start_token_id=None, bos_token_id=None)(folder)
@@ -95,11 +105,14 @@ def remove_start_tokens(folder: Path) -> None:
         *[(flip(WEIGHTS, position), f"{WEIGHTS}: the weights cannot be read") for position in (0, 7, 8, 20)],
         (write(WEIGHTS, bytes(30_000)), f"{WEIGHTS}: the weights cannot be read"),
         (set_to_nan, "holds NaN or infinity"),
+        (flip_a_bit_of_a_weight, "model.encoder.embed_tokens.weight holds a weight of "),
         (remove(WEIGHTS), f"the weights are missing ({WEIGHTS})"),
         (shard(lambda folder: (folder / last_shard(folder)).unlink()), "this part of the weights is missing"),
         (shard(lambda folder: cut(last_shard(folder), -9)(folder)), "the weights cannot be read"),
         (shard(cut(f"{WEIGHTS}.index.json", 100)), "index.json: this is not valid JSON"),
         (shard(write(f"{WEIGHTS}.index.json", b"{}")), "index.json: there is no weight_map in it"),
+        (shard(set_in(f"{WEIGHTS}.index.json", weight_map={"a": 3})), "index.json: there is no weight_map in"),
+        (shard(set_in(f"{WEIGHTS}.index.json", weight_map={})), "index.json: there is no weight_map in"),
         (shard(remove(f"{WEIGHTS}.index.json")), "the weights are missing"),
         (remove("config.json"), "there is no config.json in it"),
         (cut("config.json", 0), "config.json: this is not valid JSON"),
@@ -107,11 +120,13 @@ def remove_start_tokens(folder: Path) -> None:
         (write("config.json", b"\xff\xfe"), "config.json: this is not valid JSON"),
         (write("config.json", b"[1]"), "config.json: it holds a list where a JSON object belongs"),
         (write("config.json", b"{}"), "the model_type in its config.json is None"),
+        (set_in_config(model_type=["marian"]), "the model_type in its config.json is ['marian']"),
         (set_in_config(model_type="mine", auto_map={"AutoConfig": "a.B"}), "code that comes with a model is not run"),
         (set_in_config(model_type="bert"), "it is a 'bert' model, which cannot translate"),
         (set_in_config(model_type="vanilla_decoder"), "it is a 'vanilla_decoder' model, which cannot translate"),
         (set_in_config(hidden_size="wide"), "the configuration cannot be loaded: "),
         (set_in_config(num_attention_heads=3), "the configuration cannot be loaded: hidden_size is 16, which num_"),
+        (set_in_config(num_hidden_layers=2), "the configuration cannot be loaded: num_hidden_layers is 2 and encoder_"),
         (set_in_config(encoder_layers=2), "tensors that config.json asks for are missing in the weights: "),
         (set_in_config(intermediate_size=64), "tensors that config.json asks for have another shape in the weights: "),
         (cut("generation_config.json", 30), "generation_config.json: this is not valid JSON"),
@@ -120,7 +135,18 @@ def remove_start_tokens(folder: Path) -> None:
         (set_in_generation(max_length=0), "max_length is 0 in its"),
         (set_in_generation(max_length="long"), "max_length is 'long' in its"),
         (set_in_generation(max_length=1), "the model cannot translate: Input length of decoder_input_ids is 1, but"),
-        (set_in_generation(forced_bos_token_id=9999), "the model cannot translate: index 9999 is out of bounds"),
+        (set_in_generation(num_beams=2.5), "num_beams is 2.5 in its generation settings, but must be a whole number"),
+        (set_in_generation(max_length="9"), "max_length is '9' in its"),
+        (set_in_generation(length_penalty="x"), "length_penalty is 'x' in its generation settings, but must be"),
+        (set_in_generation(eos_token_id="x"), "eos_token_id is 'x' in its generation settings, but must be a"),
+        (set_in_generation(eos_token_id=9999), "eos_token_id is 9999 in its generation settings, but must be less"),
+        (set_in_generation(forced_bos_token_id=9999), "forced_bos_token_id is 9999 in its"),
+        (set_in_generation(stop_strings="x"), "the model cannot translate: There are one or more stop strings"),
+        (set_in_tokenizer(pad_token=None), "the tokenizer has no padding token, which the shorter sentences"),
+        (set_in_tokenizer(model_max_length="x"), "model_max_length is 'x' in tokenizer_config.json, but must"),
+        (set_in_tokenizer(model_max_length=-1), "model_max_length is -1 in"),
+        (set_in_tokenizer(model_max_length=True), "model_max_length is True in"),
+        (set_in_tokenizer(model_input_names="x"), "the tokenizer cannot be loaded: You should supply an encoding"),
         (
             remove_start_tokens,
             "the model cannot translate: `decoder_start_token_id` or `bos_token_id` has to be defined",
@@ -153,6 +179,19 @@ def test_weights_in_several_files_load(model_folder):
     assert all(torch.equal(tensor, parts.state_dict()[name]) for name, tensor in whole.state_dict().items())
 
 
+@pytest.mark.parametrize("limit", [None, 1e30])
+def test_a_tokenizer_without_a_limit(limit, model_folder):
+    set_in_tokenizer(model_max_length=limit)(model_folder)
+    _, tokenizer = load_translator(str(model_folder), "cpu")
+    assert tokenizer.model_max_length == int(1e30)
+
+
+def test_files_that_belong_to_other_programs_are_left_alone(model_folder):
+    (model_folder / "modules.json").write_text("[]")
+    (model_folder / "notes.json").write_text("not JSON")
+    load_translator(str(model_folder), "cpu")
+
+
 def test_a_tokenizer_of_another_model_is_refused(model_folder):
     tokenizer = json.loads((model_folder / "tokenizer.json").read_text())
     largest = max(tokenizer["model"]["vocab"].values())
@@ -177,10 +216,23 @@ def test_a_path_is_not_looked_for_on_the_hub(name):
         load_translator(name, "cpu")
 
 
-def test_a_model_that_the_hub_does_not_give(monkeypatch):
+def test_a_hub_that_is_not_asked(monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(UserError, match="nobody/nothing: there is no such folder here, and from the Hub it cannot be"):
+    message = (
+        r"^nobody/nothing: there is no such folder here, and the Hugging Face Hub cannot be reached \(HF_HUB_OFFLINE "
+        r"is set\); give the folder of a saved model, or mend the connection$"
+    )
+    with pytest.raises(UserError, match=message):
         load_translator("nobody/nothing", "cpu")
+
+
+def test_a_hub_that_cannot_be_reached_is_one_line(monkeypatch, capfd):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")  # nobody listens there
+    assert vanilla_cli.main(["translate", "nobody/nothing", "the dog"]) == 1
+    printed = capfd.readouterr()
+    assert (printed.out, printed.err.count("\n")) == ("", 1)
+    assert "the Hugging Face Hub cannot be reached (http://127.0.0.1:9: " in printed.err
 
 
 @pytest.mark.parametrize("device", ["toaster", "meta", "cpu:1", "cpu:x", "cuda:99"])

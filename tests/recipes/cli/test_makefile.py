@@ -29,21 +29,22 @@ def demo(tmp_path: Path, folder: Path) -> subprocess.CompletedProcess:
     return make("demo", "-o", str(installed), f"VENV={tmp_path / 'venv'}", f"DEMO={folder}")
 
 
-def test_demo_replaces_a_run(tmp_path):
-    run = tmp_path / "run"
-    run.mkdir()
-    (run / "config.yaml").touch()
-    assert demo(tmp_path, run).returncode == 0
-    assert not run.exists()
+@pytest.mark.parametrize("tasks", [["translation"], ["translation", "sentiment", "generation"]])
+def test_demo_replaces_the_last_one(tmp_path, tasks):
+    last = tmp_path / "last"
+    for task in tasks:
+        (last / task).mkdir(parents=True)
+    assert demo(tmp_path, last).returncode == 0
+    assert not last.exists()
 
 
-def test_demo_refuses_a_folder_that_is_no_run(tmp_path):
+def test_demo_refuses_a_folder_that_is_none(tmp_path):
     mine = tmp_path / "mine"
     mine.mkdir()
     (mine / "thesis.txt").touch()
     done = demo(tmp_path, mine)
     assert done.returncode != 0
-    assert f"{mine} is there, and holds no config.yaml as a run does: name another folder" in done.stderr
+    assert f"{mine} is there, and holds other things than a demonstration: name another" in done.stderr
     assert (mine / "thesis.txt").is_file()
 
 

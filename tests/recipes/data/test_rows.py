@@ -133,8 +133,9 @@ def test_hub_split_that_is_not_there(tmp_path, monkeypatch):
 
 
 def test_hub_out_of_reach(monkeypatch):
-    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
-    with pytest.raises(UserError, match=r"data.name=no/such: the split 'train' could not be loaded .*data.path=FOLDER"):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    message = r"data.name=no/such: .* from the Hub: it cannot be reached \(HF_HUB_OFFLINE is set\), .*data.path=FOLDER"
+    with pytest.raises(UserError, match=message):
         translation_pairs(TranslationDataConfig(name="no/such"), "train")
 
 

@@ -3,11 +3,14 @@
 from pathlib import Path
 
 import pytest
+import torch
 
 from vanilla_transformers.recipes.engine.checkpoints import RunFolder
 from vanilla_transformers.recipes.engine.durations import TrainState
 from vanilla_transformers.recipes.engine.experiment import BatchConfig, Experiment
 from vanilla_transformers.recipes.errors import UserError
+
+TENSORS = {"model": {"weight": torch.ones(1000)}, "optimizer": {"moments": torch.ones(2000)}}
 
 
 @pytest.fixture
@@ -27,7 +30,8 @@ def test_refuses_a_folder_that_holds_a_run(begun):
 
 
 def test_refuses_to_resume_another_experiment(begun):
-    with pytest.raises(UserError, match=r"of another experiment, which differs in batch\.tokens, seed"):
+    message = r"of another experiment, which differs in batch\.tokens: 4096 -> 65, seed: 1 -> 2; give another"
+    with pytest.raises(UserError, match=message):
         resumed(begun, seed=2, batch=BatchConfig(tokens=65))
 
 
@@ -39,14 +43,14 @@ def test_refuses_to_resume_from_nothing(tmp_path):
 def test_reads_back_the_newest_state(begun):
     folder = resumed(begun)
     for step in (1, 2):
-        folder.save(TrainState(global_step=step, best_score=0.5), "same", {})
+        folder.save(TrainState(global_step=step, best_score=0.5), "same", TENSORS)
     assert folder.newest("same").state == TrainState(global_step=2, best_score=0.5)
 
 
 @pytest.mark.parametrize("resume", ["if_available", "always"])
 def test_refuses_a_run_whose_checkpoints_are_all_damaged(begun, resume, caplog):
-    resumed(begun).save(TrainState(global_step=1), "same", {})
-    (begun / "checkpoints" / "step-00000001" / "tensors.pt").write_bytes(b"")
+    resumed(begun).save(TrainState(global_step=1), "same", TENSORS)
+    (begun / "checkpoints" / "step-00000001" / "weights.pt").write_bytes(b"")
     folder = resumed(begun, resume=resume)
     message = "run holds a run, but no whole checkpoint of it is left; nothing was touched: give another output_dir"
     with pytest.raises(UserError, match=message):

@@ -1,7 +1,11 @@
 """How a recipe starts, and how it ends when the user made a mistake."""
 
+import os
+import re
+
 import pytest
 import torch
+from two_processes import in_processes
 
 from vanilla_transformers import VanillaEncoderConfig, VanillaEncoderModel
 from vanilla_transformers.recipes.engine.experiment import Experiment
@@ -37,6 +41,79 @@ def test_refuses_a_launch_that_would_train_separate_models(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(UserError, match="the launcher started 2 processes but Accelerate sees 1"):
         build_accelerator(Experiment())
+
+
+CONTRADICTIONS = {
+    "mixed_precision=bf16 in accelerate's configuration, but precision=fp32: leave the former out, and set precision": {
+        "ACCELERATE_MIXED_PRECISION": "bf16"
+    },
+    "gradient_accumulation_steps in accelerate's configuration: set it to 1, and use batch.micro_batches": {
+        "ACCELERATE_GRADIENT_ACCUMULATION_STEPS": "4"
+    },
+    "dynamo_backend in accelerate's configuration: leave it out, and use compile=true": {
+        "ACCELERATE_DYNAMO_BACKEND": "INDUCTOR"
+    },
+    "fsdp_activation_checkpointing in accelerate's configuration: set gradient_checkpointing=true instead": {
+        "ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2", "FSDP_ACTIVATION_CHECKPOINTING": "true"
+    },
+    "accelerate's configuration asks for the first version of FSDP: set fsdp_version: 2": {
+        "ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "1"
+    },
+    "accelerate's configuration asks for Megatron-LM, which these recipes do not train with: use DDP or FSDP2": {
+        "ACCELERATE_USE_MEGATRON_LM": "true"
+    },
+    "FSDP was asked for, but Accelerate would train without it: it needs a GPU for each process": {
+        "ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2"
+    },
+    "accelerate launch was asked for several processes but starts one where it is told to use the CPU": {
+        "ACCELERATE_MIXED_PRECISION": "no", "ACCELERATE_USE_CPU": "True", "MASTER_ADDR": "a", "MASTER_PORT": "29500"
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("message", CONTRADICTIONS)
+def test_refuses_a_launch_that_would_do_something_else(monkeypatch, message):
+    for name, value in CONTRADICTIONS[message].items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UserError, match=f"^{re.escape(message)}"):
+        build_accelerator(Experiment())
+
+
+def meet_without_address() -> str:
+    del os.environ["MASTER_ADDR"]
+    os.environ |= {"WORLD_SIZE": "2", "MASTER_PORT": "29500"}
+    with pytest.raises(UserError) as caught:
+        build_accelerator(Experiment())
+    return str(caught.value)
+
+
+def test_tells_where_the_processes_did_not_meet():
+    (message,) = in_processes(1, meet_without_address)
+    assert message.startswith("the 2 processes did not find each other at MASTER_ADDR=None, MASTER_PORT=29500: ")
+    assert "`MASTER_ADDR` env was not set" in message
+
+
+def test_takes_what_accelerate_launch_sets_for_one_process(monkeypatch):
+    for name, value in {
+        "ACCELERATE_MIXED_PRECISION": "no", "ACCELERATE_DYNAMO_BACKEND": "NO", "ACCELERATE_USE_CPU": "False"
+    }.items():  # fmt: skip
+        monkeypatch.setenv(name, value)
+    assert build_accelerator(Experiment(precision="bf16")).mixed_precision == "bf16"
+
+
+def test_refuses_more_processes_than_gpus(monkeypatch):
+    monkeypatch.setattr(torch.accelerator, "device_count", lambda: 2)
+    monkeypatch.setenv("LOCAL_RANK", "2")
+    with pytest.raises(UserError, match="process 2 of this machine needs a GPU of its own but sees 2: start no more"):
+        build_accelerator(Experiment())
+
+
+@pytest.mark.parametrize("rank", ["0", "1"])
+def test_only_the_first_process_tells_of_a_mistake(monkeypatch, capsys, rank):
+    monkeypatch.setattr("sys.argv", ["recipe.py", "mine"])
+    monkeypatch.setenv("LOCAL_RANK", rank)
+    assert program(refuse, "recipes/translation.py") == 1
+    assert capsys.readouterr().err.count("\n") == (rank == "0")
 
 
 @pytest.mark.skipif(torch.accelerator.is_available(), reason="fp16 is refused only where there is no GPU")

@@ -1,7 +1,6 @@
 """The training loop on a tiny task: exact gradients, exact resumes, and runs that end badly or early."""
 
 import dataclasses
-import json
 import logging
 import os
 import re
@@ -9,100 +8,35 @@ import signal
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
+from tiny_runs import (
+    KilledError,
+    content,
+    kill_after,
+    losses,
+    predict_nothing,
+    records,
+    tiny_experiment,
+    tiny_task,
+    train,
+    weights,
+)
 
-from vanilla_transformers import VanillaSeq2SeqConfig, VanillaSeq2SeqForConditionalGeneration
-from vanilla_transformers.recipes.data.collators import TranslationCollator
 from vanilla_transformers.recipes.engine.checkpoints import Checkpoint, RunFolder
 from vanilla_transformers.recipes.engine.durations import Duration
 from vanilla_transformers.recipes.engine.experiment import (
     BatchConfig,
     CheckpointConfig,
     EvaluationConfig,
-    Experiment,
-    OptimizerConfig,
     ScheduleConfig,
 )
 from vanilla_transformers.recipes.engine.launch import build_accelerator
-from vanilla_transformers.recipes.engine.loop import FitResult, _Loop, fit
+from vanilla_transformers.recipes.engine.loop import _Loop
+from vanilla_transformers.recipes.engine.plan import Plan
 from vanilla_transformers.recipes.engine.signals import StopRequest
-from vanilla_transformers.recipes.engine.task import Examples, Task
+from vanilla_transformers.recipes.engine.task import Examples
 from vanilla_transformers.recipes.errors import UserError
-
-
-def tiny_task(dropout: float = 0.1, scores: list[float] | None = None) -> Task:
-    """Copying random tokens; the scores of the evaluations are given, or rise."""
-    torch.manual_seed(0)
-    config = VanillaSeq2SeqConfig(
-        vocab_size=20,
-        hidden_size=16,
-        num_attention_heads=2,
-        intermediate_size=32,
-        encoder_layers=1,
-        decoder_layers=1,
-        hidden_dropout_prob=dropout,
-    )
-    generator = np.random.default_rng(0)
-    rows = []
-    for length in generator.integers(2, 9, 60):
-        ids = generator.integers(4, 20, length).tolist()
-        rows.append({"input_ids": [*ids, 3], "labels": [*ids[: length // 2], 3]})
-    lengths = np.array([(len(row["input_ids"]), len(row["labels"])) for row in rows])
-    collate = TranslationCollator(pad_token_id=0)
-    planned = iter(scores or range(1000))
-    return Task(
-        model=VanillaSeq2SeqForConditionalGeneration(config),
-        lengths=lengths,
-        make_batch=lambda numbers, epoch: collate([rows[number] for number in numbers]),
-        fingerprint="tiny",
-        validation=Examples(
-            lengths, predict_nothing, lambda records: {"score": float(next(planned)), "how": "planned"}
-        ),
-        metric="score",
-        greater_is_better=True,
-        save_model=lambda model, folder: model.save_pretrained(folder),
-    )
-
-
-def predict_nothing(model, rows) -> list:
-    return [None for _ in rows]
-
-
-def tiny_experiment(folder: Path, **changes) -> Experiment:
-    settings = {
-        "output_dir": str(folder),
-        "max_duration": Duration.parse("12 steps"),
-        "log_every": Duration.parse("1 steps"),
-        "optimizer": OptimizerConfig(learning_rate=1e-2),
-        "schedule": ScheduleConfig("cosine", Duration.parse("2 steps")),
-        "batch": BatchConfig(tokens=64),
-        "checkpoint": CheckpointConfig(Duration.parse("5 steps"), keep=2),
-        "evaluation": EvaluationConfig(every=None),
-    }
-    return Experiment(**settings | changes)
-
-
-def train(experiment: Experiment, task: Task | None = None) -> FitResult:
-    return fit(task or tiny_task(), experiment, RunFolder(experiment), build_accelerator(experiment))
-
-
-def records(folder: Path) -> list[dict]:
-    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-
-
-def losses(folder: Path) -> dict[int, float]:
-    return {record["step"]: record["loss"] for record in records(folder) if "loss" in record}
-
-
-def content(folder: Path) -> dict[Path, bytes]:
-    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
-def weights(folder: Path) -> dict[str, torch.Tensor]:
-    return VanillaSeq2SeqForConditionalGeneration.from_pretrained(folder).state_dict()
-
 
 # Gradients
 
@@ -113,9 +47,9 @@ def step_gradient(folder: Path, micro_batches: int) -> torch.Tensor:
     task = tiny_task(dropout=0.0)
     accelerator = build_accelerator(experiment)
     loop = _Loop(task, experiment, RunFolder(experiment), accelerator, StopRequest())
-    batches = loop._micro_batches(max(loop.plan.epoch(0), key=len))
+    batches = loop.gradients.cut(max(loop.plan.epoch(0), key=len), 0, micro_batches)
     assert len(batches) == micro_batches
-    loop._backward(batches, sum(task.num_targets(batch) for batch, _ in batches))
+    loop.gradients.add_up(batches, loop.gradients.num_targets(batches))
     return torch.cat([parameter.grad.flatten() for parameter in task.model.parameters()])
 
 
@@ -144,23 +78,6 @@ def straight_run(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("straight") / "run"
     train(tiny_experiment(folder))
     return folder
-
-
-class KilledError(Exception):
-    """Stands for a process that ends between two instructions."""
-
-
-def kill_after(step: int):
-    """A task whose process dies in the step after `step`."""
-    task = tiny_task()
-    calls = iter(range(1000))
-
-    def make_batch(rows, epoch):
-        if next(calls) == step:
-            raise KilledError
-        return task.make_batch(rows, epoch)
-
-    return dataclasses.replace(task, make_batch=make_batch)
 
 
 @pytest.mark.parametrize("step", [0, 3, 5, 7, 11])
@@ -198,11 +115,11 @@ def test_damaged_checkpoint_is_named_and_passed_over(tmp_path, straight_run, cap
     folder = tmp_path / "run"
     with pytest.raises(KilledError):
         train(tiny_experiment(folder), kill_after(11))
-    tensors = folder / "checkpoints" / "step-00000010" / "tensors.pt"
+    tensors = folder / "checkpoints" / "step-00000010" / "training.pt"
     tensors.write_bytes(tensors.read_bytes()[:-1000])
     with caplog.at_level(logging.WARNING):
         train(tiny_experiment(folder, resume="always"))
-    assert "step-00000010 is damaged (tensors.pt is not what the manifest says) and is passed over" in caplog.text
+    assert "step-00000010 is damaged (training.pt is not what the manifest says) and is passed over" in caplog.text
     assert losses(folder) == losses(straight_run)
 
 
@@ -273,6 +190,46 @@ def test_loss_that_is_not_finite_ends_the_run_and_spoils_nothing(tmp_path):
     train(dataclasses.replace(experiment, resume="always"))
 
 
+@pytest.mark.parametrize("log_every", ["1 steps", "15 steps"])
+def test_batch_of_a_loss_that_is_not_finite_is_named(tmp_path, log_every):
+    """In the second epoch, whose batches are planned anew, and read only some steps later."""
+    task = tiny_task()
+    plan = Plan(task.lengths, 64, 1)
+    bad = len(plan.epoch(0)) + 1  # steps before the one of the second batch of the second epoch
+    calls = iter(range(1000))
+
+    def make_batch(rows, epoch):
+        if next(calls) == bad:
+            task.model.lm_head.weight.data[5] = float("nan")
+        return task.make_batch(rows, epoch)
+
+    experiment = tiny_experiment(
+        tmp_path / "run",
+        max_duration=Duration.parse("30 steps"),
+        log_every=Duration.parse(log_every),
+        checkpoint=CheckpointConfig(every=None),
+    )
+    rows = plan.epoch(1)[1]
+    shown = ", ".join(map(str, rows[:8])) + (", ..." if len(rows) > 8 else "")
+    message = (
+        f"step {bad + 1}: .*; its batch was number 1 of epoch 1, with the training rows {shown} "
+        rf"\({len(rows)} rows, counted from 0\)$"
+    )
+    with pytest.raises(UserError, match=message):
+        train(experiment, dataclasses.replace(task, make_batch=make_batch))
+
+
+def test_batch_without_targets_is_no_fault(tmp_path):
+    task = tiny_task()
+
+    def make_batch(rows, epoch):
+        batch = task.make_batch(rows, epoch)
+        return batch | {"labels": torch.full_like(batch["labels"], -100)}
+
+    train(tiny_experiment(tmp_path / "run"), dataclasses.replace(task, make_batch=make_batch))
+    assert set(losses(tmp_path / "run").values()) == {0.0}
+
+
 def test_full_disk_is_one_clear_line_and_leaves_nothing_half_written(tmp_path):
     def save_model(model, folder):
         (folder / "model.safetensors").write_bytes(b"half")
@@ -281,7 +238,8 @@ def test_full_disk_is_one_clear_line_and_leaves_nothing_half_written(tmp_path):
     task = dataclasses.replace(tiny_task(), save_model=save_model)
     with pytest.raises(UserError, match=r"run/best: cannot be written: .*No space left on device; free some space"):
         train(tiny_experiment(tmp_path / "run"), task)
-    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["checkpoints", "config.yaml", "metrics.jsonl"]
+    names = {path.name for path in (tmp_path / "run").iterdir()}
+    assert names == {"checkpoints", "config.yaml", "metrics.jsonl"}
 
 
 def test_time_bounds_a_run_and_evaluation_does_not_count(tmp_path):

@@ -1,7 +1,9 @@
 """Schedules against numbers worked out by hand, and what the optimizer decays."""
 
 import pytest
+import torch
 from torch import nn
+from transformers import get_scheduler
 
 from vanilla_transformers.recipes.engine.durations import Duration, TrainState
 from vanilla_transformers.recipes.engine.experiment import OptimizerConfig, ScheduleConfig
@@ -67,6 +69,58 @@ def test_time_decides_where_the_run_is_bounded_by_time():
     assert rate(schedule, at_half_time, duration="10 minutes") == pytest.approx(0.5)
     warming_up = TrainState(global_step=4, elapsed_seconds=60.0)
     assert rate(schedule, warming_up, duration="10 minutes") == pytest.approx(0.5 * 0.9)
+
+
+@pytest.mark.parametrize(("step", "expected"), [(5, 0.5), (10, 1.0), (80, 1.0), (81, 1.0), (91, 0.5), (101, 0.0)])
+def test_warmup_stable_decay(step, expected):
+    for decay in (0.2, Duration.parse("20 steps")):
+        schedule = ScheduleConfig("warmup_stable_decay", Duration.parse("10 steps"), decay=decay)
+        assert rate(schedule, TrainState(step - 1)) == pytest.approx(expected, abs=1e-12)
+
+
+def test_share_of_a_run_bounded_by_time_decays():
+    schedule = ScheduleConfig("warmup_stable_decay", Duration.parse("10 steps"), min_factor=0.1, decay=0.5)
+    assert rate(schedule, TrainState(50, elapsed_seconds=290.0), duration="10 minutes") == 1.0
+    assert rate(schedule, TrainState(90, elapsed_seconds=450.0), duration="10 minutes") == pytest.approx(0.55)
+
+
+# transformers gives step n, counted from 0, the warm-up's part n / warm-up, which is nothing for the first one. Ours
+# counts from 1 in the warm-up, as the paper does, and so is one step ahead there. Both decay over the steps taken.
+
+
+def transformers_rates(name: str, num_steps: int = 100, **settings) -> list[float]:
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
+    scheduler = get_scheduler(name, optimizer, num_warmup_steps=10, num_training_steps=num_steps, **settings)
+    rates = []
+    for _ in range(num_steps):
+        rates.append(scheduler.get_last_lr()[0])
+        optimizer.step()
+        scheduler.step()
+    return rates
+
+
+@pytest.mark.parametrize(
+    ("name", "theirs"),
+    [
+        ("linear", transformers_rates("linear")),
+        ("cosine", transformers_rates("cosine")),
+        ("constant", transformers_rates("constant_with_warmup")),
+        ("inverse_sqrt", transformers_rates("inverse_sqrt", num_steps=101)[1:]),
+        (
+            "warmup_stable_decay",
+            transformers_rates(
+                "warmup_stable_decay",
+                scheduler_specific_kwargs={"num_decay_steps": 20, "decay_type": "linear", "min_lr_ratio": 0.0},
+            ),
+        ),
+    ],
+)
+def test_schedules_are_those_of_transformers(name, theirs):
+    schedule = ScheduleConfig(name, Duration.parse("10 steps"), decay=0.2)
+    ours = [rate(schedule, TrainState(step)) for step in range(100)]
+    assert ours[10:] == pytest.approx(theirs[10:], abs=1e-12)
+    warmup = theirs[:10] if name == "inverse_sqrt" else theirs[1:11]
+    assert ours[:10] == pytest.approx(warmup, abs=1e-12)
 
 
 def test_matrices_decay_and_nothing_else():

@@ -24,7 +24,7 @@ def test_each_row_once_within_the_budget(lengths, epoch):
     plan = Plan(lengths, 1024, seed=3)
     batches = plan.epoch(epoch)
     assert sorted(np.concatenate(batches)) == list(range(3000))
-    assert max(batch_cost(plan.lengths[rows]) for rows in batches) <= 1024
+    assert max(batch_cost(plan.lengths(epoch)[rows]) for rows in batches) <= 1024
 
 
 def test_is_a_pure_function_of_seed_and_epoch():
@@ -52,7 +52,34 @@ def test_batches_of_one_length_do_not_follow_each_other():
 def test_little_padding(batch_tokens, most):
     plan = Plan(LENGTHS, batch_tokens, seed=0)
     assert plan.padding_share(0) < most
-    assert plan.num_tokens(plan.epoch(0)[0]) == LENGTHS[plan.epoch(0)[0]].sum()
+    assert plan.num_tokens(plan.epoch(0)[0], 0) == LENGTHS[plan.epoch(0)[0]].sum()
+
+
+@pytest.mark.parametrize("pack_length", [None, 128])
+def test_packed_batches_fill_the_budget_with_real_tokens(pack_length):
+    plan = Plan(LENGTHS[:3000], 2048, seed=3, packed=True, pack_length=pack_length)
+    batches = plan.epoch(0)
+    assert sorted(np.concatenate(batches)) == list(range(3000))
+    costs = [plan.cost(rows, 0) for rows in batches]
+    assert costs == [LENGTHS[rows].sum() for rows in batches]
+    assert max(costs) <= 2048
+    assert min(costs[:-1]) > 2048 - LENGTHS.sum(axis=1).max()
+    assert [rows.tolist() for rows in batches] != [rows.tolist() for rows in plan.epoch(1)]
+    assert plan.padding_share(0) == 0.0 if pack_length is None else 0 < plan.padding_share(0) < 0.08
+
+
+def test_a_stream_has_other_lengths_in_each_epoch():
+    plan = Plan(lambda epoch: LENGTHS[100 * epoch : 100 * (epoch + 1)], 512, seed=0)
+    for epoch in (0, 3, 1):
+        assert sorted(np.concatenate(plan.epoch(epoch))) == list(range(100))
+        assert plan.lengths(epoch).tolist() == LENGTHS[100 * epoch : 100 * (epoch + 1)].tolist()
+    assert plan.num_tokens(np.arange(100), 3) == LENGTHS[300:400].sum()
+
+
+def test_a_row_of_a_later_segment_that_does_not_fit_is_named():
+    plan = Plan(lambda epoch: np.array([3, 4 + 20 * epoch]), 20, seed=0)
+    with pytest.raises(UserError, match=r"batch\.tokens=20 is too small: row 1 alone has 24 tokens"):
+        plan.epoch(1)
 
 
 def test_parts_of_a_batch_make_it_up():

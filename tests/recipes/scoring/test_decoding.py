@@ -89,6 +89,43 @@ def test_one_translation_a_sentence_whatever_the_model_was_saved_to_return(token
     assert len(translate(model, tokenizer, SENTENCES)) == 2
 
 
+@pytest.mark.parametrize(("limits", "length"), [({}, 24), ({"max_new_tokens": 9}, 10), ({"max_new_tokens": 99}, 24)])
+def test_the_model_limits_the_translation(tokenizer, limits, length, monkeypatch):
+    model = vanilla(tokenizer, "sinusoidal")
+    model.generation_config.update(**limits)
+    outputs = []
+    generate = model.generate
+    monkeypatch.setattr(model, "generate", lambda **settings: outputs.append(generate(**settings)) or outputs[-1])
+    assert len(tokenizer("dog")["input_ids"]) == 2
+    translate(model, tokenizer, ["dog"])
+    assert outputs[0].shape[1] == length
+
+
+@pytest.mark.parametrize("error", [TypeError("'<' not\nsupported"), RuntimeError("no probability"), OverflowError()])
+def test_whatever_generate_stumbles_over_names_the_model(tokenizer, error, monkeypatch):
+    model = vanilla(tokenizer, "sinusoidal")
+    monkeypatch.setattr(model, "generate", lambda **settings: raise_(error))
+    with pytest.raises(UserError, match=r"^VanillaSeq2SeqForConditionalGeneration: the model cannot translate: .*;"):
+        translate(model, tokenizer, SENTENCES)
+
+
+def test_a_sentence_that_is_not_utf8(tokenizer):
+    sentence = b"the \xff dog".decode(errors="surrogateescape")  # as Python reads the arguments of a command
+    with pytest.raises(UserError, match=r"^sentence 2, 'the \\udcff dog': it is not UTF-8; convert it first"):
+        translate(vanilla(tokenizer, "sinusoidal"), tokenizer, ["the dog", sentence])
+
+
+def test_out_of_memory(tokenizer, monkeypatch):
+    model = vanilla(tokenizer, "sinusoidal")
+    monkeypatch.setattr(model, "generate", lambda **settings: raise_(torch.OutOfMemoryError("tried to\nallocate")))
+    with pytest.raises(UserError, match=r"^out of memory: tried to allocate; lower the batch tokens or the beams$"):
+        translate(model, tokenizer, SENTENCES)
+
+
+def raise_(error):
+    raise error
+
+
 def test_generation_settings_that_do_not_work_name_the_model(tokenizer):
     model = vanilla(tokenizer, "sinusoidal")
     model.generation_config.num_beams = 0

@@ -1,0 +1,244 @@
+"""Pretrains an encoder by masked-language modelling on plain text, as BERT was.
+
+    vanilla train masked_lm/toy
+    vanilla train masked_lm/novels data.path=FOLDER output_dir=runs/novels
+    vanilla train masked_lm/wikipedia masking.probability=0.3
+    accelerate launch recipes/masked_lm.py configs/masked_lm/novels.yaml masking.whole_word=true
+
+The run folder then holds `best/` and `final/`, which `AutoModelForMaskedLM.from_pretrained` and `pipeline("fill-mask")`
+load, and from which a classifier starts:
+
+    vanilla train sentiment/sst2 model.pretrained=runs/masked_lm-novels/best
+
+Measured on 2026-11-21, CPU, bf16, torch 2.13.0, transformers 5.23.0:
+
+- `vanilla train masked_lm/toy data.test_split=test`: of the 30 % of the tokens that are hidden in 500 held-out stories,
+  53.7 % are found, perplexity 4.97, after 1,000 steps.
+"""
+
+import dataclasses
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from huggingface_hub.errors import StrictDataclassError
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+from vanilla_transformers import VanillaConfig, VanillaEncoderConfig, VanillaEncoderForMaskedLM
+from vanilla_transformers.recipes.data.masking import MaskedRow, Masker, MaskingConfig, collate_masked, pack_masked
+from vanilla_transformers.recipes.data.rows import Split
+from vanilla_transformers.recipes.data.streams import by_segment, open_stream, stream_problems
+from vanilla_transformers.recipes.data.text import TextDataConfig, texts
+from vanilla_transformers.recipes.data.token_rows import TokenRows, encode_texts
+from vanilla_transformers.recipes.data.tokenizers import save_tokenizer, train_encoder_tokenizer
+from vanilla_transformers.recipes.engine.experiment import EvaluationConfig, Experiment, Problem
+from vanilla_transformers.recipes.engine.launch import program
+from vanilla_transformers.recipes.engine.model_folder import check_hub_name, load_tokenizer
+from vanilla_transformers.recipes.engine.plan import Rows
+from vanilla_transformers.recipes.engine.pretrained import load_pretrained
+from vanilla_transformers.recipes.engine.run import train
+from vanilla_transformers.recipes.engine.task import Batch, Examples, Task, fingerprint_rows
+from vanilla_transformers.recipes.errors import UserError
+from vanilla_transformers.recipes.hub import hub_or_cache
+from vanilla_transformers.recipes.scoring.masked_tokens import MaskedScore, masked_scores, score_rows
+
+# Fields of the config that `model:` does not take: the tokenizer decides them, or only a decoder has a use for them.
+_NOT_SET = ("vocab_size", "pad_token_id", "bos_token_id", "eos_token_id", "use_cache")
+
+# Validation rows are masked alike in every run and epoch, so that their scores compare.
+_VALIDATION_NOISE = (0, 0)
+
+
+@dataclass(frozen=True)
+class MaskedLMDataConfig(TextDataConfig):
+    """Plain text; `block_size` counts `[CLS]` and `[SEP]`."""
+
+    block_size: int = 128
+
+    def problems(self) -> Iterator[Problem]:
+        yield from super().problems()
+        if self.block_size == 2:
+            yield "block_size", "must be 3 or greater: [CLS] and [SEP] take two"
+
+
+@dataclass(frozen=True)
+class TokenizerConfig:
+    """The WordPiece vocabulary, trained on the training texts.
+
+    Attributes:
+        vocab_size: tokens at most.
+        lowercase: lower the case and drop the accents.
+        num_texts: the first so many texts are trained on; null takes all, which must fit into memory, or the first
+            segment of a stream.
+        name: a saved tokenizer, a folder or a name on the Hub, that is taken instead of training one.
+    """
+
+    vocab_size: int = 8000
+    lowercase: bool = True
+    num_texts: int | None = None
+    name: str | None = None
+
+    def problems(self) -> Iterator[Problem]:
+        if self.num_texts is not None and self.num_texts < 1:
+            yield "num_texts", "must be 1 or greater, or null for all texts"
+
+
+@dataclass(frozen=True)
+class MaskedLMEvaluationConfig(EvaluationConfig):
+    """How the validation rows are scored while the model trains; `metric` decides which model is best."""
+
+    metric: Literal["loss", "accuracy"] = "loss"
+
+
+@dataclass(frozen=True)
+class MaskedLMExperiment(Experiment):
+    """Everything that decides a pretraining run."""
+
+    recipe: str = "masked_lm"
+    data: MaskedLMDataConfig = field(default_factory=MaskedLMDataConfig)
+    tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
+    masking: MaskingConfig = field(default_factory=MaskingConfig)
+    evaluation: MaskedLMEvaluationConfig = field(default_factory=MaskedLMEvaluationConfig)
+
+    @classmethod
+    def model_keys(cls) -> dict[str, Any]:
+        own = {**VanillaConfig.__annotations__, **VanillaEncoderConfig.__annotations__}
+        names = {field.name for field in dataclasses.fields(VanillaEncoderConfig)} - set(_NOT_SET)
+        return super().model_keys() | {name: kind for name, kind in own.items() if name in names}
+
+    def problems(self) -> Iterator[Problem]:
+        yield from super().problems()
+        if self.pretrained and self.tokenizer.name:
+            yield "tokenizer.name", "must be null with model.pretrained, whose tokenizer is taken"
+        yield from stream_problems(self.data, self.max_duration)
+        if self.batch.packing and self.data.layout == "blocks":
+            yield "batch.packing", "must be false with data.layout=blocks: blocks have no padding"
+
+
+def setup(experiment: MaskedLMExperiment) -> Task:
+    """Rows, tokenizer and model, as the engine takes them."""
+    torch.manual_seed(experiment.seed)
+    model, tokenizer = _model_and_tokenizer(experiment)
+    _check_special_tokens(tokenizer)
+    _check_positions(model.config, experiment.data)
+    masker = Masker(tokenizer, experiment.masking)
+
+    def encode(found: Iterable[str]) -> TokenRows:
+        return encode_texts(found, tokenizer, experiment.data)
+
+    def rows_of(split: Split) -> TokenRows:
+        return encode(texts(experiment.data, split, experiment.seed))
+
+    def masked(corpus: TokenRows, rows: Rows, noise: tuple[int, int]) -> list[MaskedRow]:
+        return [masker(corpus[row], np.random.default_rng([*noise, row])) for row in rows.tolist()]
+
+    def make_batch(rows: Rows, epoch: int) -> Batch:
+        hidden = masked(corpora(epoch), rows, (experiment.seed, epoch))
+        if experiment.batch.packing:
+            return pack_masked(hidden, tokenizer.pad_token_id, experiment.batch.pack_length)
+        return collate_masked(hidden, tokenizer.pad_token_id)
+
+    def examples(corpus: TokenRows) -> Examples:
+        def predict(model: PreTrainedModel, rows: Rows) -> list[MaskedScore]:
+            return _predict(model, collate_masked(masked(corpus, rows, _VALIDATION_NOISE), tokenizer.pad_token_id))
+
+        return Examples(corpus.lengths, predict, masked_scores)
+
+    def save_model(model: PreTrainedModel, folder: Path) -> None:
+        model.save_pretrained(folder)
+        save_tokenizer(tokenizer, folder)
+
+    stream = open_stream(experiment.data, lambda: texts(experiment.data, "train", experiment.seed))
+    corpus = rows_of("train") if stream is None else encode(stream.segment(0))
+    corpora = by_segment(stream, corpus, encode)
+    return Task(
+        model=model,
+        lengths=corpus.lengths if stream is None else lambda segment: corpora(segment).lengths,
+        make_batch=make_batch,
+        fingerprint=fingerprint_rows(tokenizer.get_vocab(), corpus.lengths, corpus),
+        validation=examples(rows_of("validation").first(experiment.evaluation.max_rows)),
+        metric=experiment.evaluation.metric,
+        greater_is_better=experiment.evaluation.metric != "loss",
+        save_model=save_model,
+        test=examples(rows_of("test")) if experiment.data.test_split else None,
+        settings={"masking": dataclasses.asdict(experiment.masking)},
+    )
+
+
+def _predict(model: PreTrainedModel, batch: Batch) -> list[MaskedScore]:
+    """The score of each row of a masked batch."""
+    batch = {name: tensor.to(model.device) for name, tensor in batch.items()}
+    labels = batch.pop("labels")
+    num_rows, width = batch["input_ids"].shape
+    return score_rows(model(**batch).logits, labels, batch["masked_positions"] // width, num_rows)
+
+
+def _model_and_tokenizer(
+    experiment: MaskedLMExperiment,
+) -> tuple[VanillaEncoderForMaskedLM, PreTrainedTokenizerFast]:
+    if experiment.pretrained:
+        return load_pretrained(VanillaEncoderForMaskedLM, experiment.pretrained, experiment.model_settings)
+    tokenizer = _tokenizer(experiment)
+    try:
+        config = VanillaEncoderConfig(
+            vocab_size=len(tokenizer), pad_token_id=tokenizer.pad_token_id, **experiment.model_settings
+        )
+    except StrictDataclassError as error:
+        raise UserError(f"model: {error.__cause__ or error}") from error
+    return VanillaEncoderForMaskedLM(config), tokenizer
+
+
+def _tokenizer(experiment: MaskedLMExperiment) -> PreTrainedTokenizerFast:
+    settings = experiment.tokenizer
+    if settings.name:
+        return _saved_tokenizer(settings.name)
+    training_texts = islice(
+        texts(experiment.data, "train", experiment.seed), settings.num_texts or experiment.data.rows_at_once
+    )
+    return train_encoder_tokenizer(training_texts, settings.vocab_size, experiment.data.block_size, settings.lowercase)
+
+
+def _saved_tokenizer(name: str) -> PreTrainedTokenizerFast:
+    """The tokenizer in a folder or on the Hub."""
+    try:
+        if Path(name).exists():
+            return load_tokenizer(name)
+        check_hub_name(name)
+        with hub_or_cache():
+            return load_tokenizer(name)
+    except UserError as error:
+        raise UserError(f"tokenizer.name={error}") from error
+
+
+def _check_special_tokens(tokenizer: PreTrainedTokenizerFast) -> None:
+    """Refuses a saved tokenizer that was not made for an encoder."""
+    names = ("pad_token", "cls_token", "sep_token", "mask_token")
+    lacking = [name for name in names if getattr(tokenizer, f"{name}_id") is None]
+    if lacking:
+        raise UserError(
+            f"the saved tokenizer has no {' and no '.join(lacking)}, which masked-language modelling needs; give one of"
+            " an encoder such as BERT"
+        )
+
+
+def _check_positions(config: VanillaEncoderConfig, data: MaskedLMDataConfig) -> None:
+    """Refuses rows that are longer than a learned table of positions."""
+    if config.position_embedding_type == "learned" and data.block_size > config.max_position_embeddings:
+        raise UserError(
+            f"data.block_size={data.block_size}: the model has learned positions for {config.max_position_embeddings} "
+            f"tokens; lower it, or raise model.max_position_embeddings"
+        )
+
+
+def main(argv: Sequence[str]) -> int:
+    """Trains and scores what the arguments describe: a configuration, then `key=value` overrides."""
+    return train(MaskedLMExperiment, setup, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(program(main, __file__))

@@ -1,0 +1,290 @@
+"""Trains a classifier of texts, or of pairs of texts, with any number of classes.
+
+    vanilla train sentiment/toy
+    vanilla train sentiment/sst2 data.path=FOLDER output_dir=runs/sst2
+    vanilla train sentiment/sst2 model.pretrained=runs/masked_lm-novels/best
+    accelerate launch recipes/sentiment.py configs/sentiment/imdb.yaml optimizer.learning_rate=5e-4
+
+The run folder then holds `best/` and `final/`, which `AutoModelForSequenceClassification.from_pretrained` and
+`pipeline("text-classification")` load, and the course of the training in `metrics.jsonl`; where there are test rows,
+their scores stand in `results.json`.
+"""
+
+import dataclasses
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import torch
+from huggingface_hub.errors import StrictDataclassError
+from numpy.typing import NDArray
+from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
+
+from vanilla_transformers import (
+    VanillaConfig,
+    VanillaDecoderConfig,
+    VanillaDecoderForSequenceClassification,
+    VanillaEncoderConfig,
+    VanillaEncoderForSequenceClassification,
+)
+from vanilla_transformers.recipes.data.augmentation import AugmentationConfig, augment
+from vanilla_transformers.recipes.data.labelled import (
+    Classes,
+    LabelledDataConfig,
+    LabelledRow,
+    classes_of,
+    labelled_rows,
+)
+from vanilla_transformers.recipes.data.labelled_features import Tokens, collate, encode_rows
+from vanilla_transformers.recipes.data.tokenizers import (
+    save_tokenizer,
+    train_decoder_tokenizer,
+    train_encoder_tokenizer,
+)
+from vanilla_transformers.recipes.engine.experiment import EvaluationConfig, Experiment, Problem
+from vanilla_transformers.recipes.engine.launch import program
+from vanilla_transformers.recipes.engine.plan import Rows
+from vanilla_transformers.recipes.engine.pretrained import load_pretrained
+from vanilla_transformers.recipes.engine.run import train
+from vanilla_transformers.recipes.engine.task import Batch, Examples, Scores, Task, fingerprint_rows
+from vanilla_transformers.recipes.errors import UserError
+from vanilla_transformers.recipes.scoring.losses import RowLoss, mean_loss, row_losses
+
+# Fields of the config that `model:` does not take: the tokenizer decides them.
+_NOT_SET = ("vocab_size", "pad_token_id", "bos_token_id", "eos_token_id", "use_cache")
+
+HEAD = ("classifier", "score", "pooler")
+"""What stands on the layers of a classifier."""
+
+
+class Family(NamedTuple):
+    """What a classifier of one of the families is made of."""
+
+    config: type[VanillaConfig]
+    model: type[PreTrainedModel]
+    train_tokenizer: Callable[[list[str], int, int], PreTrainedTokenizerFast]
+
+
+FAMILIES = {
+    "encoder": Family(VanillaEncoderConfig, VanillaEncoderForSequenceClassification, train_encoder_tokenizer),
+    "decoder": Family(VanillaDecoderConfig, VanillaDecoderForSequenceClassification, train_decoder_tokenizer),
+}
+
+
+@dataclass(frozen=True)
+class TokenizerConfig:
+    """The vocabulary, trained on the training rows: WordPiece for an encoder, byte-level BPE for a decoder.
+
+    Attributes:
+        vocab_size: tokens at most.
+        max_length: tokens to which a row is cut, special tokens included.
+    """
+
+    vocab_size: int = 8000
+    max_length: int = 256
+
+    def problems(self) -> Iterator[Problem]:
+        if self.max_length < 5:
+            yield "max_length", "must be 5 or greater: the special tokens of a pair take three"
+
+
+@dataclass(frozen=True)
+class SentimentEvaluationConfig(EvaluationConfig):
+    """How the validation rows are scored while the model trains; `metric` decides which model is best."""
+
+    metric: Literal["accuracy", "f1", "matthews", "loss"] = "accuracy"
+
+
+@dataclass(frozen=True)
+class SentimentExperiment(Experiment):
+    """Everything that decides a classification run; `model.family` is encoder or decoder."""
+
+    recipe: str = "sentiment"
+    data: LabelledDataConfig = field(default_factory=LabelledDataConfig)
+    augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
+    tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
+    evaluation: SentimentEvaluationConfig = field(default_factory=SentimentEvaluationConfig)
+
+    @classmethod
+    def model_keys(cls) -> dict[str, Any]:
+        own = {**VanillaConfig.__annotations__, **VanillaEncoderConfig.__annotations__}
+        names = {field.name for field in dataclasses.fields(VanillaEncoderConfig)} - set(_NOT_SET)
+        return (
+            super().model_keys()
+            | {"family": Literal["encoder", "decoder"]}
+            | {name: kind for name, kind in own.items() if name in names}
+        )
+
+    def problems(self) -> Iterator[Problem]:
+        yield from super().problems()
+        if self.data.pair_field is not None and self.model.get("family") == "decoder":
+            yield "data.pair_field", "must be null with model.family=decoder, whose tokenizer joins no pairs"
+        if self.batch.packing:
+            yield "batch.packing", "must be false: a classifier reads one vector a line, so that each row needs its own"
+
+    @property
+    def family(self) -> Family:
+        """The kind of model that is trained."""
+        return FAMILIES[self.model.get("family", "encoder")]
+
+    @property
+    def model_settings(self) -> dict[str, Any]:
+        return {name: value for name, value in super().model_settings.items() if name != "family"}
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Rows with their tokens and the numbers of their classes, in the order of the data."""
+
+    tokens: list[Tokens]
+    labels: list[int]
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """Tokens of each row, shape (rows,)."""
+        return np.array([len(row.input_ids) for row in self.tokens], dtype=np.int64)
+
+    def batch(self, rows: Rows, pad_token_id: int) -> Batch:
+        """The padded batch of some rows as they are."""
+        return collate([self.tokens[row] for row in rows], [self.labels[row] for row in rows], pad_token_id)
+
+
+def setup(experiment: SentimentExperiment) -> Task:
+    """Rows, tokenizer and model, as the engine takes them."""
+    data, seed = experiment.data, experiment.seed
+    rows = labelled_rows(data, "train", seed)
+    classes = classes_of(data, rows)
+    validation_rows = labelled_rows(data, "validation", seed)[: experiment.evaluation.max_rows]
+    test_rows = None if data.test_split is None else labelled_rows(data, "test", seed)
+    torch.manual_seed(seed)
+    model, tokenizer = _model_and_tokenizer(experiment, rows, classes)
+
+    def encoded(rows: list[LabelledRow], with_words: bool = False) -> Corpus:
+        tokens = encode_rows(rows, tokenizer, experiment.tokenizer.max_length, with_words)
+        return Corpus(tokens, classes.numbers(rows))
+
+    def save_model(model: PreTrainedModel, folder: Path) -> None:
+        model.save_pretrained(folder)
+        save_tokenizer(tokenizer, folder)
+
+    corpus = encoded(rows, with_words=experiment.augmentation.is_on)
+    pad_token_id = tokenizer.pad_token_id
+    return Task(
+        model=model,
+        lengths=corpus.lengths,
+        make_batch=_batch_maker(corpus, tokenizer, experiment),
+        fingerprint=_fingerprint(corpus, tokenizer, classes),
+        validation=_examples(encoded(validation_rows), pad_token_id, len(classes.names)),
+        metric=experiment.evaluation.metric,
+        greater_is_better=experiment.evaluation.metric != "loss",
+        save_model=save_model,
+        test=_examples(encoded(test_rows), pad_token_id, len(classes.names)) if test_rows else None,
+        head=HEAD,
+    )
+
+
+def _fingerprint(corpus: Corpus, tokenizer: PreTrainedTokenizerFast, classes: Classes) -> str:
+    """Tells these rows, labels and tokens from others."""
+    marks = {f"label {place}: {name}": place for place, name in enumerate(classes.names)}
+    ids = ([*row.input_ids, label] for row, label in zip(corpus.tokens, corpus.labels, strict=True))
+    return fingerprint_rows(tokenizer.get_vocab() | marks, corpus.lengths + 1, ids)
+
+
+def _batch_maker(
+    corpus: Corpus, tokenizer: PreTrainedTokenizerFast, experiment: SentimentExperiment
+) -> Callable[[Rows, int], Batch]:
+    """Makes the training batches, of rows as they are or changed at random."""
+    augmentation, seed, pad_token_id = experiment.augmentation, experiment.seed, tokenizer.pad_token_id
+    if not augmentation.is_on:
+        return lambda rows, epoch: corpus.batch(rows, pad_token_id)
+    hidden_id = tokenizer.mask_token_id if tokenizer.mask_token_id is not None else tokenizer.unk_token_id
+    if hidden_id is None and augmentation.word_dropout:
+        raise UserError(
+            "augmentation.word_dropout: the tokenizer has no mask token that could hide a word; set it to 0"
+        )
+
+    def make_batch(rows: Rows, epoch: int) -> Batch:
+        tokens = [
+            augment(corpus.tokens[row], augmentation, hidden_id, np.random.default_rng([seed, epoch, row]))
+            for row in rows.tolist()
+        ]
+        return collate(tokens, [corpus.labels[row] for row in rows], pad_token_id)
+
+    return make_batch
+
+
+def _examples(corpus: Corpus, pad_token_id: int, num_classes: int) -> Examples:
+    """Rows scored by their loss and by the classes predicted."""
+
+    def predict(model: PreTrainedModel, rows: Rows) -> list[tuple[RowLoss, int]]:
+        batch = {name: tensor.to(model.device) for name, tensor in corpus.batch(rows, pad_token_id).items()}
+        labels = batch.pop("labels")
+        logits = model(**batch).logits
+        losses = row_losses(logits[:, None], labels[:, None])
+        return list(zip(losses, logits.argmax(-1).tolist(), strict=True))
+
+    def score(records: list[tuple[RowLoss, int]]) -> Scores:
+        from vanilla_transformers.recipes.scoring.classification import classification_scores
+
+        losses, predictions = zip(*records, strict=True)
+        return {"loss": mean_loss(losses), **classification_scores(list(predictions), corpus.labels, num_classes)}
+
+    return Examples(corpus.lengths, predict, score)
+
+
+def _model_and_tokenizer(
+    experiment: SentimentExperiment, rows: list[LabelledRow], classes: Classes
+) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
+    head = {
+        "id2label": dict(enumerate(classes.names)),
+        "label2id": {name: place for place, name in enumerate(classes.names)},
+        "problem_type": "single_label_classification",
+    }
+    if experiment.pretrained:
+        model, tokenizer = load_pretrained(
+            experiment.family.model, experiment.pretrained, experiment.model_settings, head
+        )
+    else:
+        model, tokenizer = _build_new(experiment, rows, head)
+    _check_fit(model.config, tokenizer, experiment)
+    return model, tokenizer
+
+
+def _build_new(
+    experiment: SentimentExperiment, rows: list[LabelledRow], head: dict[str, Any]
+) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
+    family, limits = experiment.family, experiment.tokenizer
+    texts = [text for row in rows for text in (row.text, row.pair) if text is not None]
+    tokenizer = family.train_tokenizer(texts, limits.vocab_size, limits.max_length)
+    ids = {name: getattr(tokenizer, name) for name in ("pad_token_id", "bos_token_id", "eos_token_id")}
+    try:
+        config = family.config(vocab_size=len(tokenizer), **ids, **head, **experiment.model_settings)
+    except StrictDataclassError as error:
+        raise UserError(f"model: {error.__cause__ or error}") from error
+    return family.model(config), tokenizer
+
+
+def _check_fit(config: PreTrainedConfig, tokenizer: PreTrainedTokenizerFast, experiment: SentimentExperiment) -> None:
+    """Refuses rows longer than a learned table of positions, and a tokenizer that cannot pad."""
+    max_length = experiment.tokenizer.max_length
+    if config.position_embedding_type == "learned" and max_length > config.max_position_embeddings:
+        raise UserError(
+            f"tokenizer.max_length={max_length}: the model has learned positions for {config.max_position_embeddings}"
+            " tokens; lower it, or raise model.max_position_embeddings"
+        )
+    if tokenizer.pad_token_id is None or config.pad_token_id is None:
+        raise UserError(
+            f"model.pretrained={experiment.pretrained}: the tokenizer has no padding token; save it with one"
+        )
+
+
+def main(argv: Sequence[str]) -> int:
+    """Trains and scores what the arguments describe: a configuration, then `key=value` overrides."""
+    return train(SentimentExperiment, setup, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(program(main, __file__))

@@ -1,0 +1,121 @@
+"""Finding the number of micro-batches, on a model that runs out of memory above a size."""
+
+import dataclasses
+import json
+
+import pytest
+import torch
+from tiny_runs import KilledError, kill_after, losses, tiny_experiment, tiny_task, train, weights
+
+from vanilla_transformers.recipes.engine.checkpoints import RunFolder
+from vanilla_transformers.recipes.engine.durations import Duration
+from vanilla_transformers.recipes.engine.experiment import BatchConfig, Experiment
+from vanilla_transformers.recipes.engine.launch import build_accelerator
+from vanilla_transformers.recipes.engine.loop import _Loop
+from vanilla_transformers.recipes.engine.memory import find_micro_batches
+from vanilla_transformers.recipes.engine.signals import StopRequest
+from vanilla_transformers.recipes.engine.task import Task
+from vanilla_transformers.recipes.errors import UserError
+
+FAULTS = [
+    torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+    RuntimeError("[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory: you tried to"),
+    RuntimeError("MPS backend out of memory (MPS allocated: 1.00 GB)"),
+]
+AUTO = {"batch": BatchConfig(tokens=160, micro_batches="auto")}
+
+
+@pytest.fixture(autouse=True)
+def no_garbage_collection(monkeypatch):
+    """It takes half a second with everything imported, and there is no device to clear."""
+    monkeypatch.setattr("vanilla_transformers.recipes.engine.memory.clear_device_cache", lambda **_: None)
+
+
+def limited_task(max_rows: int, fault: Exception = FAULTS[0], **settings) -> Task:
+    """A task whose model takes batches of so many rows at most; the fault comes after the layers have been computed."""
+    task = tiny_task(**settings)
+    forward = task.model.forward
+
+    def limited(**batch):
+        outputs = forward(**batch)
+        if task.model.training and len(batch["input_ids"]) > max_rows:
+            raise fault
+        return outputs
+
+    task.model.forward = limited
+    return task
+
+
+def loop_of(experiment: Experiment, task: Task) -> _Loop:
+    return _Loop(task, experiment, RunFolder(experiment), build_accelerator(experiment), StopRequest())
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=["cuda", "cpu", "mps"])
+def test_doubles_until_the_largest_batches_fit(tmp_path, fault):
+    loop = loop_of(tiny_experiment(tmp_path, **AUTO), limited_task(5, fault))
+    most = max(map(len, loop.plan.epoch(0)))
+    assert most > 10
+    found = find_micro_batches(loop.gradients, loop.plan, 0)
+    assert found in (2, 4, 8)
+    assert all(len(batch["labels"]) <= 5 for batch, _ in loop.gradients.cut(max(loop.plan.epoch(0), key=len), 0, found))
+
+
+def test_probe_leaves_no_trace(tmp_path):
+    loop = loop_of(tiny_experiment(tmp_path, **AUTO), limited_task(5))
+    before = {name: tensor.clone() for name, tensor in loop.task.model.state_dict().items()}
+    random_state = torch.get_rng_state()
+    find_micro_batches(loop.gradients, loop.plan, 0)
+    assert torch.equal(torch.get_rng_state(), random_state)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in loop.task.model.state_dict().items())
+    assert all(parameter.grad is None for parameter in loop.parameters)
+    assert not loop.optimizer.state
+
+
+def test_run_equals_one_with_the_number_given(tmp_path):
+    train(tiny_experiment(tmp_path / "found", **AUTO), limited_task(5))
+    state = json.loads(next((tmp_path / "found" / "checkpoints").glob("*12/state.json")).read_text())["state"]
+    given = BatchConfig(tokens=160, micro_batches=state["micro_batches"])
+    train(tiny_experiment(tmp_path / "given", batch=given))
+    assert losses(tmp_path / "found") == losses(tmp_path / "given")
+
+
+def test_resumed_run_keeps_the_number_although_memory_has_grown(tmp_path):
+    dying = kill_after(30)  # batches of the probe and of the steps, some of them cut into several
+    limited = dataclasses.replace(limited_task(5), make_batch=dying.make_batch)
+    with pytest.raises(KilledError):
+        train(tiny_experiment(tmp_path / "run", **AUTO), limited)
+    train(tiny_experiment(tmp_path / "straight", **AUTO), limited_task(5))
+    train(tiny_experiment(tmp_path / "run", resume="always", **AUTO), limited_task(1000))
+    assert losses(tmp_path / "run") == losses(tmp_path / "straight")
+    first, second = weights(tmp_path / "run" / "final"), weights(tmp_path / "straight" / "final")
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_row_that_does_not_fit_is_one_clear_line(tmp_path):
+    message = (
+        r"^batch\.micro_batches=auto: row \d+ alone, with \d+ tokens, does not fit into the memory of cpu: set "
+        r"gradient_checkpointing=true or precision=bf16, shorten the rows, or take a smaller model$"
+    )
+    with pytest.raises(UserError, match=message):
+        train(tiny_experiment(tmp_path / "run", **AUTO), limited_task(0))
+
+
+def test_sharded_models_need_a_number(tmp_path, monkeypatch):
+    monkeypatch.setattr("vanilla_transformers.recipes.engine.memory.is_sharded", lambda accelerator: True)
+    loop = loop_of(tiny_experiment(tmp_path, **AUTO), tiny_task())
+    with pytest.raises(UserError, match=r"batch\.micro_batches=auto: cannot be found under FSDP .*: give a number"):
+        find_micro_batches(loop.gradients, loop.plan, 0)
+
+
+def test_other_errors_are_not_taken_for_too_little_memory(tmp_path):
+    with pytest.raises(RuntimeError, match="shapes do not match"):
+        train(tiny_experiment(tmp_path / "run", **AUTO), limited_task(5, RuntimeError("shapes do not match")))
+
+
+def test_step_that_runs_out_of_memory_is_one_clear_line(tmp_path):
+    message = (
+        r"^step 1: out of memory: raise batch\.micro_batches \(auto finds the number\) or set "
+        r"gradient_checkpointing=true; CUDA out of memory\. Tried"
+    )
+    with pytest.raises(UserError, match=message):
+        train(tiny_experiment(tmp_path / "run", max_duration=Duration.parse("2 steps")), limited_task(0))
