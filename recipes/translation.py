@@ -43,7 +43,7 @@ from vanilla_transformers.recipes.data.rows import (
 )
 from vanilla_transformers.recipes.data.streams import by_segment, open_stream, stream_problems
 from vanilla_transformers.recipes.data.tokenizers import save_tokenizer, train_translation_tokenizer
-from vanilla_transformers.recipes.engine.experiment import EvaluationConfig, Experiment, Problem
+from vanilla_transformers.recipes.engine.experiment import BatchConfig, EvaluationConfig, Experiment, Problem
 from vanilla_transformers.recipes.engine.launch import program
 from vanilla_transformers.recipes.engine.plan import Rows
 from vanilla_transformers.recipes.engine.pretrained import load_pretrained
@@ -162,7 +162,7 @@ def setup(experiment: TranslationExperiment) -> Task:
     model, tokenizer = _model_and_tokenizer(experiment, pairs)
     corpus = _encode(pairs, tokenizer, experiment)
     corpora = by_segment(stream, corpus, lambda pairs: _encode(pairs, tokenizer, experiment))
-    collate = _training_collator(experiment, model.config)
+    collate = _training_collator(experiment.batch, tokenizer.pad_token_id, model.config.decoder_start_token_id)
 
     def examples(pairs: list[Pair], num_beams: int) -> Examples:
         return _examples(_encode(pairs, tokenizer, experiment), tokenizer, num_beams)
@@ -186,12 +186,11 @@ def setup(experiment: TranslationExperiment) -> Task:
 
 
 def _training_collator(
-    experiment: TranslationExperiment, config: VanillaSeq2SeqConfig
+    batch: BatchConfig, pad_token_id: int, decoder_start_token_id: int
 ) -> TranslationCollator | PackedTranslationCollator:
-    batch = experiment.batch
-    if not batch.packing:
-        return TranslationCollator(config.pad_token_id)
-    return PackedTranslationCollator(config.pad_token_id, config.decoder_start_token_id, batch.pack_length)
+    if batch.packing:
+        return PackedTranslationCollator(pad_token_id, decoder_start_token_id, batch.pack_length)
+    return TranslationCollator(pad_token_id)
 
 
 def _examples(corpus: Corpus, tokenizer: PreTrainedTokenizerFast, num_beams: int) -> Examples:

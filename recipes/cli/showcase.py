@@ -5,6 +5,7 @@ Then come the same words in another order, which only a model that knows word or
 """
 
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -57,10 +58,11 @@ def show_sentiment(folder: Path) -> None:
     from vanilla_transformers.recipes.data.toy import toy_rows
 
     classify = pipeline("text-classification", model=str(folder))
+    names: dict = classify.model.config.id2label or {}
     rows = toy_rows("sentiment", "test", NUM_REVIEWS, SEED)
     print(f"Sentiment: {type(classify.model).__name__} reloaded. The same words in another order, the other verdict:\n")
     for row, answer in zip(rows, classify([row["text"] for row in rows]), strict=True):
-        expected = classify.model.config.id2label[row["label"]]
+        expected = names[row["label"]]
         mark = "" if answer["label"] == expected else f"   (expected: {expected})"
         print(f"  {answer['label']:8} {answer['score']:.0%}  {row['text']}{mark}")
 
@@ -82,10 +84,11 @@ def show_table(demo: Path) -> None:
         results = json.loads((demo / task / "results.json").read_text(encoding="utf-8"))
         score = f"{name} {results['test'][name]:.2f} ({results['test']['rows']} rows)"
         print(f"{task:12} {score:26} {results['run']['seconds']:6.0f} s  {demo / task}")
+    command = os.path.relpath(Path(sys.executable).with_name("vanilla"))
     print(
         "\nIn each run folder: best/ and final/ (models for from_pretrained), curves.png, metrics.jsonl (the course of"
         " the\ntraining), results.json and config.yaml. Now one of yours:\n"
-        f'vanilla translate {demo / "translation" / "best"} "The dog has bitten the old man."'
+        f'{command} translate {demo / "translation" / "best"} "The dog has bitten the old man."'
     )
 
 

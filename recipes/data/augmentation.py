@@ -54,13 +54,14 @@ def augment(tokens: Tokens, config: AugmentationConfig, hidden_id: int, generato
         generator: the source of all chance.
     """
     if config.word_dropout:
-        tokens = _hide_words(tokens, config.word_dropout, hidden_id, generator)
+        tokens = hide_words(tokens, config.word_dropout, hidden_id, generator)
     if config.swap or config.deletion:
         tokens = _move_words(tokens, config, generator)
     return tokens
 
 
-def _hide_words(tokens: Tokens, rate: float, hidden_id: int, generator: np.random.Generator) -> Tokens:
+def hide_words(tokens: Tokens, rate: float, hidden_id: int, generator: np.random.Generator) -> Tokens:
+    """A row in which each word is hidden with the probability `rate`; the other arguments are those of `augment`."""
     words, starts = _pieces(tokens)
     hidden = (words[starts] != NO_WORD) & (generator.random(len(starts)) < rate)
     is_hidden = np.repeat(hidden, np.diff(starts, append=len(words)))

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Sequence
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 import numpy as np
 import torch
@@ -19,10 +19,14 @@ CHUNK_ROWS = 1000
 
 
 class PairFeatures(TypedDict):
-    """Token ids of one pair, each side with its final `</s>`."""
+    """Token ids of one pair, each side with its final `</s>`.
+
+    Where the decoder is to see something else than the labels, `decoder_input_ids` is that, behind its start token.
+    """
 
     input_ids: list[int]
     labels: list[int]
+    decoder_input_ids: NotRequired[list[int]]
 
 
 def encode_pairs(
@@ -86,7 +90,9 @@ class PackedTranslationCollator:
         sources, targets = zip(*((row["input_ids"], row["labels"]) for row in features), strict=True)
         lengths = np.array([(len(source), len(target)) for source, target in zip(sources, targets, strict=True)])
         packed = Packed(lengths, self.pack_length)
-        shifted = [[self.decoder_start_token_id, *target[:-1]] for target in targets]
+        shifted = [
+            row.get("decoder_input_ids") or [self.decoder_start_token_id, *row["labels"][:-1]] for row in features
+        ]
         return {
             "input_ids": packed.lay_out(sources, self.pad_token_id),
             "position_ids": packed.position_ids(),
@@ -99,7 +105,8 @@ class PackedTranslationCollator:
 class TranslationCollator:
     """Pads features on the right to `input_ids`, `attention_mask` (B, S) and `labels` (B, T).
 
-    Labels are padded with -100 and not shifted: the model derives its decoder inputs from them.
+    Labels are padded with -100 and not shifted: the model derives its decoder inputs from them, unless the features
+    have `decoder_input_ids`, which are padded then.
 
     Args:
         pad_token_id: fills `input_ids`.
@@ -115,11 +122,13 @@ class TranslationCollator:
         sources = [feature["input_ids"] for feature in features]
         input_ids = self._pad(sources, self.pad_token_id)
         lengths = torch.tensor([len(source) for source in sources])
-        return {
+        batch = {
             "input_ids": input_ids,
             "attention_mask": (torch.arange(input_ids.shape[1]) < lengths[:, None]).long(),
             "labels": self._pad([feature["labels"] for feature in features], IGNORE_INDEX),
         }
+        seen = [feature["decoder_input_ids"] for feature in features if "decoder_input_ids" in feature]
+        return batch | {"decoder_input_ids": self._pad(seen, self.pad_token_id)} if seen else batch
 
     def _pad(self, rows: list[list[int]], value: int) -> torch.Tensor:
         """A (B, longest) tensor of int64."""

@@ -154,7 +154,7 @@ def _declared_names(config: LabelledDataConfig) -> list[str] | None:
         return None
     import datasets
 
-    rows = datasets.load_dataset(config.name, config.config_name, split=config.train_split)
+    rows = datasets.load_dataset(config.name, config.config_name, split=config.train_split, revision=config.revision)
     feature = (rows.features or {}).get(config.label_field)
     return feature.names if isinstance(feature, datasets.ClassLabel) else None
 

@@ -30,6 +30,7 @@ class DataConfig:
     Args:
         name: "toy", the built-in corpus, or the id of a dataset on the Hub.
         config_name: the configuration of the Hub dataset, where it has several.
+        revision: a branch, tag or commit of the Hub dataset; null takes its newest state.
         path: a local folder with one file a split, or a train file; wins over `name`.
         train_split: name of the split on the Hub, or of its file in `path` (`splits.split_files` says how).
         validation_split: likewise.
@@ -42,6 +43,7 @@ class DataConfig:
 
     name: str = TOY
     config_name: str | None = None
+    revision: str | None = None
     path: str | None = None
     train_split: str = "train"
     validation_split: str = "validation"
@@ -181,7 +183,7 @@ def records(config: DataConfig, task: str, split: Split, seed: int = 0) -> Itera
         place, found = TOY, _toy_records(task, split, config.num_rows(split) or TOY_ROWS[split], seed)
     else:
         streaming = isinstance(config, StreamedDataConfig) and config.streaming and split == "train"
-        place, found = config.name, _hub_records(config.name, config.config_name, name, streaming)
+        place, found = config.name, _hub_records(config, name, streaming)
     first = next(found, None)
     if first is None:
         raise UserError(f"{place}: the {split} split is empty: there is no row to read")
@@ -195,14 +197,17 @@ def _toy_records(task: str, split: str, num_rows: int, seed: int) -> Iterator[Re
         yield Record(f"toy {split} row {index}", row)
 
 
-def _hub_records(name: str, config_name: str | None, split: str, streaming: bool) -> Iterator[Record]:
+def _hub_records(config: DataConfig, split: str, streaming: bool) -> Iterator[Record]:
     import datasets
 
     from vanilla_transformers.recipes.hub import hub_or_cache
 
+    name = config.name
     try:
         with nullcontext() if Path(name).exists() else hub_or_cache() as fault:
-            rows = datasets.load_dataset(name, config_name, split=split, streaming=streaming)
+            rows = datasets.load_dataset(
+                name, config.config_name, split=split, revision=config.revision, streaming=streaming
+            )
     except Exception as error:  # a dozen kinds, some of them of other libraries
         cause = one_line(error) if fault is None else f"it cannot be reached ({fault}), and its cache lacks this data"
         raise UserError(

@@ -62,8 +62,9 @@ class RunFolder:
     Making one checks, and leaves nothing behind yet: `begin` does.
 
     Raises:
-        UserError: the folder holds a run and `resume` does not allow it, or the run is of another experiment or has no
-            checkpoint left, or `resume=always` finds no run, or the path is no folder or cannot be written.
+        UserError: the folder holds a run and `resume` does not allow it, or other things than a run, or the run is of
+            another experiment or has no checkpoint left, or `resume=always` finds no run, or the path is no folder or
+            cannot be written.
     """
 
     def __init__(self, experiment: Experiment) -> None:
@@ -152,6 +153,12 @@ class RunFolder:
                 raise UserError(
                     f"output_dir={self.path} already holds a run: give another output_dir, delete it, or continue it "
                     f"with resume=if_available"
+                )
+            others = sorted(path.name for path in self.path.glob("[!.]*"))
+            if others:
+                raise UserError(
+                    f"output_dir={self.path} holds other things than a run, such as {others[0]}: give a folder that is "
+                    f"new or empty"
                 )
             return
         if (self.path / _CONFIG).exists():

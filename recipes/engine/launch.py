@@ -189,7 +189,7 @@ def _check_packing(kernel: str, model: PreTrainedModel, experiment: Experiment) 
     if kernel in ("eager", "sdpa") and pack_length is None:
         raise UserError(
             f"batch.packing=true: attention={kernel} computes every pair of tokens of a line: give batch.pack_length, "
-            f"such as 4 times the longest row"
+            f"such as 4 times the longest row, or attention=flex_attention on a GPU"
         )
     num_positions = config.max_position_embeddings
     has_table = config.is_encoder_decoder and config.position_embedding_type == "learned"

@@ -64,7 +64,7 @@ class Packed:
         """Places for tokens on all sides, padding included."""
         return int(len(self.lines) * self.widths.sum())
 
-    def lay_out(self, rows: Sequence[Sequence[int] | NDArray], fill: int, side: int = 0) -> torch.Tensor:
+    def lay_out(self, rows: Sequence[Sequence[int] | NDArray] | NDArray, fill: int, side: int = 0) -> torch.Tensor:
         """The rows in their places, shape (lines, width), int64; a row may go on behind its own tokens.
 
         Args:

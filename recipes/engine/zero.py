@@ -11,6 +11,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedType, gather_object
 from torch import nn
+from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
 from vanilla_transformers.recipes.engine.experiment import Experiment
 from vanilla_transformers.recipes.errors import UserError
@@ -36,7 +37,11 @@ def zero_problems(experiment: Experiment, accelerator: Accelerator) -> Iterator[
 
 
 def configure_zero(experiment: Experiment, accelerator: Accelerator) -> None:
-    """Hands DeepSpeed, which clips by itself, the limit; the size of a batch it wants for its own reports."""
+    """Hands DeepSpeed, which clips by itself, the limit; the size of a batch it wants for its own reports.
+
+    Keeps it from transformers, which under ZeRO 3 would cut up every model it loads: what is scored is whole.
+    """
+    unset_hf_deepspeed_config()
     settings = accelerator.state.deepspeed_plugin.deepspeed_config
     settings["gradient_clipping"] = experiment.optimizer.max_grad_norm or 0.0
     settings["train_micro_batch_size_per_gpu"] = 1

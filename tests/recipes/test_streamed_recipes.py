@@ -133,7 +133,7 @@ def test_refuses_to_go_on_with_another_first_segment(tmp_path, files):
 
 
 def test_refuses_a_duration_in_epochs():
-    message = r"max_duration=2 epochs .*must be in steps, tokens or time with data\.streaming=true, where an epoch is a"
+    message = r"max_duration=.2 epochs. .*must be in steps, tokens or time with data\.streaming=true, where an epoch is"
     with pytest.raises(UserError, match=message):
         translation.main([*OWN[translation], *TINY, "max_duration=2 epochs"])
 

@@ -110,14 +110,14 @@ def test_toy_rows_are_the_default(monkeypatch):
 def test_hub_rows(monkeypatch):
     asked = []
 
-    def load_dataset(name, config_name, split):
-        asked.append((name, config_name, split))
+    def load_dataset(name, config_name, split, revision, streaming):
+        asked.append((name, config_name, split, revision, streaming))
         return datasets.Dataset.from_list([{"translation": {"en": "A dog.", "de": "Ein Hund."}}, {"translation": None}])
 
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
-    config = TranslationDataConfig(name="some/corpus", config_name="de-en", validation_split="dev")
+    config = TranslationDataConfig(name="some/corpus", config_name="de-en", revision="v1", validation_split="dev")
     assert next(records(config, "translation", "validation")).fields["translation"]["de"] == "Ein Hund."
-    assert asked == [("some/corpus", "de-en", "dev")]
+    assert asked == [("some/corpus", "de-en", "dev", "v1", False)]
     with pytest.raises(UserError, match=r"some/corpus dev row 1: no 'en' in this row, which has translation"):
         translation_pairs(config, "validation")
 

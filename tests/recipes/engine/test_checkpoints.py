@@ -29,6 +29,12 @@ def test_refuses_a_folder_that_holds_a_run(begun):
         RunFolder(Experiment(output_dir=str(begun)))
 
 
+def test_refuses_a_folder_of_other_things(tmp_path):
+    (tmp_path / "thesis.txt").touch()
+    with pytest.raises(UserError, match=r"holds other things than a run, such as thesis.txt: give a folder"):
+        RunFolder(Experiment(output_dir=str(tmp_path)))
+
+
 def test_refuses_to_resume_another_experiment(begun):
     message = r"of another experiment, which differs in batch\.tokens: 4096 -> 65, seed: 1 -> 2; give another"
     with pytest.raises(UserError, match=message):
