@@ -3,6 +3,8 @@
     vanilla train translation/toy
     vanilla train translation/multi30k data.path=FOLDER output_dir=runs/multi30k
     accelerate launch recipes/translation.py configs/translation/multi30k.yaml optimizer.learning_rate=1e-3
+    vanilla train translation/multi30k augmentation.word_dropout=0.1 augmentation.reversal=0.2
+    vanilla train translation/multi30k data.path=OTHER_ROWS model.pretrained=runs/multi30k/best peft.r=8
 
 The run folder then holds `best/` and `final/`, which `AutoModelForSeq2SeqLM.from_pretrained` loads, the scores of the
 test rows in `results.json`, and the course of the training in `metrics.jsonl`.
@@ -17,7 +19,7 @@ Measured on 2026-11-21, two shared cores, bf16, torch 2.13.0, transformers 5.23.
 
 import dataclasses
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -26,7 +28,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from huggingface_hub.errors import StrictDataclassError
-from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerFast
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from vanilla_transformers import VanillaConfig, VanillaSeq2SeqConfig, VanillaSeq2SeqForConditionalGeneration
 from vanilla_transformers.recipes.data.collators import (
@@ -35,6 +37,7 @@ from vanilla_transformers.recipes.data.collators import (
     TranslationCollator,
     encode_pairs,
 )
+from vanilla_transformers.recipes.data.pair_augmentation import PairAugmentationConfig, PairAugmenter
 from vanilla_transformers.recipes.data.rows import (
     Pair,
     TranslationDataConfig,
@@ -50,7 +53,7 @@ from vanilla_transformers.recipes.engine.pretrained import load_pretrained
 from vanilla_transformers.recipes.engine.run import train
 from vanilla_transformers.recipes.engine.task import Examples, Scores, Task, fingerprint_rows
 from vanilla_transformers.recipes.errors import UserError
-from vanilla_transformers.recipes.scoring.decoding import translate
+from vanilla_transformers.recipes.scoring.decoding import BeamSearchConfig, generation_config, translate
 from vanilla_transformers.recipes.scoring.losses import RowLoss, mean_loss, row_losses
 
 # Fields of the config that `model:` does not take: the tokenizer decides them, or they are what a translator is.
@@ -80,21 +83,6 @@ class TokenizerConfig:
 
 
 @dataclass(frozen=True)
-class GenerationSettings:
-    """How translations are searched; saved with the model as its generation config."""
-
-    num_beams: int = 4
-    length_penalty: float = 1.0
-    early_stopping: bool = True
-
-    def problems(self) -> Iterator[Problem]:
-        if self.num_beams < 1:
-            yield "num_beams", "must be 1 or greater"
-        if not -100 <= self.length_penalty <= 100:
-            yield "length_penalty", "must be between -100 and 100: lengths are raised to its power"
-
-
-@dataclass(frozen=True)
 class TranslationEvaluationConfig(EvaluationConfig):
     """How the validation rows are scored while the model trains.
 
@@ -103,7 +91,7 @@ class TranslationEvaluationConfig(EvaluationConfig):
         num_beams: beams of these translations; the test rows at the end get `generation.num_beams`.
     """
 
-    metric: Literal["bleu", "loss"] = "bleu"
+    metric: Literal["bleu", "chrf", "loss"] = "bleu"
     num_beams: int = 1
 
     def problems(self) -> Iterator[Problem]:
@@ -118,9 +106,10 @@ class TranslationExperiment(Experiment):
 
     recipe: str = "translation"
     data: TranslationDataConfig = field(default_factory=TranslationDataConfig)
+    augmentation: PairAugmentationConfig = field(default_factory=PairAugmentationConfig)
     tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
     evaluation: TranslationEvaluationConfig = field(default_factory=TranslationEvaluationConfig)
-    generation: GenerationSettings = field(default_factory=GenerationSettings)
+    generation: BeamSearchConfig = field(default_factory=BeamSearchConfig)
 
     @classmethod
     def model_keys(cls) -> dict[str, Any]:
@@ -162,6 +151,7 @@ def setup(experiment: TranslationExperiment) -> Task:
     model, tokenizer = _model_and_tokenizer(experiment, pairs)
     corpus = _encode(pairs, tokenizer, experiment)
     corpora = by_segment(stream, corpus, lambda pairs: _encode(pairs, tokenizer, experiment))
+    features = _training_features(experiment, tokenizer, model.config.decoder_start_token_id)
     collate = _training_collator(experiment.batch, tokenizer.pad_token_id, model.config.decoder_start_token_id)
 
     def examples(pairs: list[Pair], num_beams: int) -> Examples:
@@ -174,7 +164,7 @@ def setup(experiment: TranslationExperiment) -> Task:
     return Task(
         model=model,
         lengths=corpus.lengths if stream is None else lambda segment: corpora(segment).lengths,
-        make_batch=lambda rows, epoch: collate([corpora(epoch).features[row] for row in rows]),
+        make_batch=lambda rows, epoch: collate(features(corpora(epoch), rows, epoch)),
         fingerprint=fingerprint_rows(tokenizer.get_vocab(), corpus.lengths, corpus.token_ids),
         validation=examples(validation_pairs, experiment.evaluation.num_beams),
         metric=experiment.evaluation.metric,
@@ -183,6 +173,21 @@ def setup(experiment: TranslationExperiment) -> Task:
         test=examples(test_pairs, experiment.generation.num_beams) if test_pairs else None,
         settings={"generation": dataclasses.asdict(experiment.generation)},
     )
+
+
+def _training_features(
+    experiment: TranslationExperiment, tokenizer: PreTrainedTokenizerFast, decoder_start_token_id: int
+) -> Callable[[Corpus, Rows, int], list[PairFeatures]]:
+    """What the training pairs of some rows are in an epoch: as the data has them, or changed at random."""
+    limits, seed = experiment.tokenizer, experiment.seed
+    if not experiment.augmentation.is_on:
+        return lambda corpus, rows, epoch: [corpus.features[row] for row in rows]
+    augment = PairAugmenter(
+        experiment.augmentation, tokenizer, decoder_start_token_id, limits.max_source_length, limits.max_target_length
+    )
+    return lambda corpus, rows, epoch: [
+        augment(corpus.features[row], np.random.default_rng([seed, epoch, row])) for row in rows.tolist()
+    ]
 
 
 def _training_collator(
@@ -194,7 +199,7 @@ def _training_collator(
 
 
 def _examples(corpus: Corpus, tokenizer: PreTrainedTokenizerFast, num_beams: int) -> Examples:
-    """Rows scored by their loss and by the BLEU of their translations."""
+    """Rows scored by their loss, and by the BLEU and chrF of their translations."""
     collate = TranslationCollator(tokenizer.pad_token_id)
 
     def predict(model: PreTrainedModel, rows: Rows) -> list[tuple[RowLoss, str]]:
@@ -206,11 +211,10 @@ def _examples(corpus: Corpus, tokenizer: PreTrainedTokenizerFast, num_beams: int
         return list(zip(losses, texts, strict=True))
 
     def score(records: list[tuple[RowLoss, str]]) -> Scores:
-        from vanilla_transformers.recipes.scoring.bleu import Bleu
+        from vanilla_transformers.recipes.scoring.translations import translation_scores
 
         losses, texts = zip(*records, strict=True)
-        references = [pair.target for pair in corpus.pairs]
-        return {"loss": mean_loss(losses), **Bleu().compute(predictions=list(texts), references=references)}
+        return {"loss": mean_loss(losses), **translation_scores(texts, [pair.target for pair in corpus.pairs])}
 
     return Examples(corpus.lengths, predict, score)
 
@@ -224,7 +228,8 @@ def _model_and_tokenizer(
     else:
         model, tokenizer = _build_new(experiment, pairs)
     _check_positions(model.config, experiment.tokenizer)
-    model.generation_config = _generation_config(experiment, model)
+    max_length = experiment.tokenizer.max_target_length
+    model.generation_config = generation_config(experiment.generation, model.config, max_length)
     return model, tokenizer
 
 
@@ -259,21 +264,6 @@ def _build_new(
     except StrictDataclassError as error:
         raise UserError(f"model: {error.__cause__ or error}") from error
     return VanillaSeq2SeqForConditionalGeneration(config), tokenizer
-
-
-def _generation_config(experiment: TranslationExperiment, model: PreTrainedModel) -> GenerationConfig:
-    config, search = model.config, experiment.generation
-    beam_settings = {"length_penalty": search.length_penalty, "early_stopping": search.early_stopping}
-    return GenerationConfig(
-        num_beams=search.num_beams,
-        **beam_settings if search.num_beams > 1 else {},  # greedy search refuses them
-        max_length=experiment.tokenizer.max_target_length,
-        decoder_start_token_id=config.decoder_start_token_id,
-        bos_token_id=config.bos_token_id,
-        eos_token_id=config.eos_token_id,
-        pad_token_id=config.pad_token_id,
-        bad_words_ids=[[config.pad_token_id]],
-    )
 
 
 def main(argv: Sequence[str]) -> int:

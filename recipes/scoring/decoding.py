@@ -1,19 +1,58 @@
 """Translates sentences with beam search, in batches of similar length."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerFast
 
+from vanilla_transformers import VanillaSeq2SeqConfig
 from vanilla_transformers.recipes.data.readers import is_unicode
+from vanilla_transformers.recipes.engine.experiment import Problem
 from vanilla_transformers.recipes.engine.plan import length_sorted_batches
 from vanilla_transformers.recipes.errors import UserError, one_line
 
 logger = logging.getLogger(__name__)
 
 NO_LIMIT = 1_000_000  # a tokenizer without `model_max_length` says 1e30 instead
+
+
+@dataclass(frozen=True)
+class BeamSearchConfig:
+    """How translations are searched; saved with the model as its generation config."""
+
+    num_beams: int = 4
+    length_penalty: float = 1.0
+    early_stopping: bool = True
+
+    def problems(self) -> Iterator[Problem]:
+        if self.num_beams < 1:
+            yield "num_beams", "must be 1 or greater"
+        if not -100 <= self.length_penalty <= 100:
+            yield "length_penalty", "must be between -100 and 100: lengths are raised to its power"
+
+
+def generation_config(search: BeamSearchConfig, config: VanillaSeq2SeqConfig, max_length: int) -> GenerationConfig:
+    """The settings as the model is saved with them.
+
+    Args:
+        search: how translations are searched.
+        config: that of the model.
+        max_length: tokens of a translation at most.
+    """
+    beam_settings = {"length_penalty": search.length_penalty, "early_stopping": search.early_stopping}
+    return GenerationConfig(
+        num_beams=search.num_beams,
+        **beam_settings if search.num_beams > 1 else {},  # greedy search refuses them
+        max_length=max_length,
+        decoder_start_token_id=config.decoder_start_token_id,
+        bos_token_id=config.bos_token_id,
+        eos_token_id=config.eos_token_id,
+        pad_token_id=config.pad_token_id,
+        bad_words_ids=[[config.pad_token_id]],
+    )
 
 
 @torch.inference_mode()

@@ -5,16 +5,22 @@ import shutil
 from importlib import resources
 from pathlib import Path
 
+import numpy as np
 import pytest
+import sacrebleu
 import torch
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, GenerationConfig
 
-from vanilla_transformers import VanillaSeq2SeqForConditionalGeneration
+from vanilla_transformers import VanillaSeq2SeqConfig, VanillaSeq2SeqForConditionalGeneration
+from vanilla_transformers.recipes.data.rows import translation_pairs
 from vanilla_transformers.recipes.engine.config_files import config_names, load_experiment, write_experiment
+from vanilla_transformers.recipes.engine.durations import Duration
+from vanilla_transformers.recipes.engine.optimization import build_schedule
 from vanilla_transformers.recipes.engine.pretrained import load_pretrained
 from vanilla_transformers.recipes.errors import UserError
 from vanilla_transformers.recipes.scoring.decoding import translate
-from vanilla_transformers.recipes.translation import TranslationExperiment, main
+from vanilla_transformers.recipes.scoring.losses import RowLoss
+from vanilla_transformers.recipes.translation import TranslationExperiment, main, setup
 
 CONFIGS = [name for name in config_names() if name.startswith("translation/")]
 TINY = [
@@ -67,7 +73,70 @@ def test_metrics_and_results(run_folder):
     results = json.loads((run_folder / "results.json").read_text())
     assert results["test"]["rows"] == 10
     assert results["test"]["signature"].startswith("nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp|version:")
+    assert results["test"]["chrf_signature"].startswith("nrefs:1|case:mixed|eff:yes|nc:6|nw:0|space:no|version:")
+    assert {"validation_bleu_lowercase", "validation_chrf"} <= scored[0].keys()
     assert results["generation"]["num_beams"] == 4
+
+
+def test_scores_are_those_of_the_translations(run_folder):
+    experiment = load_experiment(TranslationExperiment, "translation/toy", [*TINY, "generation.num_beams=1"])
+    examples = setup(experiment).test
+    texts = ["a Dog sees the man .", *(f"{row} words" for row in range(9))]
+    references = [pair.target for pair in translation_pairs(experiment.data, "test", experiment.seed)]
+    scores = examples.score([(RowLoss(1.0, 2), text) for text in texts])
+    assert scores["loss"] == 0.5
+    assert scores["bleu"] == sacrebleu.corpus_bleu(texts, [references]).score
+    assert scores["bleu_lowercase"] == sacrebleu.corpus_bleu(texts, [references], lowercase=True).score
+    assert scores["chrf"] == sacrebleu.corpus_chrf(texts, [references]).score
+
+
+@pytest.mark.parametrize(("metric", "greater"), [("bleu", True), ("chrf", True), ("loss", False)])
+def test_metric_decides_which_model_is_best(metric, greater):
+    task = setup(load_experiment(TranslationExperiment, "translation/toy", [*TINY, f"evaluation.metric={metric}"]))
+    assert (task.metric, task.greater_is_better) == (metric, greater)
+    scores = task.validation.score([(RowLoss(1.0, 2), "a") for _ in range(8)])
+    assert metric in scores
+
+
+AUGMENTED = ["augmentation.word_dropout=0.2", "augmentation.target_word_dropout=0.2", "augmentation.reversal=0.3"]
+
+
+def test_augmented_rows_are_a_function_of_seed_epoch_and_number():
+    def batch(rows: list[int], epoch: int = 0, *overrides: str) -> list[tuple]:
+        task = setup(load_experiment(TranslationExperiment, "translation/toy", [*TINY, *AUGMENTED, *overrides]))
+        made = task.make_batch(np.array(rows), epoch)
+        lengths = made["attention_mask"].sum(1).tolist()
+        return [tuple(ids[:length]) for ids, length in zip(made["input_ids"].tolist(), lengths, strict=True)]
+
+    rows = list(range(40))
+    first = batch(rows)
+    assert first == batch(rows)
+    assert first[7:9] == batch([7, 8])
+    assert first != batch(rows, 1)
+    assert first != batch(rows, 0, "seed=2")
+
+
+def test_evaluation_never_sees_augmentation():
+    plain, augmented = (
+        setup(load_experiment(TranslationExperiment, "translation/toy", [*TINY, *overrides]))
+        for overrides in ([], AUGMENTED)
+    )
+    assert augmented.fingerprint == plain.fingerprint
+    assert np.array_equal(augmented.lengths, plain.lengths)
+    model = plain.model.eval()
+    rows = np.arange(8)
+    with torch.inference_mode():
+        assert augmented.validation.predict(model, rows) == plain.validation.predict(model, rows)
+
+
+def test_augmented_run_resumes_exactly(tmp_path):
+    straight, stopped = tmp_path / "straight", tmp_path / "stopped"
+    settings = ["translation/toy", *TINY, *AUGMENTED, "schedule.name=constant", "evaluation.every=null"]
+    assert main([*settings, f"output_dir={straight}"]) == 0
+    assert main([*settings, "max_duration=4 steps", f"output_dir={stopped}"]) == 0
+    assert main([*settings, "resume=always", f"output_dir={stopped}"]) == 0
+    weights = [(folder / "final" / "model.safetensors").read_bytes() for folder in (straight, stopped)]
+    assert weights[0] == weights[1]
 
 
 def test_generation_settings_stand_in_their_own_file(run_folder):
@@ -207,6 +276,9 @@ def test_refuses_a_folder_in_use(run_folder):
         ("model.hidden_size=30", "model: hidden_size is 30, which num_attention_heads 4 does not divide"),
         ("model.hidden_act=rellu", "model: hidden_act 'rellu' is unknown: did you mean 'relu'?"),
         ("model.vocab_size=100", r"there is no such key; did you mean tokenizer\.vocab_size\?"),
+        ("augmentation.reversal=1", r"augmentation\.reversal=1\.0 .*: must be at least 0 and less than 1"),
+        ("augmentation.reversed=1", r"augmentation\.reversed .*: there is no such key; did you mean augmentation\.rev"),
+        ("evaluation.metric=ter", r"evaluation\.metric=ter .*: must be one of bleu, chrf, loss"),
         ("generation.num_beams=0", r"generation\.num_beams=0 .*: must be 1 or greater"),
         ("data.target_lang=en", r"data\.target_lang=.en. .*: must differ from source_lang"),
     ],
@@ -226,4 +298,25 @@ def test_every_config_is_alive(name):
 
 
 def test_there_are_configs():
-    assert {"translation/toy", "translation/multi30k"} <= set(CONFIGS)
+    names = {"toy", "multi30k", "multi30k_best", "iwslt14", "wmt14_en_de", "wmt14_en_de_big"}
+    assert {f"translation/{name}" for name in names} <= set(CONFIGS)
+
+
+@pytest.mark.parametrize(("name", "num_parameters"), [("wmt14_en_de", 65e6), ("wmt14_en_de_big", 213e6)])
+def test_full_size_configs_are_the_paper_s(name, num_parameters):
+    """Table 3 of the paper: parameters in millions, dropout, label smoothing and steps."""
+    experiment = load_experiment(TranslationExperiment, f"translation/{name}")
+    is_big = name.endswith("big")
+    with torch.device("meta"):
+        model = VanillaSeq2SeqForConditionalGeneration(
+            VanillaSeq2SeqConfig(vocab_size=experiment.tokenizer.vocab_size, **experiment.model_settings)
+        )
+    assert model.num_parameters() == pytest.approx(num_parameters, rel=0.04)
+    assert model.config.hidden_dropout_prob == (0.3 if is_big else 0.1)
+    assert model.config.label_smoothing == 0.1
+    assert experiment.max_duration == Duration(300_000 if is_big else 100_000, "steps")
+    assert experiment.averaging.checkpoints == (20 if is_big else 5)
+    schedule = build_schedule(
+        experiment.optimizer, experiment.schedule, experiment.max_duration, model.config.hidden_size
+    )
+    assert schedule.peak == pytest.approx(model.config.hidden_size**-0.5 * 4000**-0.5)

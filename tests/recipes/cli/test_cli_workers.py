@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 
+import psutil
 import pytest
 
 from vanilla_cli import commands, workers
@@ -117,7 +118,7 @@ def test_one_message_and_no_process_left(scripts, capfd, first, second, status, 
     assert workers.run_workers([], 2) == status
     assert time.monotonic() - start < 20
     assert capfd.readouterr().err == (f"vanilla: {told}\n" if told else "")
-    assert subprocess.run(["pgrep", "-P", str(os.getpid()), "-f", "time.sleep"], check=False).returncode == 1
+    assert not [child for child in psutil.Process().children() if "time" in " ".join(child.cmdline())]
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 0), (signal.SIGHUP, 0), (signal.SIGINT, 130)])

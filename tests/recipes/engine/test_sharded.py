@@ -1,6 +1,7 @@
 """Runs whose parameters are cut over two processes (FSDP2), beside replicas (DDP) and one process."""
 
 import dataclasses
+import json
 from functools import partial
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from vanilla_transformers.recipes.engine.signals import StopRequest
 from vanilla_transformers.recipes.engine.state import WholeModel
 from vanilla_transformers.recipes.engine.task import Examples, Task
 from vanilla_transformers.recipes.errors import UserError
+from vanilla_transformers.recipes.translation import main
 
 
 def scored_task(dropout: float) -> Task:
@@ -214,6 +216,32 @@ def test_checkpoint_of_zero_needs_the_same_launch(tmp_path):
     in_processes(2, run_until_killed, tmp_path / "run", shards="zero2")
     with pytest.raises(UserError, match=r"^resume: the run was begun under DeepSpeed with 2 processes: go on with the"):
         run_on(tmp_path / "run")
+
+
+# A whole recipe, from the corpus to the scores of the reloaded model
+
+RECIPE = [
+    "translation/toy", "max_duration=3 steps", "log_every=1 steps", "precision=fp32", "evaluation.max_rows=20",
+    "data.num_train_rows=300", "data.num_validation_rows=20", "data.num_test_rows=11", "tokenizer.vocab_size=400",
+    "batch.tokens=700", "model.hidden_size=32", "model.hidden_dropout_prob=0",
+]  # fmt: skip
+
+
+def recipe_run(folder: Path) -> None:
+    assert main([*RECIPE, f"output_dir={folder}"]) == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shards", ["fsdp", "zero2", "zero3"])
+def test_recipe_under_shards_scores_like_one_process(tmp_path, shards):
+    if shards != "fsdp":
+        pytest.importorskip("deepspeed")
+    recipe_run(tmp_path / "one")
+    in_processes(2, recipe_run, tmp_path / shards, shards=shards)
+    one, sharded = (json.loads((tmp_path / name / "results.json").read_text())["test"] for name in ("one", shards))
+    assert sharded.pop("loss") == pytest.approx(one.pop("loss"), rel=1e-5)
+    assert sharded == one
+    assert losses(tmp_path / shards) == pytest.approx(losses(tmp_path / "one"), rel=1e-5)
 
 
 # The gradient of a step on one process and on two
