@@ -4,10 +4,11 @@
     vanilla train translation/multi30k data.path=FOLDER output_dir=runs/multi30k
     accelerate launch recipes/translation.py configs/translation/multi30k.yaml optimizer.learning_rate=1e-3
     vanilla train translation/multi30k augmentation.word_dropout=0.1 augmentation.reversal=0.2
-    vanilla train translation/multi30k data.path=OTHER_ROWS model.pretrained=runs/multi30k/best peft.r=8
+    vanilla train translation/multi30k data.path=FOLDER model.pretrained=runs/multi30k/best peft.r=8
 
 The run folder then holds `best/` and `final/`, which `AutoModelForSeq2SeqLM.from_pretrained` loads, the scores of the
-test rows in `results.json`, and the course of the training in `metrics.jsonl`.
+test rows in `results.json`, and the course of the training in `metrics.jsonl`. With `peft.r` adapters (LoRA) learn in
+place of the weights: they are merged into `best/` and `final/`, and stand in `adapter/` there for PEFT.
 
 Measured on 2026-11-21, two shared cores, bf16, torch 2.13.0, transformers 5.23.0; sacreBLEU 13a, cased, beam 4:
 

@@ -60,10 +60,20 @@ def run(base, tmp_path_factory) -> Path:
     return folder
 
 
+@torch.inference_mode()
+def loss_over_the_rows(folder: Path) -> float:
+    return float(MODEL.from_pretrained(folder).eval()(**tiny_task().make_batch(range(60), 0)).loss)
+
+
 def logits(model) -> torch.Tensor:
     batch = tiny_task().make_batch(range(8), 0)
     with torch.inference_mode():
         return model.eval()(**batch).logits
+
+
+def test_adapters_learn(base, run):
+    before, after = (loss_over_the_rows(folder) for folder in (base, run / "final"))
+    assert after < before - 0.02
 
 
 def test_the_saved_model_is_base_plus_adapters(base, run):

@@ -78,7 +78,7 @@ def test_the_run_ends_with_a_table(watched):
 
 def test_the_curves_are_there(watched):
     with Image.open(watched[0] / "curves.png") as image:
-        assert image.size == (3 * 432, 2 * 300)
+        assert image.size == (3 * 432, 3 * 300)
 
 
 def test_tensorboard_has_all_of_it(watched):
