@@ -8,6 +8,8 @@ import math
 import torch
 from torch import nn
 
+from .dropout import Dropout
+
 
 class SinusoidalPositions(nn.Module):
     """Fixed positions: sines and cosines of wavelengths from 2 pi to 10000 x 2 pi (section 3.5).
@@ -101,7 +103,7 @@ class InputEmbedding(nn.Module):
         self.positions = positions(config) if positions else None
         self.token_types = nn.Embedding(config.type_vocab_size, width) if config.type_vocab_size else None
         self.norm = nn.LayerNorm(width, eps=config.layer_norm_eps) if config.embedding_norm else None
-        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+        self.dropout = Dropout(config.hidden_dropout_prob)
 
     def forward(
         self,

@@ -22,6 +22,7 @@ from transformers.utils.output_capturing import capture_outputs
 
 from .attention import MultiHeadAttention
 from .configuration_vanilla import LM_HEAD_FSDP_PLAN, LM_HEAD_PP_PLAN, LM_HEAD_TP_PLAN, VanillaDecoderConfig
+from .dropout import Dropout
 from .heads import pool
 from .layers import VanillaLayer
 from .losses import causal_lm_loss, cross_entropy_loss, sequence_classification_loss
@@ -209,7 +210,7 @@ class VanillaDecoderForTokenClassification(VanillaPreTrainedModel):
         super().__init__(config)
         self.num_labels = config.num_labels
         self.model = VanillaDecoderModel(config)
-        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+        self.dropout = Dropout(config.hidden_dropout_prob)
         self.score = nn.Linear(config.hidden_size, config.num_labels)
         self.post_init()
 

@@ -20,6 +20,7 @@ from transformers.utils.output_capturing import capture_outputs
 
 from .attention import MultiHeadAttention
 from .configuration_vanilla import LM_HEAD_FSDP_PLAN, LM_HEAD_PP_PLAN, LM_HEAD_TP_PLAN, VanillaEncoderConfig
+from .dropout import Dropout
 from .heads import MaskedTokenTransform, Pooler, pool, take_positions
 from .layers import VanillaLayer
 from .losses import cross_entropy_loss, sequence_classification_loss, span_loss
@@ -143,7 +144,7 @@ class VanillaEncoderClassifier(VanillaPreTrainedModel):
     def __init__(self, config, num_outputs: int, reads_sequence: bool):
         super().__init__(config)
         self.model = VanillaEncoderModel(config, add_pooling_layer=reads_sequence)
-        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+        self.dropout = Dropout(config.hidden_dropout_prob)
         self.add_module(self.output_name, nn.Linear(config.hidden_size, num_outputs))
         self.post_init()
 

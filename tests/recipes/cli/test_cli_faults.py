@@ -86,7 +86,8 @@ def test_a_closed_pipe_is_one_line():
 
 def test_an_interrupt_is_one_line():
     code = (
-        "import sys, time\nfrom vanilla_cli.faults import guarded\n"
+        "import signal, sys, time\nfrom vanilla_cli.faults import guarded\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # shells have background jobs ignore it
         "sys.exit(guarded(lambda: print('ready', flush=True) or time.sleep(60)))"
     )
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
