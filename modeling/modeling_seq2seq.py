@@ -74,6 +74,8 @@ class VanillaSeq2SeqModel(VanillaPreTrainedModel):
             token_type_ids: (B, S), where `config.type_vocab_size` is not 0.
             position_ids, decoder_position_ids: (B or 1, S) and (B or 1, T). Given both, and no masks, they may pack
                 several pairs into a row, in the same order: the n-th target then sees the n-th source alone.
+            cu_seq_lens_q, cu_seq_lens_k, max_length_q, max_length_k: Among the other keyword arguments, `PackedLengths`
+                for the kernel `torch_varlen`: "q" are those of the packed targets, "k" those of the packed sources.
         """
         if encoder_outputs is None:
             encoder_outputs = self.encoder(

@@ -19,6 +19,7 @@ from .configuration_vanilla import CROSS_ATTENTION_TP_PLAN, STACK_FSDP_PLAN, STA
 from .embeddings import InputEmbedding
 from .layers import VanillaLayer
 from .pretrained import VanillaPreTrainedModel
+from .varlen import of_one_side, packed_lengths, same_sequence
 
 
 class VanillaStack(VanillaPreTrainedModel):
@@ -85,15 +86,18 @@ class VanillaStack(VanillaPreTrainedModel):
         """Hidden states (B, S, D) of ids (B, S) or embeddings (B, S, D).
 
         `position_ids` (B or 1, S) without `attention_mask` may pack several sequences into a row: each begins where
-        the positions do not go on, and sees itself alone.
+        the positions do not go on, and sees itself alone. The kernel `torch_varlen` reads `PackedLengths` among the
+        keyword arguments then, and needs no mask.
         """
         inputs_embeds = self.embed(input_ids, inputs_embeds)
-        mask = create_bidirectional_mask(
-            config=self.config,
-            inputs_embeds=inputs_embeds,
-            attention_mask=attention_mask,
-            and_mask_function=same_sequence(attention_mask, position_ids, position_ids),
-        )
+        mask: Any = packed_lengths(self, inputs_embeds, attention_mask, position_ids, kwargs)
+        if mask is None:
+            mask = create_bidirectional_mask(
+                config=self.config,
+                inputs_embeds=inputs_embeds,
+                attention_mask=attention_mask,
+                and_mask_function=same_sequence(attention_mask, position_ids, position_ids),
+            )
         length = None  # of packed sequences it is not that of the row
         if position_ids is None:
             length = inputs_embeds.shape[1]
@@ -126,13 +130,17 @@ class VanillaStack(VanillaPreTrainedModel):
         if isinstance(past, EncoderDecoderCache):
             past = past.self_attention_cache
         # A cache that is made only here is empty and must not hide a packed row from the mask.
-        mask = create_causal_mask(
-            config=self.config,
-            inputs_embeds=inputs_embeds,
-            attention_mask=attention_mask,
-            past_key_values=past,
-            position_ids=position_ids,
-        )
+        mask: Any = None
+        if past is None:
+            mask = packed_lengths(self, inputs_embeds, attention_mask, position_ids, kwargs)
+        if mask is None:
+            mask = create_causal_mask(
+                config=self.config,
+                inputs_embeds=inputs_embeds,
+                attention_mask=attention_mask,
+                past_key_values=past,
+                position_ids=position_ids,
+            )
         past_length = past.get_seq_length() if past is not None else 0
         if use_cache and past_key_values is None:
             past_key_values = self._new_cache()
@@ -191,6 +199,7 @@ class VanillaEncoderStack(VanillaStack):
         **kwargs,
     ) -> BaseModelOutput:
         """Hidden states (B, S, D); see [`VanillaStack.encode`]."""
+        kwargs = of_one_side(kwargs, "k")
         hidden_states = self.encode(input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, **kwargs)
         return BaseModelOutput(last_hidden_state=hidden_states)
 
@@ -236,21 +245,16 @@ class VanillaDecoderStack(VanillaStack):
         if isinstance(past_key_values, Cache) and not isinstance(past_key_values, EncoderDecoderCache):
             # Cross attention would otherwise add its keys to those of self attention.
             past_key_values = EncoderDecoderCache(past_key_values, DynamicCache(config=self.config))
-        encoder_mask = None
+        encoder_mask: Any = None
         if encoder_hidden_states is not None:
-            apart = same_sequence(encoder_attention_mask, position_ids, encoder_position_ids)
-            if apart is not None and "flash" in str(self.config._attn_implementation):
-                raise ValueError(
-                    f"{self.config._attn_implementation} takes no mask, which packed rows need in cross attention: use "
-                    "sdpa, eager or flex_attention, or one pair a row"
+            positions = None if position_ids is None else encoder_position_ids
+            if past_key_values is None:
+                encoder_mask = packed_lengths(self, inputs_embeds, encoder_attention_mask, positions, kwargs)
+            if encoder_mask is None:
+                apart = same_sequence(encoder_attention_mask, position_ids, encoder_position_ids)
+                encoder_mask = self._cross_attention_mask(
+                    inputs_embeds, encoder_attention_mask, encoder_hidden_states, apart
                 )
-            encoder_mask = create_bidirectional_mask(
-                config=self.config,
-                inputs_embeds=inputs_embeds,
-                attention_mask=encoder_attention_mask,
-                encoder_hidden_states=encoder_hidden_states,
-                and_mask_function=apart,
-            )
         hidden_states, past_key_values = self.decode(
             inputs_embeds,
             attention_mask,
@@ -259,10 +263,24 @@ class VanillaDecoderStack(VanillaStack):
             use_cache,
             encoder_hidden_states=encoder_hidden_states,
             encoder_attention_mask=encoder_mask,
-            **kwargs,
+            **of_one_side(kwargs, "q"),
         )
         return BaseModelOutputWithPastAndCrossAttentions(
             last_hidden_state=hidden_states, past_key_values=past_key_values
+        )
+
+    def _cross_attention_mask(self, inputs_embeds, attention_mask, encoder_hidden_states, apart):
+        if apart is not None and "flash" in str(self.config._attn_implementation):
+            raise ValueError(
+                f"{self.config._attn_implementation} takes no mask, which packed rows need in cross attention: use "
+                "torch_varlen, sdpa, eager or flex_attention, or one pair a row"
+            )
+        return create_bidirectional_mask(
+            config=self.config,
+            inputs_embeds=inputs_embeds,
+            attention_mask=attention_mask,
+            encoder_hidden_states=encoder_hidden_states,
+            and_mask_function=apart,
         )
 
 
@@ -281,26 +299,3 @@ def default_position_ids(
         return position_ids
     first_token = attention_mask.to(position_ids.device).int().argmax(dim=-1, keepdim=True)  # (B, 1)
     return (position_ids - first_token).clamp(min=0)
-
-
-def same_sequence(attention_mask, query_position_ids, key_position_ids):
-    """Mask function that keeps the sequences packed into a row apart, or `None` where nothing is packed.
-
-    Args:
-        attention_mask: A mask already says what is seen; nothing is packed then.
-        query_position_ids, key_position_ids: (B or 1, T) and (B or 1, S), or `None`.
-    """
-    if attention_mask is not None or query_position_ids is None or key_position_ids is None:
-        return None
-    query_sequences, key_sequences = sequence_ids(query_position_ids), sequence_ids(key_position_ids)
-
-    def mask_function(batch_idx, head_idx, query_idx, key_idx):
-        queries = query_sequences[batch_idx % query_sequences.shape[0], query_idx]
-        return queries == key_sequences[batch_idx % key_sequences.shape[0], key_idx]
-
-    return mask_function
-
-
-def sequence_ids(position_ids: torch.Tensor) -> torch.Tensor:
-    """Number (B, T) of the packed sequence that each token belongs to: a new one where positions do not go on."""
-    return (position_ids.diff(prepend=position_ids[:, :1] - 1) != 1).cumsum(-1)

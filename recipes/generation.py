@@ -34,18 +34,22 @@ from vanilla_transformers.losses import IGNORE_INDEX
 from vanilla_transformers.recipes.data.causal import read_pairs, scored_spans, training_batch, training_spans
 from vanilla_transformers.recipes.data.streams import by_segment, open_stream, stream_problems
 from vanilla_transformers.recipes.data.text import PromptDataConfig, PromptPair
-from vanilla_transformers.recipes.data.tokenizers import character_tokenizer, save_tokenizer, train_decoder_tokenizer
+from vanilla_transformers.recipes.data.tokenizers import (
+    character_tokenizer,
+    save_tokenizer,
+    saved_tokenizer,
+    train_decoder_tokenizer,
+)
 from vanilla_transformers.recipes.data.tokens import Spans, begin_with_end_of_text, pieces
 from vanilla_transformers.recipes.engine.experiment import Experiment, Problem
 from vanilla_transformers.recipes.engine.folders import write_text
 from vanilla_transformers.recipes.engine.launch import program
-from vanilla_transformers.recipes.engine.model_folder import check_hub_name, load_tokenizer
 from vanilla_transformers.recipes.engine.plan import Rows
+from vanilla_transformers.recipes.engine.positions import check_positions
 from vanilla_transformers.recipes.engine.pretrained import load_pretrained
 from vanilla_transformers.recipes.engine.run import train
-from vanilla_transformers.recipes.engine.task import Examples, Scores, Task, fingerprint_rows
+from vanilla_transformers.recipes.engine.task import EncodedRows, Examples, Scores, Task, fingerprint_rows
 from vanilla_transformers.recipes.errors import UserError
-from vanilla_transformers.recipes.hub import hub_or_cache
 from vanilla_transformers.recipes.scoring.losses import RowLoss, row_losses
 from vanilla_transformers.recipes.scoring.sampling import (
     SamplingConfig,
@@ -99,6 +103,8 @@ class GenerationExperiment(Experiment):
 
     def problems(self) -> Iterator[Problem]:
         yield from super().problems()
+        if self.pretrained and self.tokenizer.name:
+            yield "tokenizer.name", "must be null with model.pretrained, whose tokenizer is taken"
         yield from stream_problems(self.data, self.max_duration)
         if self.batch.packing and self.data.layout == "blocks":
             yield "batch.packing", "must be false with data.layout=blocks: blocks have no padding"
@@ -122,7 +128,7 @@ def setup(experiment: GenerationExperiment) -> Task:
     corpora = by_segment(stream, spans, lambda pairs: training_spans(data, pairs, tokenizer))
     validation = scored_spans(data, "validation", seed, tokenizer).first(experiment.evaluation.max_rows)
     test = None if data.test_split is None else scored_spans(data, "test", seed, tokenizer)
-    given = encode_prompts(experiment.generation.prompts, tokenizer)
+    given = encode_prompts(experiment.generation.prompts, tokenizer, data.block_size)
     prompts = given or validation.beginnings(NUM_SAMPLES, PROMPT_TOKENS)
 
     def save_model(model: PreTrainedModel, folder: Path) -> None:
@@ -133,7 +139,7 @@ def setup(experiment: GenerationExperiment) -> Task:
         model=model,
         lengths=spans.lengths if stream is None else lambda segment: corpora(segment).lengths,
         make_batch=lambda rows, epoch: training_batch(corpora(epoch), data, experiment.batch, seed, rows, epoch),
-        fingerprint=_fingerprint(spans, tokenizer),
+        fingerprint=fingerprint_rows(tokenizer.get_vocab(), _rows(spans), _rows(validation)),
         validation=_examples(validation, tokenizer),
         metric="loss",
         greater_is_better=False,
@@ -145,10 +151,11 @@ def setup(experiment: GenerationExperiment) -> Task:
     )
 
 
-def _fingerprint(spans: Spans, tokenizer: PreTrainedTokenizerFast) -> str:
+def _rows(spans: Spans) -> EncodedRows:
+    """The rows as `fingerprint_rows` takes them."""
     starts = range(0, len(spans.ids), FINGERPRINT_TOKENS)
     parts = (spans.ids[start : start + FINGERPRINT_TOKENS] for start in starts)
-    return fingerprint_rows(tokenizer.get_vocab(), np.stack((spans.lengths, spans.num_prompt)), parts)
+    return np.stack((spans.lengths, spans.num_prompt)), parts
 
 
 def _examples(spans: Spans, tokenizer: PreTrainedTokenizerFast) -> Examples:
@@ -191,7 +198,13 @@ def _model_and_tokenizer(
     else:
         tokenizer = _tokenizer(experiment, pairs)
         model = _build_new(experiment, tokenizer)
-    _check_fit(model, tokenizer, experiment.data)
+    limits = {"data.block_size": experiment.data.block_size}
+    check_positions(model.config, limits, is_saved=bool(experiment.pretrained))
+    if experiment.data.rows_are == "documents" and tokenizer.eos_token_id is None:
+        raise UserError(
+            "the tokenizer has no token for the end of a text: name one as eos_token in its tokenizer_config.json, or "
+            "join the rows with data.rows_are=pieces"
+        )
     model.generation_config = generation_config(
         experiment.generation, model.config, tokenizer, ends=experiment.data.rows_are == "documents"
     )
@@ -201,7 +214,7 @@ def _model_and_tokenizer(
 def _tokenizer(experiment: GenerationExperiment, pairs: Iterable[PromptPair]) -> PreTrainedTokenizerFast:
     settings, data = experiment.tokenizer, experiment.data
     if settings.name is not None:
-        return _saved_tokenizer(settings.name)
+        return saved_tokenizer(settings.name)
     found = (piece for pair in pairs for text in pair for piece, _ in pieces(text))
     if settings.kind == "characters":
         tokenizer = character_tokenizer(found, data.block_size)
@@ -212,17 +225,6 @@ def _tokenizer(experiment: GenerationExperiment, pairs: Iterable[PromptPair]) ->
     return tokenizer
 
 
-def _saved_tokenizer(name: str) -> PreTrainedTokenizerFast:
-    try:
-        if Path(name).exists():
-            return load_tokenizer(name)
-        check_hub_name(name)
-        with hub_or_cache():
-            return load_tokenizer(name)
-    except UserError as error:
-        raise UserError(f"tokenizer.name={error}") from error
-
-
 def _build_new(experiment: GenerationExperiment, tokenizer: PreTrainedTokenizerFast) -> VanillaDecoderForCausalLM:
     ids = {name: getattr(tokenizer, name) for name in ("pad_token_id", "bos_token_id", "eos_token_id")}
     settings = {"max_position_embeddings": experiment.data.block_size} | experiment.model_settings
@@ -231,21 +233,6 @@ def _build_new(experiment: GenerationExperiment, tokenizer: PreTrainedTokenizerF
     except StrictDataclassError as error:
         raise UserError(f"model: {error.__cause__ or error}") from error
     return VanillaDecoderForCausalLM(config)
-
-
-def _check_fit(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, data: PromptDataConfig) -> None:
-    """Refuses blocks longer than a learned table of positions, and documents whose end no token can say."""
-    config = model.config
-    if config.position_embedding_type == "learned" and data.block_size > config.max_position_embeddings:
-        raise UserError(
-            f"data.block_size={data.block_size}: the model has learned positions for {config.max_position_embeddings} "
-            "tokens; lower it, or raise model.max_position_embeddings"
-        )
-    if data.rows_are == "documents" and tokenizer.eos_token_id is None:
-        raise UserError(
-            "the tokenizer has no token for the end of a text: name one as eos_token in its tokenizer_config.json, or "
-            "join the rows with data.rows_are=pieces"
-        )
 
 
 def main(argv: Sequence[str]) -> int:

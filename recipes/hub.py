@@ -4,11 +4,26 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from huggingface_hub import constants
+from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
 from huggingface_hub.utils import get_session
 
 from vanilla_transformers.recipes.errors import one_line
 
 SECONDS_TO_ANSWER = 10.0
+
+_GATED = (
+    "the Hub gives it to those alone who have asked for access on its page: do so, and set HF_TOKEN to a token of your "
+    "account, or call `hf auth login`"
+)
+_WRONG_TOKEN = "the Hub does not know the token: set HF_TOKEN to a valid one, unset it, or call `hf auth login`"
+_SCRIPT = (
+    "it is a script, which `datasets` no longer runs: data.revision=refs/convert/parquet reads the copy in Parquet "
+    "that the Hub has of many such"
+)
+_NOT_SEEN = (
+    "the Hub has nothing of this name that you may see: mend the name, or set HF_TOKEN to a token of an account with "
+    "access, or call `hf auth login`"
+)
 
 
 @contextmanager
@@ -27,6 +42,25 @@ def hub_or_cache() -> Iterator[str | None]:
         yield fault
     finally:
         constants.HF_HUB_OFFLINE = offline
+
+
+def refusal(error: BaseException | None) -> str | None:
+    """Why the Hub, which was reached, did not give what it was asked for, and the way out; None for any other error.
+
+    Libraries wrap its answer in several exceptions, of which only the innermost knows; `datasets` keeps its text alone.
+    """
+    while error is not None:
+        text = str(error)
+        if isinstance(error, GatedRepoError) or "is a gated dataset" in text:
+            return _GATED
+        if isinstance(error, HfHubHTTPError) and "Invalid credentials" in text:
+            return _WRONG_TOKEN
+        if isinstance(error, RepositoryNotFoundError) or "doesn't exist on the Hub or cannot be accessed" in text:
+            return _NOT_SEEN
+        if "Dataset scripts are no longer supported" in text:
+            return _SCRIPT
+        error = error.__cause__ or error.__context__
+    return None
 
 
 def unreachable() -> str | None:

@@ -35,16 +35,15 @@ from vanilla_transformers.recipes.data.rows import Split
 from vanilla_transformers.recipes.data.streams import by_segment, open_stream, stream_problems
 from vanilla_transformers.recipes.data.text import TextDataConfig, texts
 from vanilla_transformers.recipes.data.token_rows import TokenRows, encode_texts
-from vanilla_transformers.recipes.data.tokenizers import save_tokenizer, train_encoder_tokenizer
+from vanilla_transformers.recipes.data.tokenizers import save_tokenizer, saved_tokenizer, train_encoder_tokenizer
 from vanilla_transformers.recipes.engine.experiment import EvaluationConfig, Experiment, Problem
 from vanilla_transformers.recipes.engine.launch import program
-from vanilla_transformers.recipes.engine.model_folder import check_hub_name, load_tokenizer
 from vanilla_transformers.recipes.engine.plan import Rows
+from vanilla_transformers.recipes.engine.positions import check_positions
 from vanilla_transformers.recipes.engine.pretrained import load_pretrained
 from vanilla_transformers.recipes.engine.run import train
 from vanilla_transformers.recipes.engine.task import Batch, Examples, Task, fingerprint_rows
 from vanilla_transformers.recipes.errors import UserError
-from vanilla_transformers.recipes.hub import hub_or_cache
 from vanilla_transformers.recipes.scoring.masked_tokens import MaskedScore, masked_scores, score_rows
 
 # Fields of the config that `model:` does not take: the tokenizer decides them, or only a decoder has a use for them.
@@ -125,7 +124,8 @@ def setup(experiment: MaskedLMExperiment) -> Task:
     torch.manual_seed(experiment.seed)
     model, tokenizer = _model_and_tokenizer(experiment)
     _check_special_tokens(tokenizer)
-    _check_positions(model.config, experiment.data)
+    limits = {"data.block_size": experiment.data.block_size}
+    check_positions(model.config, limits, is_saved=bool(experiment.pretrained))
     masker = Masker(tokenizer, experiment.masking)
 
     def encode(found: Iterable[str]) -> TokenRows:
@@ -156,12 +156,13 @@ def setup(experiment: MaskedLMExperiment) -> Task:
     stream = open_stream(experiment.data, lambda: texts(experiment.data, "train", experiment.seed))
     corpus = rows_of("train") if stream is None else encode(stream.segment(0))
     corpora = by_segment(stream, corpus, encode)
+    validation = rows_of("validation").first(experiment.evaluation.max_rows)
     return Task(
         model=model,
         lengths=corpus.lengths if stream is None else lambda segment: corpora(segment).lengths,
         make_batch=make_batch,
-        fingerprint=fingerprint_rows(tokenizer.get_vocab(), corpus.lengths, corpus),
-        validation=examples(rows_of("validation").first(experiment.evaluation.max_rows)),
+        fingerprint=fingerprint_rows(tokenizer.get_vocab(), (corpus.lengths, corpus), (validation.lengths, validation)),
+        validation=examples(validation),
         metric=experiment.evaluation.metric,
         greater_is_better=experiment.evaluation.metric != "loss",
         save_model=save_model,
@@ -196,23 +197,11 @@ def _model_and_tokenizer(
 def _tokenizer(experiment: MaskedLMExperiment) -> PreTrainedTokenizerFast:
     settings = experiment.tokenizer
     if settings.name:
-        return _saved_tokenizer(settings.name)
+        return saved_tokenizer(settings.name)
     training_texts = islice(
         texts(experiment.data, "train", experiment.seed), settings.num_texts or experiment.data.rows_at_once
     )
     return train_encoder_tokenizer(training_texts, settings.vocab_size, experiment.data.block_size, settings.lowercase)
-
-
-def _saved_tokenizer(name: str) -> PreTrainedTokenizerFast:
-    """The tokenizer in a folder or on the Hub."""
-    try:
-        if Path(name).exists():
-            return load_tokenizer(name)
-        check_hub_name(name)
-        with hub_or_cache():
-            return load_tokenizer(name)
-    except UserError as error:
-        raise UserError(f"tokenizer.name={error}") from error
 
 
 def _check_special_tokens(tokenizer: PreTrainedTokenizerFast) -> None:
@@ -223,15 +212,6 @@ def _check_special_tokens(tokenizer: PreTrainedTokenizerFast) -> None:
         raise UserError(
             f"the saved tokenizer has no {' and no '.join(lacking)}, which masked-language modelling needs; give one of"
             " an encoder such as BERT"
-        )
-
-
-def _check_positions(config: VanillaEncoderConfig, data: MaskedLMDataConfig) -> None:
-    """Refuses rows that are longer than a learned table of positions."""
-    if config.position_embedding_type == "learned" and data.block_size > config.max_position_embeddings:
-        raise UserError(
-            f"data.block_size={data.block_size}: the model has learned positions for {config.max_position_embeddings} "
-            f"tokens; lower it, or raise model.max_position_embeddings"
         )
 
 

@@ -26,7 +26,7 @@ import numpy as np
 import torch
 from huggingface_hub.errors import StrictDataclassError
 from numpy.typing import NDArray
-from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from vanilla_transformers import (
     VanillaConfig,
@@ -52,9 +52,10 @@ from vanilla_transformers.recipes.data.tokenizers import (
 from vanilla_transformers.recipes.engine.experiment import EvaluationConfig, Experiment, Problem
 from vanilla_transformers.recipes.engine.launch import program
 from vanilla_transformers.recipes.engine.plan import Rows
+from vanilla_transformers.recipes.engine.positions import check_positions
 from vanilla_transformers.recipes.engine.pretrained import load_pretrained
 from vanilla_transformers.recipes.engine.run import train
-from vanilla_transformers.recipes.engine.task import Batch, Examples, Scores, Task, fingerprint_rows
+from vanilla_transformers.recipes.engine.task import Batch, EncodedRows, Examples, Scores, Task, fingerprint_rows
 from vanilla_transformers.recipes.errors import UserError
 from vanilla_transformers.recipes.scoring.losses import RowLoss, mean_loss, row_losses
 
@@ -152,6 +153,12 @@ class Corpus:
         """Tokens of each row, shape (rows,)."""
         return np.array([len(row.input_ids) for row in self.tokens], dtype=np.int64)
 
+    @property
+    def rows(self) -> EncodedRows:
+        """The rows, each with its label, as `fingerprint_rows` takes them."""
+        ids = ([*row.input_ids, label] for row, label in zip(self.tokens, self.labels, strict=True))
+        return self.lengths + 1, ids
+
     def batch(self, rows: Rows, pad_token_id: int) -> Batch:
         """The padded batch of some rows as they are."""
         return collate([self.tokens[row] for row in rows], [self.labels[row] for row in rows], pad_token_id)
@@ -176,13 +183,14 @@ def setup(experiment: SentimentExperiment) -> Task:
         save_tokenizer(tokenizer, folder)
 
     corpus = encoded(rows, with_words=experiment.augmentation.is_on)
+    validation = encoded(validation_rows)
     pad_token_id = tokenizer.pad_token_id
     return Task(
         model=model,
         lengths=corpus.lengths,
         make_batch=_batch_maker(corpus, tokenizer, experiment),
-        fingerprint=_fingerprint(corpus, tokenizer, classes),
-        validation=_examples(encoded(validation_rows), pad_token_id, len(classes.names)),
+        fingerprint=_fingerprint(corpus, validation, tokenizer, classes),
+        validation=_examples(validation, pad_token_id, len(classes.names)),
         metric=experiment.evaluation.metric,
         greater_is_better=experiment.evaluation.metric != "loss",
         save_model=save_model,
@@ -191,11 +199,10 @@ def setup(experiment: SentimentExperiment) -> Task:
     )
 
 
-def _fingerprint(corpus: Corpus, tokenizer: PreTrainedTokenizerFast, classes: Classes) -> str:
+def _fingerprint(corpus: Corpus, validation: Corpus, tokenizer: PreTrainedTokenizerFast, classes: Classes) -> str:
     """Tells these rows, labels and tokens from others."""
     marks = {f"label {place}: {name}": place for place, name in enumerate(classes.names)}
-    ids = ([*row.input_ids, label] for row, label in zip(corpus.tokens, corpus.labels, strict=True))
-    return fingerprint_rows(tokenizer.get_vocab() | marks, corpus.lengths + 1, ids)
+    return fingerprint_rows(tokenizer.get_vocab() | marks, corpus.rows, validation.rows)
 
 
 def _batch_maker(
@@ -254,7 +261,12 @@ def _model_and_tokenizer(
         )
     else:
         model, tokenizer = _build_new(experiment, rows, head)
-    _check_fit(model.config, tokenizer, experiment)
+    limits = {"tokenizer.max_length": experiment.tokenizer.max_length}
+    check_positions(model.config, limits, is_saved=bool(experiment.pretrained))
+    if tokenizer.pad_token_id is None or model.config.pad_token_id is None:
+        raise UserError(
+            f"model.pretrained={experiment.pretrained}: the tokenizer has no padding token; save it with one"
+        )
     return model, tokenizer
 
 
@@ -270,20 +282,6 @@ def _build_new(
     except StrictDataclassError as error:
         raise UserError(f"model: {error.__cause__ or error}") from error
     return family.model(config), tokenizer
-
-
-def _check_fit(config: PreTrainedConfig, tokenizer: PreTrainedTokenizerFast, experiment: SentimentExperiment) -> None:
-    """Refuses rows longer than a learned table of positions, and a tokenizer that cannot pad."""
-    max_length = experiment.tokenizer.max_length
-    if config.position_embedding_type == "learned" and max_length > config.max_position_embeddings:
-        raise UserError(
-            f"tokenizer.max_length={max_length}: the model has learned positions for {config.max_position_embeddings}"
-            " tokens; lower it, or raise model.max_position_embeddings"
-        )
-    if tokenizer.pad_token_id is None or config.pad_token_id is None:
-        raise UserError(
-            f"model.pretrained={experiment.pretrained}: the tokenizer has no padding token; save it with one"
-        )
 
 
 def main(argv: Sequence[str]) -> int:

@@ -50,9 +50,10 @@ from vanilla_transformers.recipes.data.tokenizers import save_tokenizer, train_t
 from vanilla_transformers.recipes.engine.experiment import BatchConfig, EvaluationConfig, Experiment, Problem
 from vanilla_transformers.recipes.engine.launch import program
 from vanilla_transformers.recipes.engine.plan import Rows
+from vanilla_transformers.recipes.engine.positions import check_positions
 from vanilla_transformers.recipes.engine.pretrained import load_pretrained
 from vanilla_transformers.recipes.engine.run import train
-from vanilla_transformers.recipes.engine.task import Examples, Scores, Task, fingerprint_rows
+from vanilla_transformers.recipes.engine.task import EncodedRows, Examples, Scores, Task, fingerprint_rows
 from vanilla_transformers.recipes.errors import UserError
 from vanilla_transformers.recipes.scoring.decoding import BeamSearchConfig, generation_config, translate
 from vanilla_transformers.recipes.scoring.losses import RowLoss, mean_loss, row_losses
@@ -130,15 +131,15 @@ class Corpus:
     pairs: list[Pair]
     features: list[PairFeatures]
 
-    @property
-    def token_ids(self) -> Iterator[list[int]]:
-        """Source and target of each row in turn."""
-        return (ids for row in self.features for ids in (row["input_ids"], row["labels"]))
-
     @cached_property
     def lengths(self) -> np.ndarray:
         """Tokens of source and target, shape (rows, 2)."""
         return np.array([(len(row["input_ids"]), len(row["labels"])) for row in self.features], dtype=np.int64)
+
+    @property
+    def rows(self) -> EncodedRows:
+        """The rows as `fingerprint_rows` takes them."""
+        return self.lengths, (ids for row in self.features for ids in (row["input_ids"], row["labels"]))
 
 
 def setup(experiment: TranslationExperiment) -> Task:
@@ -152,11 +153,10 @@ def setup(experiment: TranslationExperiment) -> Task:
     model, tokenizer = _model_and_tokenizer(experiment, pairs)
     corpus = _encode(pairs, tokenizer, experiment)
     corpora = by_segment(stream, corpus, lambda pairs: _encode(pairs, tokenizer, experiment))
+    validation = _encode(validation_pairs, tokenizer, experiment)
+    test = None if test_pairs is None else _encode(test_pairs, tokenizer, experiment)
     features = _training_features(experiment, tokenizer, model.config.decoder_start_token_id)
     collate = _training_collator(experiment.batch, tokenizer.pad_token_id, model.config.decoder_start_token_id)
-
-    def examples(pairs: list[Pair], num_beams: int) -> Examples:
-        return _examples(_encode(pairs, tokenizer, experiment), tokenizer, num_beams)
 
     def save_model(model: PreTrainedModel, folder: Path) -> None:
         model.save_pretrained(folder)
@@ -166,12 +166,12 @@ def setup(experiment: TranslationExperiment) -> Task:
         model=model,
         lengths=corpus.lengths if stream is None else lambda segment: corpora(segment).lengths,
         make_batch=lambda rows, epoch: collate(features(corpora(epoch), rows, epoch)),
-        fingerprint=fingerprint_rows(tokenizer.get_vocab(), corpus.lengths, corpus.token_ids),
-        validation=examples(validation_pairs, experiment.evaluation.num_beams),
+        fingerprint=fingerprint_rows(tokenizer.get_vocab(), corpus.rows, validation.rows),
+        validation=_examples(validation, tokenizer, experiment.evaluation.num_beams),
         metric=experiment.evaluation.metric,
         greater_is_better=experiment.evaluation.metric != "loss",
         save_model=save_model,
-        test=examples(test_pairs, experiment.generation.num_beams) if test_pairs else None,
+        test=_examples(test, tokenizer, experiment.generation.num_beams) if test else None,
         settings={"generation": dataclasses.asdict(experiment.generation)},
     )
 
@@ -228,22 +228,14 @@ def _model_and_tokenizer(
         model, tokenizer = load_pretrained(model_class, experiment.pretrained, experiment.model_settings)
     else:
         model, tokenizer = _build_new(experiment, pairs)
-    _check_positions(model.config, experiment.tokenizer)
     max_length = experiment.tokenizer.max_target_length
+    limits = {
+        "tokenizer.max_source_length": experiment.tokenizer.max_source_length,
+        "tokenizer.max_target_length": max_length,
+    }
+    check_positions(model.config, limits, is_saved=bool(experiment.pretrained))
     model.generation_config = generation_config(experiment.generation, model.config, max_length)
     return model, tokenizer
-
-
-def _check_positions(config: VanillaSeq2SeqConfig, limits: TokenizerConfig) -> None:
-    """Refuses sequences that are longer than a learned table of positions."""
-    if config.position_embedding_type != "learned":
-        return
-    for name in ("max_source_length", "max_target_length"):
-        if getattr(limits, name) > config.max_position_embeddings:
-            raise UserError(
-                f"tokenizer.{name}={getattr(limits, name)}: the model has learned positions for "
-                f"{config.max_position_embeddings} tokens; lower it, or raise model.max_position_embeddings"
-            )
 
 
 def _encode(pairs: list[Pair], tokenizer: PreTrainedTokenizerFast, experiment: TranslationExperiment) -> Corpus:

@@ -62,9 +62,10 @@ def augment(tokens: Tokens, config: AugmentationConfig, hidden_id: int, generato
 
 def hide_words(tokens: Tokens, rate: float, hidden_id: int, generator: np.random.Generator) -> Tokens:
     """A row in which each word is hidden with the probability `rate`; the other arguments are those of `augment`."""
-    words, starts = _pieces(tokens)
-    hidden = (words[starts] != NO_WORD) & (generator.random(len(starts)) < rate)
-    is_hidden = np.repeat(hidden, np.diff(starts, append=len(words)))
+    assert tokens.words is not None, "the row was encoded for augmentation"
+    piece_of_token = np.cumsum(_begins_piece(tokens.words)) - 1
+    draws = generator.random(piece_of_token.max(initial=-1) + 1)
+    is_hidden = (tokens.words != NO_WORD) & (draws < rate)[piece_of_token]
     return replace(tokens, input_ids=np.where(is_hidden, np.int32(hidden_id), tokens.input_ids))
 
 
@@ -84,7 +85,14 @@ def _move_words(tokens: Tokens, config: AugmentationConfig, generator: np.random
 def _pieces(tokens: Tokens) -> tuple[NDArray[np.int32], Places]:
     """The word of each token, and where each word, or run of special tokens, begins."""
     assert tokens.words is not None, "the row was encoded for augmentation"
-    return tokens.words, np.flatnonzero(np.diff(tokens.words, prepend=NO_WORD - 1))
+    return tokens.words, np.flatnonzero(_begins_piece(tokens.words))
+
+
+def _begins_piece(words: NDArray[np.int32]) -> NDArray[np.bool_]:
+    """Whether a word, or a run of special tokens, begins with a token."""
+    begins = np.ones(len(words), dtype=bool)
+    begins[1:] = words[1:] != words[:-1]
+    return begins
 
 
 def _swap(order: Places, words: Places, rate: float, generator: np.random.Generator) -> None:

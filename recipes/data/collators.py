@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Sequence
-from typing import NotRequired, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 import numpy as np
 import torch
@@ -46,7 +46,8 @@ def encode_pairs(
     targets, num_cut_targets = _encode([pair.target for pair in pairs], tokenizer, max_target_length)
     if num_cut_sources or num_cut_targets:
         logger.warning(
-            "truncated %d sources to %d tokens and %d targets to %d, of %d pairs",
+            "truncated %d sources to tokenizer.max_source_length=%d tokens and %d targets to "
+            "tokenizer.max_target_length=%d, of %d pairs",
             num_cut_sources, max_source_length, num_cut_targets, max_target_length, len(pairs),
         )  # fmt: skip
     return [{"input_ids": source, "labels": target} for source, target in zip(sources, targets, strict=True)]
@@ -73,7 +74,7 @@ class PackedTranslationCollator:
     """Packs features into lines, which `Packed` describes; a padded batch of them gives the same loss and gradients.
 
     Makes `input_ids` and `position_ids` (lines, S), `decoder_input_ids`, `decoder_position_ids` and `labels`
-    (lines, T): the n-th target of a line belongs to its n-th source.
+    (lines, T): the n-th target of a line belongs to its n-th source. The lengths for kernels are there as well.
 
     Args:
         pad_token_id: fills `input_ids` at the end of a line.
@@ -85,7 +86,7 @@ class PackedTranslationCollator:
         self.pad_token_id, self.decoder_start_token_id = pad_token_id, decoder_start_token_id
         self.pack_length = pack_length
 
-    def __call__(self, features: Sequence[PairFeatures]) -> dict[str, torch.Tensor]:
+    def __call__(self, features: Sequence[PairFeatures]) -> dict[str, Any]:
         """One batch from the features, other keys left aside."""
         sources, targets = zip(*((row["input_ids"], row["labels"]) for row in features), strict=True)
         lengths = np.array([(len(source), len(target)) for source, target in zip(sources, targets, strict=True)])
@@ -99,6 +100,7 @@ class PackedTranslationCollator:
             "decoder_input_ids": packed.lay_out(shifted, self.pad_token_id, side=1),
             "decoder_position_ids": packed.position_ids(side=1),
             "labels": packed.lay_out(targets, IGNORE_INDEX, side=1),
+            **packed.lengths_for_kernels(),
         }
 
 

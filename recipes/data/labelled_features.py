@@ -62,7 +62,7 @@ def encode_rows(
         tokens += (_tokens(encoding, pairs is not None, with_words) for encoding in encoded.encodings)
         num_cut += sum(1 for encoding in encoded.encodings if encoding.overflowing)
     if num_cut:
-        logger.warning("truncated %d of %d texts to %d tokens", num_cut, len(rows), max_length)
+        logger.warning("truncated %d of %d texts to tokenizer.max_length=%d tokens", num_cut, len(rows), max_length)
     return tokens
 
 

@@ -5,7 +5,7 @@ What is hidden in a row is a function of a seed, the epoch and the row's number,
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -123,18 +123,19 @@ def _continuing_pieces(tokenizer: PreTrainedTokenizerFast) -> NDArray[np.bool_]:
     return np.array([token.startswith(prefix) and token != prefix for token in tokens])
 
 
-def pack_masked(rows: Sequence[MaskedRow], pad_token_id: int, pack_length: int | None) -> dict[str, torch.Tensor]:
+def pack_masked(rows: Sequence[MaskedRow], pad_token_id: int, pack_length: int | None) -> dict[str, Any]:
     """Rows packed into lines, which `Packed` describes; the loss and gradients are those of `collate_masked`.
 
     Returns:
         `input_ids` and `position_ids` (lines, T); `masked_positions`, places line * T + t, and `labels` (N,), row
-        after row.
+        after row; the lengths for kernels.
     """
     packed = Packed(np.array([len(row.input_ids) for row in rows]), pack_length)
     positions = [start + row.positions for start, row in zip(packed.starts(), rows, strict=True)]
     return {
         "input_ids": packed.lay_out([row.input_ids for row in rows], pad_token_id),
         "position_ids": packed.position_ids(),
+        **packed.lengths_for_kernels(),
         "masked_positions": torch.from_numpy(np.concatenate(positions)),
         "labels": torch.from_numpy(np.concatenate([row.labels for row in rows]).astype(np.int64)),
     }

@@ -16,6 +16,9 @@ from typing import Any, BinaryIO, NamedTuple
 
 from vanilla_transformers.recipes.errors import UserError
 
+DELIMITERS = {",": "a comma", "\t": "a tab", ";": "a semicolon", "|": "a bar"}
+"""What tables have between their values: a .csv file the first, a .tsv file the second."""
+
 KINDS = {bool: "truth value", int: "number", float: "number", str: "text", list: "list", dict: "object"}
 
 
@@ -130,7 +133,7 @@ def _read_csv(path: Path, delimiter: str = ",") -> Iterator[Record]:
         if not row:
             continue
         if not header:
-            header = _checked_header(location, row)
+            header = _checked_header(location, row, delimiter)
             continue
         if len(row) != len(header):
             raise UserError(
@@ -165,7 +168,13 @@ def _csv_fault(error: csv.Error) -> str:
     return one_line(error)
 
 
-def _checked_header(location: str, names: list[str]) -> list[str]:
+def _checked_header(location: str, names: list[str], delimiter: str) -> list[str]:
+    other = next((mark for mark in DELIMITERS if mark != delimiter and len(names) == 1 and mark in names[0]), None)
+    if other is not None:
+        raise UserError(
+            f"{location}: the header is a single name, {names[0]!r}: the file seems to have {DELIMITERS[other]} between"
+            f" its values, but {DELIMITERS[delimiter]} is read; write it as .csv with commas or as .tsv with tabs"
+        )
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
         raise UserError(f"{location}: the header repeats {', '.join(map(repr, repeated))}; column names must differ")
@@ -184,7 +193,8 @@ def _read_parquet(path: Path) -> Iterator[Record]:
                     yield Record(f"{path} row {index}", row)
                     index += 1
     except (pyarrow.ArrowException, OSError) as error:
-        raise UserError(f"{path}: cannot be read as Parquet: {one_line(error)}") from error
+        fault = one_line(error).rstrip(".")
+        raise UserError(f"{path}: cannot be read as Parquet: {fault}; copy or write it again") from error
 
 
 def _batch_rows(path: Path, batch: Any, first: int) -> Iterator[dict[str, Any]]:

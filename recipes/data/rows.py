@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from vanilla_transformers.recipes.data.readers import Record, is_unicode, one_line, read_records, shown
-from vanilla_transformers.recipes.data.splits import split_files
+from vanilla_transformers.recipes.data.splits import note_same, note_same_files, split_files
 from vanilla_transformers.recipes.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -178,12 +178,14 @@ def records(config: DataConfig, task: str, split: Split, seed: int = 0) -> Itera
     found: Iterator[Record]
     if config.path is not None:
         files = split_files(config.path, split, name)
+        note_same_files(split, files, config.path, config.train_split)
         place, found = ", ".join(map(str, files)), chain.from_iterable(map(read_records, files))
     elif config.name == TOY:
         place, found = TOY, _toy_records(task, split, config.num_rows(split) or TOY_ROWS[split], seed)
     else:
         streaming = isinstance(config, StreamedDataConfig) and config.streaming and split == "train"
         place, found = config.name, _hub_records(config, name, streaming)
+        note_same(split, f"{place} {name}", f"{place} {config.train_split}")
     first = next(found, None)
     if first is None:
         raise UserError(f"{place}: the {split} split is empty: there is no row to read")
@@ -200,7 +202,7 @@ def _toy_records(task: str, split: str, num_rows: int, seed: int) -> Iterator[Re
 def _hub_records(config: DataConfig, split: str, streaming: bool) -> Iterator[Record]:
     import datasets
 
-    from vanilla_transformers.recipes.hub import hub_or_cache
+    from vanilla_transformers.recipes.hub import hub_or_cache, refusal
 
     name = config.name
     try:
@@ -209,6 +211,9 @@ def _hub_records(config: DataConfig, split: str, streaming: bool) -> Iterator[Re
                 name, config.config_name, split=split, revision=config.revision, streaming=streaming
             )
     except Exception as error:  # a dozen kinds, some of them of other libraries
+        refused = refusal(error)
+        if refused:
+            raise UserError(f"data.name={name}: {refused}; data.path=FOLDER reads local files") from error
         cause = one_line(error) if fault is None else f"it cannot be reached ({fault}), and its cache lacks this data"
         raise UserError(
             f"data.name={name}: the split {split!r} could not be loaded from the Hub: {cause}"

@@ -1,11 +1,15 @@
 """Which files of a local folder hold a split."""
 
+import logging
 import os
 import re
+from contextlib import suppress
 from pathlib import Path
 
 from vanilla_transformers.recipes.data.readers import READERS, data_suffix
 from vanilla_transformers.recipes.errors import UserError
+
+logger = logging.getLogger(__name__)
 
 SUFFIXES = ", ".join(READERS)
 
@@ -36,6 +40,23 @@ def split_files(data_path: str, split: str, name: str) -> list[Path]:
     if not data_suffix(path):
         raise UserError(f"data.path={data_path}: unknown kind of file; the name must end in {SUFFIXES} (.gz allowed)")
     return [path if split == "train" else _beside(path, split, name)]
+
+
+def note_same_files(split: str, files: list[Path], data_path: str, train_name: str) -> None:
+    """`note_same` of the files of a split; `data_path` and `train_name` say which the training rows are in."""
+    with suppress(UserError):  # whoever only scores needs no training rows
+        note_same(split, files, split_files(data_path, "train", train_name))
+
+
+def note_same(split: str, place: object, training_place: object) -> None:
+    """Says so where a split to score is what is trained on, which may be meant."""
+    if split != "train" and place == training_place:
+        named = ", ".join(map(str, place)) if isinstance(place, list) else place
+        logger.warning(
+            "the %s split is the train split, %s: its scores tell how well that is learnt by heart, not how good the "
+            "model is on other data; data.%s_split= names other rows",
+            split, named, split,
+        )  # fmt: skip
 
 
 def _exists(path: Path) -> bool:

@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 
 from vanilla_transformers.recipes.data.readers import data_suffix, read_text
 from vanilla_transformers.recipes.data.rows import Split, StreamedDataConfig, records, report_empty, text_of
-from vanilla_transformers.recipes.data.splits import SUFFIXES
+from vanilla_transformers.recipes.data.splits import SUFFIXES, note_same
 from vanilla_transformers.recipes.errors import UserError
 
 TXT = ".txt"
@@ -137,8 +137,10 @@ def prompt_pairs(config: PromptDataConfig, split: Split, seed: int = 0) -> Itera
 
 def _located_texts(config: TextDataConfig, split: Split, seed: int) -> Iterator[tuple[str, str]]:
     """Each text with its place."""
-    plain = None if config.path is None else _plain_text(Path(config.path).expanduser(), config, split)
-    if plain is not None:
+    path = None if config.path is None else Path(config.path).expanduser()
+    plain = None if path is None else _plain_text(path, config, split)
+    if path is not None and plain is not None:
+        note_same(split, plain[0], str(_in_folder(path, "train", config.train_split) if path.is_dir() else path))
         if config.streaming and split == "train":
             raise UserError(
                 f"data.streaming=true: {plain[0]} is one text, read as a whole; give files with a text a row, such as "

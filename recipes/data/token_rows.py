@@ -97,5 +97,5 @@ def _cut_documents(ids: NDArray, room: int, separator: int) -> tuple[NDArray[np.
     if num_lost:
         logger.warning("left out %d of %d texts, in which there are no tokens", num_lost, len(starts))
     if num_cut:
-        logger.warning("truncated %d of %d texts to %d tokens", num_cut, len(starts), room + NUM_ENDS)
+        logger.warning("truncated %d of %d texts to data.block_size=%d tokens", num_cut, len(starts), room + NUM_ENDS)
     return starts[is_found], np.minimum(stops, starts + room)[is_found]

@@ -23,7 +23,9 @@ from typing import Any
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
+from vanilla_transformers.recipes.engine.model_folder import TOKENIZER_FILES, check_hub_name, load_tokenizer
 from vanilla_transformers.recipes.errors import UserError
+from vanilla_transformers.recipes.hub import hub_or_cache
 
 SPACE = "\u2581"
 """Stands for a space inside tokens, as SentencePiece has it."""
@@ -169,6 +171,24 @@ def save_tokenizer(tokenizer: PreTrainedTokenizerFast, folder: str | Path) -> No
     tokenizer.backend_tokenizer.no_truncation()
     tokenizer.backend_tokenizer.no_padding()
     tokenizer.save_pretrained(folder)
+
+
+def saved_tokenizer(name: str) -> PreTrainedTokenizerFast:
+    """The tokenizer in a folder or on the Hub, which `tokenizer.name` names.
+
+    Raises:
+        UserError: there is none, or it is damaged.
+    """
+    try:
+        if Path(name).is_file():
+            raise UserError(f"{name}: this is a file; name the folder that holds {' and '.join(TOKENIZER_FILES)}")
+        if Path(name).exists():
+            return load_tokenizer(name)
+        check_hub_name(name)
+        with hub_or_cache() as hub_fault:
+            return load_tokenizer(name, hub_fault)
+    except UserError as error:
+        raise UserError(f"tokenizer.name={error}") from error
 
 
 def _translation_backend() -> Tokenizer:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -59,14 +59,18 @@ class Spans:
         labels = np.where(outside | (places < self.num_prompt[rows][:, None]), IGNORE_INDEX, tokens[:, 1:])
         return {"input_ids": torch.from_numpy(inputs), "shift_labels": torch.from_numpy(labels)}
 
-    def packed(self, rows: NDArray[np.int64], pack_length: int | None) -> dict[str, torch.Tensor]:
-        """`input_ids`, `position_ids` and `shift_labels` of some rows, packed into lines, which `Packed` describes."""
+    def packed(self, rows: NDArray[np.int64], pack_length: int | None) -> dict[str, Any]:
+        """`input_ids`, `position_ids` and `shift_labels` of some rows, packed into lines, which `Packed` describes.
+
+        The lengths for kernels are there as well.
+        """
         packed = Packed(self.lengths[rows], pack_length)
         padded = {name: tensor.numpy() for name, tensor in self.batch(rows).items()}
         return {
             "input_ids": packed.lay_out(padded["input_ids"], self.pad_token_id),
             "position_ids": packed.position_ids(),
             "shift_labels": packed.lay_out(padded["shift_labels"], IGNORE_INDEX),
+            **packed.lengths_for_kernels(),
         }
 
     def first(self, num_rows: int | None) -> "Spans":

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from accelerate.utils import send_to_device
 from safetensors.torch import save_file
 from torch import nn
 from transformers import PreTrainedModel
@@ -128,8 +129,7 @@ def _merge(model: PreTrainedModel) -> None:
 
 
 def _logits(model: PreTrainedModel, batch: Batch) -> torch.Tensor:
-    on_device = {name: tensor.to(model.device) for name, tensor in batch.items()}
-    return model(**on_device).logits
+    return model(**send_to_device(batch, model.device)).logits
 
 
 def _save_adapters(model: PreTrainedModel, folder: Path) -> None:

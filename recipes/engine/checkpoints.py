@@ -139,8 +139,8 @@ class RunFolder:
         record = json.loads((folder / STATE).read_text(encoding="utf-8"))
         if record["fingerprint"] != fingerprint:
             raise UserError(
-                f"resume: the training data or the tokenizer differ from those that {self.path} was begun with: bring "
-                f"them back, or start in another output_dir"
+                f"resume: the training data, the validation data or the tokenizer differ from those that {self.path} "
+                f"was begun with: bring them back, or start in another output_dir"
             )
         return Checkpoint(folder, TrainState(**record["state"]))
 
@@ -161,15 +161,23 @@ class RunFolder:
                     f"new or empty"
                 )
             return
-        if (self.path / _CONFIG).exists():
-            self._check_same_experiment()
+        written = (folder / _CONFIG for folder in (self.path, *resumable(self.checkpoints)))
+        config = next((file for file in written if file.exists()), None)
+        if config is not None:
+            self._check_same_experiment(config)
         if not resumable(self.checkpoints):
             self._refuse_to_start_over()
             if self.experiment.resume == "always":
                 raise UserError(f"resume=always, but {self.checkpoints} has no checkpoint: use resume=if_available")
 
-    def _check_same_experiment(self) -> None:
-        earlier = load_experiment(type(self.experiment), str(self.path / _CONFIG))
+    def _check_same_experiment(self, config: Path) -> None:
+        try:
+            earlier = load_experiment(type(self.experiment), str(config))
+        except UserError as error:
+            raise UserError(
+                f"output_dir={self.path} holds a run that this one cannot be compared with: {error}; give another "
+                f"output_dir or, if that file is damaged, replace it by the config.yaml of a checkpoint"
+            ) from error
         changed = differences(earlier, self.experiment, ignored=_FREE_TO_CHANGE)
         if changed:
             listed = ", ".join(f"{key}: {shown(old)} -> {shown(new)}" for key, (old, new) in changed.items())

@@ -51,7 +51,8 @@ def write_experiment(experiment: Experiment, path: Path) -> None:
         UserError: the disk is full or does not let us write.
     """
     text = yaml.safe_dump(to_plain(experiment), sort_keys=False, allow_unicode=True)
-    write_text(path, f"# vanilla train {experiment.output_path / 'config.yaml'} resume=if_available\n{text}")
+    command = f"vanilla train {experiment.output_path / 'config.yaml'} resume=always"
+    write_text(path, f"# In the folder that this run was started from, this continues it: {command}\n{text}")
 
 
 def to_plain(section: Any) -> Any:
@@ -284,6 +285,8 @@ def _rule_fault(key: str, section: Any, name: str, rule: str, settings: Mapping[
 
 
 def _report(config: str, faults: Sequence[str]) -> str:
+    # Of a file that is for another recipe, every key of that recipe's own would be a fault as well.
+    faults = [fault for fault in faults if fault.startswith("recipe=")] or faults
     if len(faults) == 1:
         return f"{config}: {faults[0]}"
     return "\n  ".join([f"{config}: {len(faults)} settings are wrong:", *faults])

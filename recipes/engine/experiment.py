@@ -83,7 +83,8 @@ class BatchConfig:
         packing: rows follow one another in lines instead of being padded; the gradients are the same. It saves the most
             where lengths differ a lot and batches are small, and with kernels that do not compute what is masked.
         pack_length: the most tokens of a line on a side, such as 4 times the longest row; null lays all rows of a
-            micro-batch into one line, for kernels whose work does not grow with the square of its length.
+            micro-batch into one line, which is best for kernels whose work does not grow with the square of its length,
+            such as torch_varlen.
     """
 
     tokens: int = 4096
@@ -240,8 +241,10 @@ class Experiment:
         output_dir: the run folder; `runs/<recipe>-<config>` unless given.
         resume: `never` starts anew and refuses a folder that holds a run; `if_available` continues a run that is there,
             refuses one that is over or whose checkpoints are damaged; `always` refuses to start anew.
-        attention: the attention kernel, a name that transformers knows (eager, sdpa, flash_attention_2, ...); `auto` is
-            sdpa, but eager on a CPU, where sdpa's backward pass makes a step of sentences half as long again.
+        attention: the attention kernel: a name that transformers knows (eager, sdpa, flash_attention_2, ...), or
+            torch_varlen, torch's own for packed rows. `auto` is the latter where rows are packed and it can run (an
+            NVIDIA GPU, bf16 or fp16, no dropout on attention weights), else sdpa, but eager on a CPU, where sdpa's
+            backward pass makes a step of sentences half as long again.
         max_wall_time: the run saves and stops once its process is so old, evaluation and saving included; it ends well,
             and `resume=if_available` continues it. Leave time for a step, an evaluation and the saving before the limit
             of a batch system.

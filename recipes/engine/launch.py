@@ -19,6 +19,7 @@ from vanilla_transformers.recipes.engine.experiment import Experiment
 from vanilla_transformers.recipes.engine.processes import speaks
 from vanilla_transformers.recipes.engine.zero import configure_zero, uses_zero, zero_problems
 from vanilla_transformers.recipes.errors import UserError, one_line
+from vanilla_transformers.varlen import VARLEN, varlen_problem
 
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -159,9 +160,7 @@ def set_attention(model: PreTrainedModel, experiment: Experiment, device: torch.
     Raises:
         UserError: transformers does not know the kernel, or it cannot train here, or not on packed batches.
     """
-    kernel = experiment.attention
-    if kernel == "auto":
-        kernel = "eager" if device.type == "cpu" else "sdpa"
+    kernel = _kernel(model, experiment, device)
     if kernel == "flex_attention" and device.type == "cpu":
         raise UserError("attention=flex_attention: torch has no backward pass of it on a CPU: use auto, eager or sdpa")
     if experiment.batch.packing:
@@ -173,13 +172,28 @@ def set_attention(model: PreTrainedModel, experiment: Experiment, device: torch.
         raise UserError(f"attention={experiment.attention}: {reason}") from error
 
 
+def _kernel(model: PreTrainedModel, experiment: Experiment, device: torch.device) -> str:
+    """The kernel that was asked for, or the fastest of those that need no other package."""
+    is_packed, dtype = experiment.batch.packing, _DTYPES.get(experiment.precision, torch.float32)
+    problem = varlen_problem(model.config, device, dtype, is_training=True)
+    if experiment.attention == VARLEN and problem is not None:
+        raise UserError(f"attention={VARLEN} {problem}; otherwise use auto, eager or sdpa")
+    if experiment.attention == VARLEN and not is_packed:
+        raise UserError(f"attention={VARLEN} is for packed rows: set batch.packing=true, or use auto, eager or sdpa")
+    if experiment.attention != "auto":
+        return experiment.attention
+    if is_packed and problem is None:
+        return VARLEN
+    return "eager" if device.type == "cpu" else "sdpa"
+
+
 def _check_packing(kernel: str, model: PreTrainedModel, experiment: Experiment) -> None:
     """Refuses kernels that would mix packed rows up or compute far too much, and positions that a table lacks."""
     pack_length, config = experiment.batch.pack_length, model.config
     if "flash" in kernel and config.is_encoder_decoder:
         raise UserError(
             f"batch.packing=true: attention={kernel} takes no mask, which packed rows need in cross attention: use "
-            f"sdpa, eager or flex_attention"
+            f"{VARLEN}, sdpa, eager or flex_attention"
         )
     if "flash" in kernel and pack_length is not None:
         raise UserError(
@@ -189,7 +203,7 @@ def _check_packing(kernel: str, model: PreTrainedModel, experiment: Experiment) 
     if kernel in ("eager", "sdpa") and pack_length is None:
         raise UserError(
             f"batch.packing=true: attention={kernel} computes every pair of tokens of a line: give batch.pack_length, "
-            f"such as 4 times the longest row, or attention=flex_attention on a GPU"
+            f"such as 4 times the longest row, or on a GPU attention={VARLEN} or flex_attention"
         )
     num_positions = config.max_position_embeddings
     has_table = config.is_encoder_decoder and config.position_embedding_type == "learned"

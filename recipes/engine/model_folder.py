@@ -28,7 +28,7 @@ from transformers import (
 
 from vanilla_transformers.recipes.engine.generation_settings import check_generation, is_whole
 from vanilla_transformers.recipes.errors import UserError, one_line
-from vanilla_transformers.recipes.hub import hub_or_cache
+from vanilla_transformers.recipes.hub import hub_or_cache, refusal
 
 GENERATION = "generation_config.json"
 SINGLE_FILE, INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -36,6 +36,7 @@ TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
 OTHER_FILES = ("vocab.json", "added_tokens.json", "special_tokens_map.json")  # of older tokenizers
 REMEDY = "the folder is damaged or was not written to its end; copy or save it again"
 LONGEST_CAUSE = 240  # characters of a library's message; some list every class there is
+_OUTPUTS = {"return_dict": True, "output_attentions": False, "output_hidden_states": False}
 LARGEST_WEIGHT = 1e6  # far beyond any that training gives; a flipped bit makes it 1e19 and more
 
 
@@ -67,7 +68,7 @@ def load_saved(
         config = load_config(name, hub_fault)
         check_config(config)
         model = load_model(name, config, model_class, may_lack, **kwargs)
-        tokenizer = load_tokenizer(name)
+        tokenizer = load_tokenizer(name, hub_fault)
     if getattr(model, "generation_config", None) is not None:  # a classifier has none
         check_generation(name, model.generation_config.to_dict(), num_rows(model))
     check_vocabulary(name, tokenizer, model)
@@ -159,42 +160,55 @@ def reading(name: str, part: str) -> Iterator[None]:
         cause = one_line(str(error.__cause__ if named and error.__cause__ else error))
         if isinstance(error, KeyError) or not cause:
             cause = one_line(repr(error))
+        cause = refusal(error) or cause
         raise UserError(f"{name}: {part} cannot be loaded: {textwrap.shorten(cause, LONGEST_CAUSE)}") from error
 
 
-def load_config(name: str, hub_fault: str | None = None) -> PreTrainedConfig:
-    """The configuration, of a model type that is known.
+@contextmanager
+def reading_from(name: str, part: str, hub_fault: str | None) -> Iterator[None]:
+    """As `reading`, of a folder or else of a name on the Hub: what lies in neither place is told as such.
 
     Args:
-        name: a folder, or the name of a model on the Hub.
-        hub_fault: why the Hub cannot be asked; its cache may still hold the model.
+        name: a folder, or a name on the Hub.
+        part: what is read.
+        hub_fault: why the Hub cannot be asked; its cache may still hold it.
     """
-    part = "the configuration" if Path(name).exists() else "there is no such folder here, and from the Hub it"
+    is_local = Path(name).exists()
     try:
-        with reading(name, part):
-            model_type = PreTrainedConfig.get_config_dict(name)[0].get("model_type")
+        with reading(name, part if is_local else "there is no such folder here, and from the Hub it"):
+            yield
     except UserError as error:
-        if hub_fault is None:
+        if is_local or hub_fault is None:
             raise
         raise UserError(
             f"{name}: there is no such folder here, and the Hugging Face Hub cannot be reached ({hub_fault}); "
             "give the folder of a saved model, or mend the connection"
         ) from error
+
+
+def load_config(name: str, hub_fault: str | None = None) -> PreTrainedConfig:
+    """The configuration, of a model type that is known; the arguments are those of `reading_from`.
+
+    What it says about the form of outputs is left out: it is for whoever calls the model to choose.
+    """
+    with reading_from(name, "the configuration", hub_fault):
+        model_type = PreTrainedConfig.get_config_dict(name)[0].get("model_type")
     if not isinstance(model_type, str) or model_type not in CONFIG_MAPPING:
         raise UserError(
             f"{name}: the model_type in its config.json is {model_type!r}, which neither transformers nor this package "
             "knows; code that comes with a model is not run"
         )
-    with reading(name, part):
-        return AutoConfig.from_pretrained(name, trust_remote_code=False)
+    with reading_from(name, "the configuration", hub_fault):
+        return AutoConfig.from_pretrained(name, trust_remote_code=False, **_OUTPUTS)
 
 
-def load_tokenizer(name: str) -> Any:
-    """The tokenizer; if it cannot be had, the usual files that the folder lacks are named."""
+def load_tokenizer(name: str, hub_fault: str | None = None) -> Any:
+    """The tokenizer; what the folder lacks of its usual files is named. The arguments are those of `reading_from`."""
     lacking = [file for file in TOKENIZER_FILES if Path(name).exists() and not (Path(name) / file).is_file()]
     if "tokenizer_config.json" in lacking:  # without it, tokenizer.json loads as a tokenizer without special tokens
         raise UserError(f"{name}: the tokenizer ({' and '.join(lacking)} missing) cannot be loaded: {REMEDY}")
-    with reading(name, f"the tokenizer ({' and '.join(lacking)} missing)" if lacking else "the tokenizer"):
+    part = f"the tokenizer ({' and '.join(lacking)} missing)" if lacking else "the tokenizer"
+    with reading_from(name, part, hub_fault):
         tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
     limit = tokenizer.model_max_length  # without one it is a large number, which some files have as 1e30
     if isinstance(limit, float) and limit.is_integer():

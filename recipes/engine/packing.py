@@ -5,6 +5,7 @@ line apart.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -91,6 +92,29 @@ class Packed:
             line[: len(tokens)] = tokens
             line[len(tokens) :] = np.arange(len(line) - len(tokens)) if len(self.widths) > 1 else 0
         return torch.from_numpy(positions)
+
+    def lengths_for_kernels(self) -> dict[str, Any]:
+        """Where the rows of all lines end, for kernels that take this instead of a mask, by transformers' names for it.
+
+        Queries are the last side, keys the first. `cu_seq_lens_q` and `cu_seq_lens_k` are lengths added up from 0 on,
+        int32; `max_length_q` and `max_length_k` are numbers. Padding at the end of a line is one more row.
+        """
+        queries, keys = self._row_lengths(len(self.widths) - 1), self._row_lengths(0)
+        return {
+            "cu_seq_lens_q": torch.from_numpy(np.append(0, queries).cumsum().astype(np.int32)),
+            "cu_seq_lens_k": torch.from_numpy(np.append(0, keys).cumsum().astype(np.int32)),
+            "max_length_q": int(queries.max()),
+            "max_length_k": int(keys.max()),
+        }
+
+    def _row_lengths(self, side: int) -> NDArray[np.int64]:
+        """Tokens of the rows of all lines in turn, and of the padding of each line that has some."""
+        lengths: list[int] = []
+        for members in self.lines:
+            own = self._lengths[members, side].tolist()
+            padding = int(self.widths[side]) - sum(own)
+            lengths += [*own, padding] if padding else own
+        return np.array(lengths)
 
     def starts(self, side: int = 0) -> NDArray[np.int64]:
         """Where each row begins, counted over all lines, shape (rows,)."""

@@ -9,6 +9,7 @@ from contextlib import nullcontext
 import numpy as np
 import torch
 from accelerate import Accelerator
+from accelerate.utils import send_to_device
 from torch import nn
 from transformers import PreTrainedModel
 
@@ -78,7 +79,7 @@ class Gradients:
 
     def on_device(self, batch: Batch) -> Batch:
         """The batch where the model is."""
-        return {name: tensor.to(self.accelerator.device, non_blocking=True) for name, tensor in batch.items()}
+        return send_to_device(batch, self.accelerator.device, non_blocking=True)
 
 
 def over_processes(accelerator: Accelerator, figures: list[float]) -> list[float]:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
@@ -16,8 +15,12 @@ from vanilla_transformers.losses import IGNORE_INDEX
 from vanilla_transformers.recipes.engine.durations import TrainState
 from vanilla_transformers.recipes.engine.plan import Lengths, Rows
 
-Batch = dict[str, torch.Tensor]
+Batch = dict[str, Any]  # tensors, and numbers that a kernel reads on the host
 Scores = dict[str, Any]  # numbers, and texts that say how they came about
+
+EncodedRows = tuple[NDArray, Iterable[Sequence[int] | NDArray]]
+"""The tokens of each row, shape (rows,) or (rows, sides), and the ids of every side of every row, in this order; how
+the ids are divided makes no difference."""
 
 
 def count_labels(batch: Batch) -> int:
@@ -25,18 +28,20 @@ def count_labels(batch: Batch) -> int:
     return int((batch["labels"] != IGNORE_INDEX).sum())
 
 
-def fingerprint_rows(vocabulary: Mapping[str, int], lengths: NDArray, ids: Iterable[Sequence[int] | NDArray]) -> str:
-    """The SHA-256 of the training rows and the vocabulary that gave their ids.
+def fingerprint_rows(vocabulary: Mapping[str, int], training: EncodedRows, validation: EncodedRows) -> str:
+    """The SHA-256 of the rows that a run learns from and is judged by, and of the vocabulary that gave their ids.
 
     Args:
         vocabulary: tokens with their ids.
-        lengths: tokens of each row, shape (rows,) or (rows, sides).
-        ids: every side of every row, in the order of `lengths`; how they are divided makes no difference.
+        training: the rows to train on; of a stream those of the first segment.
+        validation: the rows that decide which model is best, all that are scored.
     """
     digest = hashlib.sha256(json.dumps(vocabulary, sort_keys=True).encode())
-    digest.update(lengths.astype(np.int64).tobytes())
-    for side in ids:
-        digest.update(np.asarray(side, np.int32).tobytes())
+    for lengths, ids in (training, validation):
+        digest.update(json.dumps(lengths.shape).encode())
+        digest.update(lengths.astype(np.int64).tobytes())
+        for side in ids:
+            digest.update(np.asarray(side, np.int32).tobytes())
     return digest.hexdigest()
 
 
@@ -65,7 +70,8 @@ class Task:
         make_batch: the batch of some training rows, given by their numbers, in an epoch. A row that is changed at
             random, such as by masking, must be a function of the experiment's seed, the epoch and its number, so that
             neither a resume nor the cut of a batch changes it. Of a stream the epoch is the segment.
-        fingerprint: tells these rows and their tokenizer from others; a run goes on only with the same.
+        fingerprint: tells these training and validation rows and their tokenizer from others; a run goes on only with
+            the same.
         validation: what decides which model is best.
         metric: the score of the validation rows that decides it.
         greater_is_better: the sense of that score.

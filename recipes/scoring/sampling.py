@@ -1,6 +1,7 @@
 """Continues texts by sampling, beyond the length of the model where that is asked for."""
 
 import json
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -10,6 +11,8 @@ from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerF
 from vanilla_transformers import VanillaConfig
 from vanilla_transformers.recipes.engine.experiment import Problem
 from vanilla_transformers.recipes.errors import UserError
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -73,13 +76,13 @@ def generation_config(
     )
 
 
-def encode_prompts(prompts: Sequence[str], tokenizer: PreTrainedTokenizerFast) -> list[list[int]]:
-    """Token ids of each prompt.
+def encode_prompts(prompts: Sequence[str], tokenizer: PreTrainedTokenizerFast, context: int) -> list[list[int]]:
+    """Token ids of each prompt, uncut; how many do not fit into `context` tokens is logged.
 
     Raises:
         UserError: the tokenizer has no token for a part of one.
     """
-    found = [tokenizer(prompt)["input_ids"] for prompt in prompts]
+    found = [tokenizer(prompt, verbose=False)["input_ids"] for prompt in prompts]
     unknown = {tokenizer.unk_token_id} - {None, tokenizer.eos_token_id}
     for prompt, ids in zip(prompts, found, strict=True):
         if unknown & set(ids):
@@ -87,6 +90,12 @@ def encode_prompts(prompts: Sequence[str], tokenizer: PreTrainedTokenizerFast) -
                 f"generation.prompts: {prompt!r} holds something that the training text does not, which has no token; "
                 "change it, or continue validation rows with generation.prompts=[]"
             )
+    num_long = sum(len(ids) > context for ids in found)
+    if num_long:
+        logger.warning(
+            "%d of %d generation.prompts are longer than data.block_size=%d tokens: their ends alone are seen",
+            num_long, len(found), context,
+        )  # fmt: skip
     return found
 
 

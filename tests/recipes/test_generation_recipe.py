@@ -206,7 +206,7 @@ def test_refuses_to_go_on_with_other_text(tmp_path):
     text = [f"data.path={tmp_path / 'input.txt'}", *PIECES]
     folder = run(tmp_path / "run", *text, "max_duration=4 steps")
     (tmp_path / "input.txt").write_text("To be, or not to be: this is the question.\n" * 50)
-    with pytest.raises(UserError, match="the training data or the tokenizer differ"):
+    with pytest.raises(UserError, match="the training data, the validation data or the tokenizer differ"):
         run(folder, *text, "resume=always")
 
 
@@ -227,6 +227,7 @@ def test_refuses_to_go_on_with_other_text(tmp_path):
         (["generation.top_k=0"], r"generation\.top_k=0.* must be 1 or greater, or null"),
         (["generation.prompts=['']"], r"generation\.prompts=.* must each have some text"),
         (["tokenizer.kind=characters", "generation.prompts=['Zaz€']"], "'Zaz€' holds something that the training"),
+        (["model.pretrained=some", "tokenizer.name=other"], r"tokenizer\.name='other' .*: must be null with model"),
         (["generation.max_new_tokens=0"], r"generation\.max_new_tokens=0.* must be 1 or greater"),
         (["model.vocab_size=10"], r"there is no such key; did you mean tokenizer\.vocab_size\?"),
         (["model.hidden_size=30", "model.num_attention_heads=4"], "model: hidden_size is 30, which num_attention"),

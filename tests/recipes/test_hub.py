@@ -6,11 +6,13 @@ import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
+import httpx
 import pytest
 from huggingface_hub import constants
+from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
 
 from vanilla_transformers.recipes import hub
-from vanilla_transformers.recipes.hub import hub_or_cache
+from vanilla_transformers.recipes.hub import hub_or_cache, refusal
 
 
 @pytest.fixture(autouse=True)
@@ -57,6 +59,36 @@ def test_a_user_who_stays_offline(monkeypatch):
     with hub_or_cache() as fault:
         assert fault == "HF_HUB_OFFLINE is set"
     assert constants.HF_HUB_OFFLINE
+
+
+def answered(status: int, error_class: type[HfHubHTTPError], text: str) -> OSError:
+    """What a library raises over an answer of the Hub."""
+    response = httpx.Response(status, request=httpx.Request("GET", "https://hub/x/y"))
+    error = OSError("There was a specific connection error")
+    error.__cause__ = error_class(text, response=response)
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (answered(401, HfHubHTTPError, "Client error '401'. Invalid credentials in Authorization header"),
+         "does not know the token: set HF_TOKEN to a valid one, unset it"),
+        (answered(401, GatedRepoError, "Access to model x/y is restricted"), "asked for access on its page: do so"),
+        (answered(403, GatedRepoError, "You are not in the authorized list"), "asked for access on its page: do so"),
+        (answered(404, RepositoryNotFoundError, "Not found"), "nothing of this name that you may see: mend the name"),
+        (RuntimeError("Dataset scripts are no longer supported, but found y.py"), "data.revision=refs/convert/parquet"),
+        (ValueError("Dataset 'x/y' is a gated dataset on the Hub."), "asked for access on its page: do so"),
+        (ValueError("Dataset 'x/y' doesn't exist on the Hub or cannot be accessed."), "nothing of this name"),
+    ],
+)  # fmt: skip
+def test_a_refusal_names_the_way_out(error, told):
+    assert told in refusal(error)
+
+
+def test_other_errors_are_no_refusals():
+    assert refusal(answered(500, HfHubHTTPError, "Internal error")) is None
+    assert refusal(ValueError("Bad split: dev")) is None
 
 
 def test_an_error_inside_leaves_the_hub_as_it_was(monkeypatch):

@@ -210,7 +210,7 @@ def test_refuses_to_go_on_with_other_texts(tmp_path):
     folder = run(tmp_path / "run", f"data.path={tmp_path}", "max_duration=4 steps")
     lines = (tmp_path / "train.jsonl").read_text().splitlines()
     (tmp_path / "train.jsonl").write_text("\n".join(lines[::-1]))
-    with pytest.raises(UserError, match="the training data or the tokenizer differ"):
+    with pytest.raises(UserError, match="the training data, the validation data or the tokenizer differ"):
         run(folder, f"data.path={tmp_path}", "resume=always")
 
 

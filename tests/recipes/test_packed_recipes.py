@@ -5,7 +5,9 @@ import json
 import numpy as np
 import pytest
 import torch
+from torch.nn.functional import scaled_dot_product_attention
 
+from vanilla_transformers import varlen
 from vanilla_transformers.recipes import generation, masked_lm, sentiment, translation
 from vanilla_transformers.recipes.engine.config_files import load_experiment
 from vanilla_transformers.recipes.engine.launch import set_attention
@@ -67,6 +69,42 @@ def test_packed_equals_padded(name, kernel):
             torch.testing.assert_close(gradient, gradients[parameter], rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("pack_length", ["128", "null"])
+@pytest.mark.parametrize("name", TASKS)
+def test_packed_equals_padded_with_a_kernel_that_takes_lengths(name, pack_length, monkeypatch):
+    calls = put_loop_in_place_of_kernel(monkeypatch)
+    padded = make_task(name)
+    packed = make_task(name, "batch.packing=true", f"batch.pack_length={pack_length}", "attention=torch_varlen")
+    rows = Plan(padded.lengths, 800, 1, packed=True).epoch(0)[0]
+    expected, gradients = loss_and_gradients(padded, padded.make_batch(rows, 0))
+    assert not calls
+    loss, found = loss_and_gradients(packed, packed.make_batch(rows, 0))
+    assert calls
+    torch.testing.assert_close(loss, expected, rtol=1e-5, atol=1e-5)
+    for parameter, gradient in found.items():
+        torch.testing.assert_close(gradient, gradients[parameter], rtol=1e-5, atol=1e-5)
+
+
+def put_loop_in_place_of_kernel(monkeypatch):
+    """torch's attention on each sequence, for `varlen_attn`, which runs on some GPUs only; lists the sequences."""
+    calls = []
+
+    def loop(query, key, value, ends_q, ends_k, max_q, max_k, *, scale, window_size):
+        calls.append(len(ends_q) - 1)
+        assert ends_q[-1] == len(query)
+        assert ends_k[-1] == len(key)
+        sides = ((query, ends_q), (key, ends_k), (value, ends_k))
+        split = (states.transpose(0, 1).split(ends.diff().tolist(), dim=1) for states, ends in sides)
+        settings = {"scale": scale, "is_causal": window_size == (-1, 0)}
+        attended = [scaled_dot_product_attention(*row, **settings) for row in zip(*split, strict=True)]
+        return torch.cat(attended, 1).transpose(0, 1)
+
+    monkeypatch.setattr(varlen, "varlen_attn", loop)
+    monkeypatch.setattr(varlen, "_has_kernel", lambda device: True)
+    monkeypatch.setattr(varlen, "_DTYPES", (torch.float32,))
+    return calls
+
+
 def test_a_packed_run_begins_with_the_loss_of_the_same_rows_padded(tmp_path):
     overrides = [*TINY, *LAYERS, *PACKED, f"output_dir={tmp_path / 'run'}", "batch.micro_batches=2"]
     assert translation.main(["translation/toy", *overrides]) == 0
@@ -102,6 +140,10 @@ def test_a_row_longer_than_a_line_is_named(tmp_path):
         (["batch.packing=true", "batch.pack_length=0"], r"batch\.pack_length=0 .*must be 1 or greater, or null"),
         (["batch.packing=true"], r"attention=eager computes every pair of tokens of a line: give batch\.pack_length"),
         (["batch.packing=true", "attention=sdpa"], r"attention=sdpa computes every pair of tokens of a line"),
+        (
+            [*PACKED, "attention=torch_varlen"],
+            r"attention=torch_varlen needs an NVIDIA GPU .*; otherwise use auto, eager",
+        ),
         ([*PACKED, "attention=flash_attention_2"], r"attention=flash_attention_2 takes no mask, which packed rows"),
         (
             [*PACKED, "model.position_embedding_type=learned", "model.max_position_embeddings=100"],

@@ -248,7 +248,7 @@ def test_refuses_to_go_on_with_other_labels(tmp_path):
     settings = [f"data.path={tmp_path}", "checkpoint.every=2 steps"]
     run(tmp_path / "run", *settings, "max_duration=2 steps")
     write_rows(tmp_path, train=[rows[1], rows[0] | {"label": 1}, rows[1] | {"label": 0}, *rows[3:]])
-    with pytest.raises(UserError, match="resume: the training data or the tokenizer differ"):
+    with pytest.raises(UserError, match="resume: the training data, the validation data or the tokenizer differ"):
         run(tmp_path / "run", *settings, "resume=always")
 
 

@@ -128,7 +128,9 @@ def test_refuses_to_go_on_with_another_first_segment(tmp_path, files):
     run(translation, tmp_path / "run", f"data.path={files}", "max_duration=2 steps")
     lines = (files / "train.jsonl").read_text().splitlines()
     (files / "train.jsonl").write_text("\n".join(lines[1:]))
-    with pytest.raises(UserError, match=r"resume: the training data or the tokenizer differ from those that"):
+    with pytest.raises(
+        UserError, match=r"resume: the training data, the validation data or the tokenizer differ from those that"
+    ):
         run(translation, tmp_path / "run", f"data.path={files}", "resume=always")
 
 

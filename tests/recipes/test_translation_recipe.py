@@ -249,7 +249,7 @@ def test_refuses_to_go_on_with_other_rows(tmp_path):
         (tmp_path / f"{split}.jsonl").write_text("\n".join(rows))
     assert main([*settings, "max_duration=4 steps"]) == 0
     (tmp_path / "train.jsonl").write_text("\n".join(rows[::-1]))
-    message = r"resume: the training data or the tokenizer differ from those that .*run was begun with: bring them back"
+    message = r"resume: the training data, the validation data or the tokenizer differ from those .*: bring them back"
     with pytest.raises(UserError, match=message):
         main([*settings, "resume=if_available"])
     (tmp_path / "train.jsonl").write_text("\n".join(rows))

@@ -58,7 +58,7 @@ def test_long_rows_are_cut_and_counted(tokenizer, caplog):
         tokens = encode_rows(rows("fine", LONG), tokenizer, 12, with_words=False)
     assert [len(row.input_ids) for row in tokens][1] == 12
     assert tokens[1].input_ids[-1] == tokenizer.sep_token_id
-    assert caplog.messages == ["truncated 1 of 2 texts to 12 tokens"]
+    assert caplog.messages == ["truncated 1 of 2 texts to tokenizer.max_length=12 tokens"]
 
 
 def test_a_batch_is_padded_to_its_longest_row(tokenizer):

@@ -43,7 +43,8 @@ def test_long_sides_are_cut_before_the_end_token_and_counted(tokenizer, caplog):
     assert features[0]["labels"] == [*whole[0]["labels"][:2], tokenizer.eos_token_id]
     num_long = sum(len(feature["labels"]) > 3 for feature in whole)
     assert [record.getMessage() for record in caplog.records] == [
-        f"truncated 0 sources to {length} tokens and {num_long} targets to 3, of 3 pairs"
+        f"truncated 0 sources to tokenizer.max_source_length={length} tokens and {num_long} targets to "
+        "tokenizer.max_target_length=3, of 3 pairs"
     ]
 
 

@@ -132,6 +132,28 @@ def test_hub_split_that_is_not_there(tmp_path, monkeypatch):
         translation_pairs(config, "test")
 
 
+def test_hub_that_refuses(monkeypatch):
+    def load_dataset(name, *args, **kwargs):
+        raise datasets.exceptions.DatasetNotFoundError(f"Dataset '{name}' is a gated dataset on the Hub.")
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    message = (
+        r"^data.name=some/corpus: the Hub gives it to those alone who .* HF_TOKEN .*; data.path=FOLDER reads local"
+    )
+    with pytest.raises(UserError, match=message):
+        translation_pairs(TranslationDataConfig(name="some/corpus"), "train")
+
+
+def test_the_same_hub_split_twice_is_told(monkeypatch, caplog):
+    rows = datasets.Dataset.from_list([{"en": "A dog.", "de": "Ein Hund."}])
+    monkeypatch.setattr(datasets, "load_dataset", lambda *args, **kwargs: rows)
+    config = TranslationDataConfig(name="some/corpus", validation_split="train")
+    translation_pairs(config, "train")
+    assert not caplog.text
+    translation_pairs(config, "validation")
+    assert "the validation split is the train split, some/corpus train: " in caplog.text
+
+
 def test_hub_out_of_reach(monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     message = r"data.name=no/such: .* from the Hub: it cannot be reached \(HF_HUB_OFFLINE is set\), .*data.path=FOLDER"

@@ -67,6 +67,11 @@ def test_csv_lines_may_end_in_cr_lf(tmp_path):
     ]
 
 
+def test_a_single_column_may_have_any_name(tmp_path):
+    file = written(tmp_path, "a.csv", '"Hello, world"\na;b\n')
+    assert [record.fields for record in read_records(file)] == [{"Hello, world": "a;b"}]
+
+
 def test_csv_takes_long_texts(tmp_path):
     file = written(tmp_path, "a.csv", "en,de\n" + "x" * 200_000 + ",b\n")
     assert [len(record.fields["en"]) for record in read_records(file)] == [200_000]
@@ -119,7 +124,18 @@ def test_parquet_text_that_is_not_utf8_names_the_row(tmp_path, nested):
         ("a.jsonl.gz", LINES, "a.jsonl.gz: not a gzip file, although its name ends in .gz"),
         ("a.jsonl.gz", gzip.compress(LINES.encode())[:-9], "a.jsonl.gz: the gzip file is cut short or damaged"),
         ("a.parquet", LINES, "a.parquet: cannot be read as Parquet: "),
-        ("a.parquet", "", "a.parquet: cannot be read as Parquet: "),
+        ("a.parquet", "", "a.parquet: cannot be read as Parquet: .*; copy or write it again$"),
+        (
+            "a.csv",
+            "en;de\na, b;c\n",
+            "a.csv:1: the header is a single name, 'en;de': .* a semicolon between its values",
+        ),
+        ("a.csv", "en|de\na|b\n", "a.csv:1: the header is .* have a bar between its values, but a comma is read"),
+        (
+            "a.tsv",
+            "en,de\na,b\n",
+            "a.tsv:1: the header is .* have a comma between its values, but a tab is read; write",
+        ),
     ],
 )
 def test_a_fault_is_one_line_that_says_where(tmp_path, name, content, message):

@@ -119,6 +119,18 @@ def test_files_that_are_not_there(tmp_path):
         read(tmp_path / "input.txt", "validation", validation_split="other.txt")
 
 
+def test_a_text_file_that_is_trained_and_scored_on_is_told(tmp_path, caplog):
+    (tmp_path / "input.txt").write_text("A long text. " * 20)
+    read(tmp_path / "input.txt", "validation")
+    read(tmp_path, "train", train_split="input")
+    assert not caplog.text
+    read(tmp_path / "input.txt", "validation", validation_split="input.txt")
+    read(tmp_path, "test", train_split="input", test_split="input.txt")
+    file = tmp_path / "input.txt"
+    for split, message in zip(("validation", "test"), caplog.messages, strict=True):
+        assert message.startswith(f"the {split} split is the train split, {file}: its scores tell")
+
+
 def test_a_missing_field_names_those_that_there_are(tmp_path):
     (tmp_path / "train.csv").write_text("body,title\na,b\n")
     with pytest.raises(UserError, match=r"train\.csv:2: no 'text' in this row, which has body, title; .*text_field="):

@@ -54,7 +54,7 @@ def test_long_documents_are_cut_and_counted(tokenizer, caplog):
     ]
     num_long = sum(len(ids) > 4 for ids in plain_ids(tokenizer))
     assert 0 < num_long < len(TEXTS)
-    assert f"truncated {num_long} of 12 texts to 6 tokens" in caplog.text
+    assert f"truncated {num_long} of 12 texts to data.block_size=6 tokens" in caplog.text
 
 
 def test_a_document_without_tokens_is_left_out_and_counted(tokenizer, caplog):

@@ -14,6 +14,7 @@ from vanilla_transformers.recipes.data.rows import TranslationDataConfig, transl
 from vanilla_transformers.recipes.data.tokenizers import (
     character_tokenizer,
     save_tokenizer,
+    saved_tokenizer,
     train_decoder_tokenizer,
     train_encoder_tokenizer,
     train_translation_tokenizer,
@@ -262,3 +263,19 @@ def test_multi30k_comes_back():
     assert len(tokenizer) == 4000
     assert not any(tokenizer.unk_token_id in row for row in ids)
     assert tokenizer.batch_decode(ids, skip_special_tokens=True) == texts
+
+
+def test_a_saved_tokenizer_that_is_none(tmp_path, monkeypatch):
+    (tmp_path / "tokenizer.json").write_text("{}")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    for name, message in (
+        (tmp_path / "tokenizer.json", "this is a file; name the folder that holds tokenizer.json and tokenizer_config"),
+        (tmp_path, "the tokenizer .tokenizer_config.json missing. cannot be loaded: the folder is damaged"),
+        (tmp_path / "none", "there is no such folder"),
+        (
+            "some/tokenizer",
+            r"there is no such folder here, and the Hugging Face Hub cannot be reached \(HF_HUB_OFFLINE",
+        ),
+    ):
+        with pytest.raises(UserError, match=rf"^tokenizer\.name={name}: {message}"):
+            saved_tokenizer(str(name))

@@ -41,6 +41,22 @@ def test_refuses_to_resume_another_experiment(begun):
         resumed(begun, seed=2, batch=BatchConfig(tokens=65))
 
 
+def test_a_lost_description_is_that_of_the_newest_checkpoint(begun):
+    resumed(begun).save(TrainState(global_step=1), "same", TENSORS)
+    (begun / "config.yaml").unlink()
+    with pytest.raises(UserError, match=r"of another experiment, which differs in seed: 1 -> 2; give another"):
+        resumed(begun, seed=2)
+    assert resumed(begun).newest("same").state.global_step == 1
+
+
+@pytest.mark.parametrize("content", [b"seed: [", b"\xff", b"recipe: cooking\nsalt: 1\npepper: 2"])
+def test_refuses_a_run_whose_description_cannot_be_read(begun, content):
+    (begun / "config.yaml").write_bytes(content)
+    message = r"holds a run that this one cannot be compared with: \S+config\.yaml[^\n]+; give another [^\n]+$"
+    with pytest.raises(UserError, match=message):
+        resumed(begun)
+
+
 def test_refuses_to_resume_from_nothing(tmp_path):
     with pytest.raises(UserError, match=r"resume=always, but .* has no checkpoint: use resume=if_available"):
         resumed(tmp_path, resume="always")

@@ -56,6 +56,20 @@ def test_what_is_written_reads_back_equal(load, tmp_path):
     assert load_experiment(Experiment, str(tmp_path / "config.yaml")) == experiment
 
 
+def test_what_is_written_says_how_to_go_on(load, tmp_path):
+    """From elsewhere, `resume=always` finds no run where `resume=if_available` would begin one."""
+    write_experiment(load("seed: 7", "output_dir=runs/x"), tmp_path / "config.yaml")
+    first = (tmp_path / "config.yaml").read_text().splitlines()[0]
+    assert first.startswith("# In the folder that this run was started from, ")
+    assert first.endswith(": vanilla train runs/x/config.yaml resume=always")
+
+
+def test_a_file_of_another_recipe_is_told_alone(load):
+    with pytest.raises(UserError) as caught:
+        load("recipe: cooking\nsalt: 1\nmodel: {pepper: 2}")
+    assert str(caught.value).endswith("recipe='cooking' (mine.yaml:1): must be : the file belongs to another recipe")
+
+
 def test_all_faults_come_together(load):
     with pytest.raises(UserError) as caught:
         load(

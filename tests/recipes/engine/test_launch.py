@@ -7,8 +7,8 @@ import pytest
 import torch
 from two_processes import in_processes
 
-from vanilla_transformers import VanillaEncoderConfig, VanillaEncoderModel
-from vanilla_transformers.recipes.engine.experiment import Experiment
+from vanilla_transformers import VanillaEncoderConfig, VanillaEncoderModel, varlen
+from vanilla_transformers.recipes.engine.experiment import BatchConfig, Experiment
 from vanilla_transformers.recipes.engine.launch import build_accelerator, program, set_attention
 from vanilla_transformers.recipes.errors import UserError
 
@@ -122,11 +122,53 @@ def test_refuses_fp16_without_a_gpu():
         build_accelerator(Experiment(precision="fp16"))
 
 
+def tiny_encoder(**knobs):
+    sizes = dict(hidden_size=16, num_attention_heads=2, intermediate_size=32, num_hidden_layers=1)
+    return VanillaEncoderModel(VanillaEncoderConfig(**sizes, **knobs))
+
+
 def test_refuses_flex_attention_on_a_cpu():
-    config = VanillaEncoderConfig(hidden_size=16, num_attention_heads=2, intermediate_size=32, num_hidden_layers=1)
-    model = VanillaEncoderModel(config)
+    model = tiny_encoder()
     message = "attention=flex_attention: torch has no backward pass of it on a CPU: use auto, eager or sdpa"
     with pytest.raises(UserError, match=message):
         set_attention(model, Experiment(attention="flex_attention"), torch.device("cpu"))
     set_attention(model, Experiment(attention="auto"), torch.device("cpu"))
     assert model.config._attn_implementation == "eager"
+
+
+@pytest.mark.parametrize(
+    ("settings", "dropout", "kernel"),
+    [
+        (dict(precision="bf16", batch=BatchConfig(packing=True)), 0, "torch_varlen"),
+        (dict(precision="bf16", batch=BatchConfig(packing=True, pack_length=64)), 0, "torch_varlen"),
+        (dict(precision="bf16", batch=BatchConfig(packing=True, pack_length=64)), 0.1, "sdpa"),
+        (dict(precision="fp32", batch=BatchConfig(packing=True, pack_length=64)), 0, "sdpa"),
+        (dict(precision="bf16"), 0, "sdpa"),
+    ],
+)
+def test_kernel_of_a_gpu_for_packed_rows(settings, dropout, kernel, monkeypatch):
+    monkeypatch.setattr(varlen, "_has_kernel", lambda device: True)
+    model = tiny_encoder(attention_probs_dropout_prob=dropout)
+    set_attention(model, Experiment(**settings), torch.device("cuda"))
+    assert model.config._attn_implementation == kernel
+
+
+@pytest.mark.parametrize(
+    ("settings", "dropout", "device", "message"),
+    [
+        ({}, 0, "cpu", "needs an NVIDIA GPU of compute capability 8.0 or higher; otherwise use auto, eager or sdpa"),
+        ({}, 0, "cuda", "computes in bf16 or fp16, not in float32; otherwise use auto, eager or sdpa"),
+        (
+            dict(precision="bf16"),
+            0.1,
+            "cuda",
+            "has no dropout on attention weights: set attention_probs_dropout_prob to",
+        ),
+        (dict(precision="bf16"), 0, "cuda", "is for packed rows: set batch.packing=true, or use auto, eager or sdpa"),
+    ],
+)
+def test_refuses_the_kernel_for_packed_rows_where_it_has_no_use(settings, dropout, device, message, monkeypatch):
+    monkeypatch.setattr(varlen, "_has_kernel", lambda device: device.type == "cuda")
+    model = tiny_encoder(attention_probs_dropout_prob=dropout)
+    with pytest.raises(UserError, match=f"attention=torch_varlen {message}"):
+        set_attention(model, Experiment(attention="torch_varlen", **settings), torch.device(device))

@@ -151,7 +151,8 @@ def test_refuses_other_data_before_it_touches_anything(tmp_path, monkeypatch):
     before = content(folder)
     monkeypatch.setattr(Checkpoint, "load_tensors", lambda self: pytest.fail("loaded the tensors"))
     message = (
-        rf"^resume: the training data or the tokenizer differ from those that {re.escape(str(folder))} was begun with: "
+        "^resume: the training data, the validation data or the tokenizer differ from those that "
+        rf"{re.escape(str(folder))} was begun with: "
         r"bring them back, or start in another output_dir$"
     )
     with pytest.raises(UserError, match=message):

@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
+import torch
 
 from vanilla_transformers.recipes.engine.packing import Packed, pack
-from vanilla_transformers.stacks import sequence_ids
+from vanilla_transformers.varlen import sequence_ids
 
 GENERATOR = np.random.default_rng(0)
 LENGTHS = GENERATOR.integers(1, 30, (200, 2))
@@ -51,6 +52,25 @@ def test_padding_of_a_target_has_padding_of_a_source_to_see():
     sides = [sequence_ids(packed.position_ids(side)) for side in (0, 1)]
     assert [int(numbers.max()) for numbers in sides] == [1, 1]
     assert (sides[0].amax(1) == sides[1].amax(1)).all()
+
+
+def test_lengths_for_kernels():
+    """Of three texts on two lines, the first of which ends in a place of padding."""
+    lengths = Packed(np.array([3, 2, 4]), 5).lengths_for_kernels()
+    assert lengths["cu_seq_lens_q"].tolist() == lengths["cu_seq_lens_k"].tolist() == [0, 4, 5, 8, 10]
+    assert lengths["max_length_q"] == lengths["max_length_k"] == 4
+
+
+@pytest.mark.parametrize("capacity", [32, 64, None])
+def test_lengths_for_kernels_end_where_positions_begin_anew(capacity):
+    packed = Packed(LENGTHS, capacity)
+    lengths = packed.lengths_for_kernels()
+    for name, side in (("k", 0), ("q", 1)):
+        begins = packed.position_ids(side).flatten() == 0
+        expected = [*begins.nonzero().flatten().tolist(), begins.numel()]
+        assert lengths[f"cu_seq_lens_{name}"].dtype == torch.int32
+        assert lengths[f"cu_seq_lens_{name}"].tolist() == expected
+        assert lengths[f"max_length_{name}"] == max(np.diff(expected))
 
 
 def test_padding_of_texts_needs_no_positions():

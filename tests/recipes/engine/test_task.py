@@ -1,4 +1,4 @@
-"""The fingerprint of the training rows."""
+"""The fingerprint of the rows."""
 
 import numpy as np
 import pytest
@@ -9,8 +9,9 @@ VOCABULARY = {"<pad>": 0, "a": 1, "b": 2}
 ROWS = [[1, 2], [2]]
 
 
-def fingerprint(rows=ROWS, vocabulary=VOCABULARY) -> str:
-    return fingerprint_rows(vocabulary, np.array([len(row) for row in rows]), rows)
+def fingerprint(rows=ROWS, vocabulary=VOCABULARY, validation=((2, 1),)) -> str:
+    training, scored = ((np.array([len(row) for row in side]), side) for side in (rows, validation))
+    return fingerprint_rows(vocabulary, training, scored)
 
 
 @pytest.mark.parametrize(
@@ -20,6 +21,8 @@ def fingerprint(rows=ROWS, vocabulary=VOCABULARY) -> str:
         {"rows": [[1], [2, 2]]},
         {"rows": [[2], [1, 2]]},
         {"rows": [[1, 2]]},
+        {"validation": [[1, 2]]},
+        {"rows": [[1, 2]], "validation": [[2], [2, 1]]},
         {"vocabulary": {"<pad>": 0, "a": 2, "b": 1}},
         {"vocabulary": {"<pad>": 0, "a": 1, "c": 2}},
     ],

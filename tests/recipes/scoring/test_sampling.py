@@ -6,7 +6,7 @@ from transformers import GenerationConfig
 
 from vanilla_transformers import VanillaDecoderConfig, VanillaDecoderForCausalLM
 from vanilla_transformers.recipes.data.tokenizers import character_tokenizer
-from vanilla_transformers.recipes.scoring.sampling import continue_ids, draw_samples
+from vanilla_transformers.recipes.scoring.sampling import continue_ids, draw_samples, encode_prompts
 
 END = 0
 
@@ -68,3 +68,11 @@ def test_samples_depend_on_the_seed_alone(model):
     assert draw_samples(model, tokenizer, [[3, 4], [5]], 30, 8, seed=5) != first
     assert first[0].startswith('=== 1, after "ab"\nab')
     assert first[1].startswith('=== 2, after "c"\nc')
+
+
+def test_prompts_beyond_the_context_are_counted(caplog):
+    tokenizer = character_tokenizer(["abcdefghijklmnopq"], 4)
+    assert [len(ids) for ids in encode_prompts(["abcdef", "abcd", "ab"], tokenizer, 4)] == [6, 4, 2]
+    assert caplog.messages == [
+        "1 of 3 generation.prompts are longer than data.block_size=4 tokens: their ends alone are seen"
+    ]

@@ -1,0 +1,29 @@
+"""A table of learned positions ends where it ends."""
+
+from collections.abc import Mapping
+
+from transformers import PreTrainedConfig
+
+from vanilla_transformers.recipes.errors import UserError
+
+
+def check_positions(config: PreTrainedConfig, limits: Mapping[str, int], is_saved: bool) -> None:
+    """Refuses rows that are longer than a learned table of positions.
+
+    Args:
+        config: that of the model.
+        limits: the settings that bound the rows, with their tokens.
+        is_saved: whether training goes on from a saved model, whose table cannot grow.
+
+    Raises:
+        UserError: a bound is beyond the table.
+    """
+    if config.position_embedding_type != "learned":
+        return
+    way_out = "lower it" if is_saved else "lower it, or raise model.max_position_embeddings"
+    for name, num_tokens in limits.items():
+        if num_tokens > config.max_position_embeddings:
+            raise UserError(
+                f"{name}={num_tokens}: the model has learned positions for {config.max_position_embeddings} tokens; "
+                f"{way_out}"
+            )
