@@ -15,8 +15,12 @@ import torch
 from accelerate.state import AcceleratorState, PartialState
 from accelerate.utils import DistributedType
 
-_SERVER = multiprocessing.get_context("forkserver")
-_SERVER.set_forkserver_preload(["vanilla_transformers.recipes.engine.run", "vanilla_transformers.recipes.translation"])
+SERVER = multiprocessing.get_context("forkserver")
+RECIPES = ["translation", "sentiment", "generation", "masked_lm"]
+SCORES = ["translations", "classification", "perplexity"]
+SERVER.set_forkserver_preload(
+    [f"vanilla_transformers.recipes.{name}" for name in (*RECIPES, *(f"scoring.{score}" for score in SCORES))]
+)
 
 
 def in_processes(num_processes: int, function: Callable, *arguments: Any, shards: str | None = None) -> list[Any]:
@@ -28,15 +32,15 @@ def in_processes(num_processes: int, function: Callable, *arguments: Any, shards
         arguments: what it takes.
         shards: "fsdp", "zero2" or "zero3" has Accelerate cut the model up accordingly.
     """
-    port = _free_port()
+    port = free_port()
     pipes, processes = [], []
     for rank in range(num_processes):
-        pipe, end = _SERVER.Pipe(duplex=False)
+        pipe, end = SERVER.Pipe(duplex=False)
         environment = {
             "RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": num_processes, "LOCAL_WORLD_SIZE": num_processes,
             "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": 1,
         }  # fmt: skip
-        process = _SERVER.Process(target=_work, args=(end, environment, shards, function, arguments))
+        process = SERVER.Process(target=_work, args=(end, environment, shards, function, arguments))
         process.start()
         end.close()
         pipes.append(pipe)
@@ -73,7 +77,7 @@ def _answer(pipe: Any) -> Any:
     return answer
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         return taken.getsockname()[1]
