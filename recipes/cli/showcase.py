@@ -73,7 +73,7 @@ def show_generation(run: Path) -> None:
 
     write = pipeline("text-generation", model=str(run / "best"))
     set_seed(SEED)
-    (story,) = write("Once upon a time", max_new_tokens=120)
+    (story,) = write("Once upon a time", max_new_tokens=300)
     print(f"\nGeneration: {type(write.model).__name__} reloaded. A story:\n\n  {story['generated_text'].strip()}\n")
 
 
