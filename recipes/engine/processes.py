@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import torch.distributed as dist
 
-from vanilla_transformers.recipes.errors import ContactError, UserError, one_line
+from vanilla_transformers.recipes.errors import ContactError, UserError
 
 _FIRST_PORT, _NUM_PORTS = 20_000, 10_000
 
@@ -67,6 +67,6 @@ def contact() -> Iterator[None]:
         if not (isinstance(error, dist.DistError) or "gloo" in str(error)):
             raise
         raise ContactError(
-            f"lost contact with another process, which ended or hung ({one_line(str(error))}); a process that takes "
-            f"more memory than there is gets killed; resume=if_available goes on from the newest checkpoint"
+            "lost contact with another process, which ended or hung (a process that takes more memory than there is "
+            "gets killed); resume=if_available goes on from the newest checkpoint"
         ) from error
