@@ -147,6 +147,7 @@ def test_a_split_without_a_block(tmp_path):
     data = PromptDataConfig(block_size=50)
     with pytest.raises(UserError, match=r"data\.block_size=50: the train split has 5 tokens, fewer than one block; "):
         training_spans(data, [PromptPair("", "One")], CHARACTERS)
+    (tmp_path / "train.txt").write_text("One")
     (tmp_path / "validation.txt").write_text("O")
     data = PromptDataConfig(path=str(tmp_path), rows_are="pieces")
     with pytest.raises(
