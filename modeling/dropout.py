@@ -1,4 +1,4 @@
-"""Dropout (Srivastava et al. 2014) that takes a fifth of torch's time on a CPU.
+"""Dropout (Srivastava et al. 2014) that takes a quarter of torch's time on a CPU.
 
 There torch draws one random number an element, in one thread: on small models that is a fifth of a training step. Here
 each 64-bit draw of the same generator decides on four elements.

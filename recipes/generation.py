@@ -17,7 +17,6 @@ Measured on 2026-11-21, two shared cores, bf16, torch 2.13.0, transformers 5.23.
 - `vanilla train generation/tinyshakespeare_char_fast data.path=input.txt`: 1.627 after 78 s, 2,973 steps.
 """
 
-import dataclasses
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -26,17 +25,16 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from huggingface_hub.errors import StrictDataclassError
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from vanilla_transformers import VanillaConfig, VanillaDecoderConfig, VanillaDecoderForCausalLM
+from vanilla_transformers import VanillaDecoderConfig, VanillaDecoderForCausalLM
 from vanilla_transformers.losses import IGNORE_INDEX
 from vanilla_transformers.recipes.data.causal import read_pairs, scored_spans, training_batch, training_spans
 from vanilla_transformers.recipes.data.streams import by_segment, open_stream, stream_problems
 from vanilla_transformers.recipes.data.text import PromptDataConfig, PromptPair
 from vanilla_transformers.recipes.data.tokenizers import (
     character_tokenizer,
-    save_tokenizer,
+    model_saver,
     saved_tokenizer,
     train_decoder_tokenizer,
 )
@@ -44,6 +42,7 @@ from vanilla_transformers.recipes.data.tokens import Spans, begin_with_end_of_te
 from vanilla_transformers.recipes.engine.experiment import Experiment, Problem
 from vanilla_transformers.recipes.engine.folders import write_text
 from vanilla_transformers.recipes.engine.launch import program
+from vanilla_transformers.recipes.engine.new_model import model_fields, new_config
 from vanilla_transformers.recipes.engine.plan import Rows
 from vanilla_transformers.recipes.engine.positions import check_positions
 from vanilla_transformers.recipes.engine.pretrained import load_pretrained
@@ -57,9 +56,6 @@ from vanilla_transformers.recipes.scoring.sampling import (
     encode_prompts,
     generation_config,
 )
-
-# Fields of the config that `model:` does not take: the tokenizer decides them.
-_NOT_SET = ("vocab_size", "pad_token_id", "bos_token_id", "eos_token_id", "is_encoder_decoder")
 
 NUM_SAMPLES = 4
 """Continuations that a run ends with, where no prompts are given."""
@@ -97,9 +93,7 @@ class GenerationExperiment(Experiment):
 
     @classmethod
     def model_keys(cls) -> dict[str, Any]:
-        own = {**VanillaConfig.__annotations__, **VanillaDecoderConfig.__annotations__}
-        names = {field.name for field in dataclasses.fields(VanillaDecoderConfig)} - set(_NOT_SET)
-        return super().model_keys() | {name: kind for name, kind in own.items() if name in names}
+        return super().model_keys() | model_fields(VanillaDecoderConfig, unused=("is_encoder_decoder",))
 
     def problems(self) -> Iterator[Problem]:
         yield from super().problems()
@@ -131,10 +125,6 @@ def setup(experiment: GenerationExperiment) -> Task:
     given = encode_prompts(experiment.generation.prompts, tokenizer, data.block_size)
     prompts = given or validation.beginnings(NUM_SAMPLES, PROMPT_TOKENS)
 
-    def save_model(model: PreTrainedModel, folder: Path) -> None:
-        model.save_pretrained(folder)
-        save_tokenizer(tokenizer, folder)
-
     return Task(
         model=model,
         lengths=spans.lengths if stream is None else lambda segment: corpora(segment).lengths,
@@ -143,7 +133,7 @@ def setup(experiment: GenerationExperiment) -> Task:
         validation=_examples(validation, tokenizer),
         metric="loss",
         greater_is_better=False,
-        save_model=save_model,
+        save_model=model_saver(tokenizer),
         test=None if test is None else _examples(test, tokenizer),
         settings={"context": {"layout": data.layout, "block_size": data.block_size}},
         num_targets=lambda batch: int((batch["shift_labels"] != IGNORE_INDEX).sum()),
@@ -226,13 +216,8 @@ def _tokenizer(experiment: GenerationExperiment, pairs: Iterable[PromptPair]) ->
 
 
 def _build_new(experiment: GenerationExperiment, tokenizer: PreTrainedTokenizerFast) -> VanillaDecoderForCausalLM:
-    ids = {name: getattr(tokenizer, name) for name in ("pad_token_id", "bos_token_id", "eos_token_id")}
     settings = {"max_position_embeddings": experiment.data.block_size} | experiment.model_settings
-    try:
-        config = VanillaDecoderConfig(vocab_size=len(tokenizer), **ids, **settings)
-    except StrictDataclassError as error:
-        raise UserError(f"model: {error.__cause__ or error}") from error
-    return VanillaDecoderForCausalLM(config)
+    return VanillaDecoderForCausalLM(new_config(VanillaDecoderConfig, tokenizer, **settings))
 
 
 def main(argv: Sequence[str]) -> int:

@@ -21,23 +21,22 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
-from huggingface_hub.errors import StrictDataclassError
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from vanilla_transformers import VanillaConfig, VanillaEncoderConfig, VanillaEncoderForMaskedLM
+from vanilla_transformers import VanillaEncoderConfig, VanillaEncoderForMaskedLM
 from vanilla_transformers.recipes.data.masking import MaskedRow, Masker, MaskingConfig, collate_masked, pack_masked
 from vanilla_transformers.recipes.data.rows import Split
 from vanilla_transformers.recipes.data.streams import by_segment, open_stream, stream_problems
 from vanilla_transformers.recipes.data.text import TextDataConfig, texts
 from vanilla_transformers.recipes.data.token_rows import TokenRows, encode_texts
-from vanilla_transformers.recipes.data.tokenizers import save_tokenizer, saved_tokenizer, train_encoder_tokenizer
+from vanilla_transformers.recipes.data.tokenizers import model_saver, saved_tokenizer, train_encoder_tokenizer
 from vanilla_transformers.recipes.engine.experiment import EvaluationConfig, Experiment, Problem
 from vanilla_transformers.recipes.engine.launch import program
+from vanilla_transformers.recipes.engine.new_model import model_fields, new_config
 from vanilla_transformers.recipes.engine.plan import Rows
 from vanilla_transformers.recipes.engine.positions import check_positions
 from vanilla_transformers.recipes.engine.pretrained import load_pretrained
@@ -45,9 +44,6 @@ from vanilla_transformers.recipes.engine.run import train
 from vanilla_transformers.recipes.engine.task import Batch, Examples, Task, fingerprint_rows
 from vanilla_transformers.recipes.errors import UserError
 from vanilla_transformers.recipes.scoring.masked_tokens import MaskedScore, masked_scores, score_rows
-
-# Fields of the config that `model:` does not take: the tokenizer decides them, or only a decoder has a use for them.
-_NOT_SET = ("vocab_size", "pad_token_id", "bos_token_id", "eos_token_id", "use_cache")
 
 # Validation rows are masked alike in every run and epoch, so that their scores compare.
 _VALIDATION_NOISE = (0, 0)
@@ -106,9 +102,7 @@ class MaskedLMExperiment(Experiment):
 
     @classmethod
     def model_keys(cls) -> dict[str, Any]:
-        own = {**VanillaConfig.__annotations__, **VanillaEncoderConfig.__annotations__}
-        names = {field.name for field in dataclasses.fields(VanillaEncoderConfig)} - set(_NOT_SET)
-        return super().model_keys() | {name: kind for name, kind in own.items() if name in names}
+        return super().model_keys() | model_fields(VanillaEncoderConfig, unused=("use_cache",))
 
     def problems(self) -> Iterator[Problem]:
         yield from super().problems()
@@ -149,10 +143,6 @@ def setup(experiment: MaskedLMExperiment) -> Task:
 
         return Examples(corpus.lengths, predict, masked_scores)
 
-    def save_model(model: PreTrainedModel, folder: Path) -> None:
-        model.save_pretrained(folder)
-        save_tokenizer(tokenizer, folder)
-
     stream = open_stream(experiment.data, lambda: texts(experiment.data, "train", experiment.seed))
     corpus = rows_of("train") if stream is None else encode(stream.segment(0))
     corpora = by_segment(stream, corpus, encode)
@@ -165,7 +155,7 @@ def setup(experiment: MaskedLMExperiment) -> Task:
         validation=examples(validation),
         metric=experiment.evaluation.metric,
         greater_is_better=experiment.evaluation.metric != "loss",
-        save_model=save_model,
+        save_model=model_saver(tokenizer),
         test=examples(rows_of("test")) if experiment.data.test_split else None,
         settings={"masking": dataclasses.asdict(experiment.masking)},
     )
@@ -185,13 +175,9 @@ def _model_and_tokenizer(
     if experiment.pretrained:
         return load_pretrained(VanillaEncoderForMaskedLM, experiment.pretrained, experiment.model_settings)
     tokenizer = _tokenizer(experiment)
-    try:
-        config = VanillaEncoderConfig(
-            vocab_size=len(tokenizer), pad_token_id=tokenizer.pad_token_id, **experiment.model_settings
-        )
-    except StrictDataclassError as error:
-        raise UserError(f"model: {error.__cause__ or error}") from error
-    return VanillaEncoderForMaskedLM(config), tokenizer
+    return VanillaEncoderForMaskedLM(
+        new_config(VanillaEncoderConfig, tokenizer, **experiment.model_settings)
+    ), tokenizer
 
 
 def _tokenizer(experiment: MaskedLMExperiment) -> PreTrainedTokenizerFast:

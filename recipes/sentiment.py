@@ -15,16 +15,13 @@ Measured on 2026-11-21, two shared cores, bf16, torch 2.13.0, transformers 5.23.
   minutes of training, at 18,285 real tokens a second with 1.5 % padding.
 """
 
-import dataclasses
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
-from huggingface_hub.errors import StrictDataclassError
 from numpy.typing import NDArray
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
@@ -45,12 +42,13 @@ from vanilla_transformers.recipes.data.labelled import (
 )
 from vanilla_transformers.recipes.data.labelled_features import Tokens, collate, encode_rows
 from vanilla_transformers.recipes.data.tokenizers import (
-    save_tokenizer,
+    model_saver,
     train_decoder_tokenizer,
     train_encoder_tokenizer,
 )
 from vanilla_transformers.recipes.engine.experiment import EvaluationConfig, Experiment, Problem
 from vanilla_transformers.recipes.engine.launch import program
+from vanilla_transformers.recipes.engine.new_model import model_fields, new_config
 from vanilla_transformers.recipes.engine.plan import Rows
 from vanilla_transformers.recipes.engine.positions import check_positions
 from vanilla_transformers.recipes.engine.pretrained import load_pretrained
@@ -58,9 +56,6 @@ from vanilla_transformers.recipes.engine.run import train
 from vanilla_transformers.recipes.engine.task import Batch, EncodedRows, Examples, Scores, Task, fingerprint_rows
 from vanilla_transformers.recipes.errors import UserError
 from vanilla_transformers.recipes.scoring.losses import RowLoss, mean_loss, row_losses
-
-# Fields of the config that `model:` does not take: the tokenizer decides them.
-_NOT_SET = ("vocab_size", "pad_token_id", "bos_token_id", "eos_token_id", "use_cache")
 
 HEAD = ("classifier", "score", "pooler")
 """What stands on the layers of a classifier."""
@@ -116,12 +111,10 @@ class SentimentExperiment(Experiment):
 
     @classmethod
     def model_keys(cls) -> dict[str, Any]:
-        own = {**VanillaConfig.__annotations__, **VanillaEncoderConfig.__annotations__}
-        names = {field.name for field in dataclasses.fields(VanillaEncoderConfig)} - set(_NOT_SET)
         return (
             super().model_keys()
             | {"family": Literal["encoder", "decoder"]}
-            | {name: kind for name, kind in own.items() if name in names}
+            | model_fields(VanillaEncoderConfig, unused=("use_cache",))
         )
 
     def problems(self) -> Iterator[Problem]:
@@ -178,10 +171,6 @@ def setup(experiment: SentimentExperiment) -> Task:
         tokens = encode_rows(rows, tokenizer, experiment.tokenizer.max_length, with_words)
         return Corpus(tokens, classes.numbers(rows))
 
-    def save_model(model: PreTrainedModel, folder: Path) -> None:
-        model.save_pretrained(folder)
-        save_tokenizer(tokenizer, folder)
-
     corpus = encoded(rows, with_words=experiment.augmentation.is_on)
     validation = encoded(validation_rows)
     pad_token_id = tokenizer.pad_token_id
@@ -193,7 +182,7 @@ def setup(experiment: SentimentExperiment) -> Task:
         validation=_examples(validation, pad_token_id, len(classes.names)),
         metric=experiment.evaluation.metric,
         greater_is_better=experiment.evaluation.metric != "loss",
-        save_model=save_model,
+        save_model=model_saver(tokenizer),
         test=_examples(encoded(test_rows), pad_token_id, len(classes.names)) if test_rows else None,
         head=HEAD,
     )
@@ -276,11 +265,7 @@ def _build_new(
     family, limits = experiment.family, experiment.tokenizer
     texts = [text for row in rows for text in (row.text, row.pair) if text is not None]
     tokenizer = family.train_tokenizer(texts, limits.vocab_size, limits.max_length)
-    ids = {name: getattr(tokenizer, name) for name in ("pad_token_id", "bos_token_id", "eos_token_id")}
-    try:
-        config = family.config(vocab_size=len(tokenizer), **ids, **head, **experiment.model_settings)
-    except StrictDataclassError as error:
-        raise UserError(f"model: {error.__cause__ or error}") from error
+    config = new_config(family.config, tokenizer, **head, **experiment.model_settings)
     return family.model(config), tokenizer
 
 

@@ -24,15 +24,13 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
-from huggingface_hub.errors import StrictDataclassError
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from vanilla_transformers import VanillaConfig, VanillaSeq2SeqConfig, VanillaSeq2SeqForConditionalGeneration
+from vanilla_transformers import VanillaSeq2SeqConfig, VanillaSeq2SeqForConditionalGeneration
 from vanilla_transformers.recipes.data.collators import (
     PackedTranslationCollator,
     PairFeatures,
@@ -47,22 +45,17 @@ from vanilla_transformers.recipes.data.rows import (
     translation_pairs,
 )
 from vanilla_transformers.recipes.data.streams import by_segment, open_stream, stream_problems
-from vanilla_transformers.recipes.data.tokenizers import save_tokenizer, train_translation_tokenizer
+from vanilla_transformers.recipes.data.tokenizers import model_saver, train_translation_tokenizer
 from vanilla_transformers.recipes.engine.experiment import BatchConfig, EvaluationConfig, Experiment, Problem
 from vanilla_transformers.recipes.engine.launch import program
+from vanilla_transformers.recipes.engine.new_model import model_fields, new_config
 from vanilla_transformers.recipes.engine.plan import Rows
 from vanilla_transformers.recipes.engine.positions import check_positions
 from vanilla_transformers.recipes.engine.pretrained import load_pretrained
 from vanilla_transformers.recipes.engine.run import train
 from vanilla_transformers.recipes.engine.task import EncodedRows, Examples, Scores, Task, fingerprint_rows
-from vanilla_transformers.recipes.errors import UserError
 from vanilla_transformers.recipes.scoring.decoding import BeamSearchConfig, generation_config, translate
 from vanilla_transformers.recipes.scoring.losses import RowLoss, mean_loss, row_losses
-
-# Fields of the config that `model:` does not take: the tokenizer decides them, or they are what a translator is.
-_NOT_SET = (
-    "vocab_size", "pad_token_id", "bos_token_id", "eos_token_id", "decoder_start_token_id", "is_encoder_decoder",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -116,9 +109,8 @@ class TranslationExperiment(Experiment):
 
     @classmethod
     def model_keys(cls) -> dict[str, Any]:
-        own = {**VanillaConfig.__annotations__, **VanillaSeq2SeqConfig.__annotations__}
-        names = {field.name for field in dataclasses.fields(VanillaSeq2SeqConfig)} - set(_NOT_SET)
-        return super().model_keys() | {name: kind for name, kind in own.items() if name in names}
+        unused = ("decoder_start_token_id", "is_encoder_decoder")
+        return super().model_keys() | model_fields(VanillaSeq2SeqConfig, unused)
 
     def problems(self) -> Iterator[Problem]:
         yield from super().problems()
@@ -159,10 +151,6 @@ def setup(experiment: TranslationExperiment) -> Task:
     features = _training_features(experiment, tokenizer, model.config.decoder_start_token_id)
     collate = _training_collator(experiment.batch, tokenizer.pad_token_id, model.config.decoder_start_token_id)
 
-    def save_model(model: PreTrainedModel, folder: Path) -> None:
-        model.save_pretrained(folder)
-        save_tokenizer(tokenizer, folder)
-
     return Task(
         model=model,
         lengths=corpus.lengths if stream is None else lambda segment: corpora(segment).lengths,
@@ -171,7 +159,7 @@ def setup(experiment: TranslationExperiment) -> Task:
         validation=_examples(validation, tokenizer, experiment.evaluation.num_beams),
         metric=experiment.evaluation.metric,
         greater_is_better=experiment.evaluation.metric != "loss",
-        save_model=save_model,
+        save_model=model_saver(tokenizer),
         test=_examples(test, tokenizer, experiment.generation.num_beams) if test else None,
         settings={"generation": dataclasses.asdict(experiment.generation)},
     )
@@ -250,13 +238,8 @@ def _build_new(
     limits = experiment.tokenizer
     texts = [text for pair in pairs for text in pair]
     tokenizer = train_translation_tokenizer(texts, limits.vocab_size, limits.max_source_length)
-    ids = {name: getattr(tokenizer, name) for name in ("pad_token_id", "bos_token_id", "eos_token_id")}
-    try:
-        config = VanillaSeq2SeqConfig(
-            vocab_size=len(tokenizer), decoder_start_token_id=tokenizer.bos_token_id, **ids, **experiment.model_settings
-        )
-    except StrictDataclassError as error:
-        raise UserError(f"model: {error.__cause__ or error}") from error
+    settings = {"decoder_start_token_id": tokenizer.bos_token_id} | experiment.model_settings
+    config = new_config(VanillaSeq2SeqConfig, tokenizer, **settings)
     return VanillaSeq2SeqForConditionalGeneration(config), tokenizer
 
 

@@ -16,12 +16,12 @@ loses case (where asked) and spacing, as BERT's does.
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
-from transformers import PreTrainedTokenizerFast
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from vanilla_transformers.recipes.engine.model_folder import TOKENIZER_FILES, check_hub_name, load_tokenizer
 from vanilla_transformers.recipes.errors import UserError
@@ -171,6 +171,16 @@ def save_tokenizer(tokenizer: PreTrainedTokenizerFast, folder: str | Path) -> No
     tokenizer.backend_tokenizer.no_truncation()
     tokenizer.backend_tokenizer.no_padding()
     tokenizer.save_pretrained(folder)
+
+
+def model_saver(tokenizer: PreTrainedTokenizerFast) -> Callable[[PreTrainedModel, Path], None]:
+    """What writes a model and this tokenizer into a folder, as one that `from_pretrained` loads."""
+
+    def save(model: PreTrainedModel, folder: Path) -> None:
+        model.save_pretrained(folder)
+        save_tokenizer(tokenizer, folder)
+
+    return save
 
 
 def saved_tokenizer(name: str) -> PreTrainedTokenizerFast:

@@ -3,7 +3,7 @@
 import os
 import re
 from collections.abc import Iterator, MutableMapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import torch.distributed as dist
 
@@ -47,10 +47,8 @@ def speaks() -> bool:
     Before they have met, all of them find the same fault, and the first of each machine tells of it.
     """
     if dist.is_initialized():
-        try:
+        with suppress(RuntimeError):  # the process that kept the store is gone
             return dist.distributed_c10d._get_default_store().add("fault told", 1) == 1
-        except RuntimeError:  # the process that kept the store is gone
-            pass
     return os.environ.get("LOCAL_RANK", os.environ.get("SLURM_LOCALID", "0")) == "0"
 
 

@@ -5,12 +5,10 @@ Importing `evaluate` takes seconds, so recipes import this module when they scor
 
 from typing import Any
 
-import datasets
-import evaluate
 from sacrebleu.metrics import BLEU
 
 from vanilla_transformers.recipes.errors import UserError
-from vanilla_transformers.recipes.scoring.offline import OfflineMetric
+from vanilla_transformers.recipes.scoring.corpus import CorpusMetric
 
 DESCRIPTION = """BLEU of whole corpora (Papineni et al., 2002) as SacreBLEU computes it (Post, 2018), with the signature
 that says how. It compares plain text: nothing is tokenized beforehand."""
@@ -33,7 +31,7 @@ Returns:
 """
 
 
-class Bleu(OfflineMetric):
+class Bleu(CorpusMetric):
     """Corpus BLEU: `Bleu().compute(predictions=[...], references=[...])` gives `{"bleu": ..., "signature": ...}`.
 
     Args:
@@ -42,6 +40,8 @@ class Bleu(OfflineMetric):
         **settings: those of `evaluate.Metric`.
     """
 
+    about, cited, inputs = DESCRIPTION, CITATION, INPUTS
+    score_name, signature_name = "bleu", "signature"
     nothing_to_score = "BLEU of 0 translations is not defined: give at least one prediction and its reference"
 
     def __init__(self, tokenize: str = "13a", lowercase: bool = False, **settings: Any):
@@ -50,18 +50,3 @@ class Bleu(OfflineMetric):
             raise UserError(f"tokenize={tokenize!r} is not a tokenizer of SacreBLEU; choose one of {names}")
         self.scorer = BLEU(tokenize=tokenize, lowercase=lowercase)
         super().__init__(**settings)
-
-    def _info(self) -> evaluate.MetricInfo:
-        text = datasets.Value("string")
-        return evaluate.MetricInfo(
-            description=DESCRIPTION,
-            citation=CITATION,
-            inputs_description=INPUTS,
-            features=datasets.Features({"predictions": text, "references": text}),
-        )
-
-    def _compute(self, predictions: list[str], references: list[str]) -> dict[str, float | str]:
-        if not predictions:
-            raise UserError(self.nothing_to_score)
-        score = self.scorer.corpus_score(predictions, [references])
-        return {"bleu": score.score, "signature": str(self.scorer.get_signature())}

@@ -5,12 +5,10 @@ Importing `evaluate` takes seconds, so recipes import this module when they scor
 
 from typing import Any
 
-import datasets
-import evaluate
 from sacrebleu.metrics import CHRF
 
 from vanilla_transformers.recipes.errors import UserError
-from vanilla_transformers.recipes.scoring.offline import OfflineMetric
+from vanilla_transformers.recipes.scoring.corpus import CorpusMetric
 
 DESCRIPTION = """chrF of whole corpora (Popovic, 2015), an F-score of character n-grams, as SacreBLEU computes it, with
 the signature that says how. It counts inflected forms as half right, where BLEU counts them as wrong."""
@@ -33,7 +31,7 @@ Returns:
 """
 
 
-class ChrF(OfflineMetric):
+class ChrF(CorpusMetric):
     """Corpus chrF2: `ChrF().compute(predictions=[...], references=[...])` gives `{"chrf": ..., "chrf_signature": ...}`.
 
     Args:
@@ -41,6 +39,8 @@ class ChrF(OfflineMetric):
         **settings: those of `evaluate.Metric`.
     """
 
+    about, cited, inputs = DESCRIPTION, CITATION, INPUTS
+    score_name, signature_name = "chrf", "chrf_signature"
     nothing_to_score = "chrF of 0 translations is not defined: give at least one prediction and its reference"
 
     def __init__(self, word_order: int = 0, **settings: Any):
@@ -48,18 +48,3 @@ class ChrF(OfflineMetric):
             raise UserError(f"word_order={word_order}: must be 0 for chrF, or 2 for chrF++")
         self.scorer = CHRF(word_order=word_order)
         super().__init__(**settings)
-
-    def _info(self) -> evaluate.MetricInfo:
-        text = datasets.Value("string")
-        return evaluate.MetricInfo(
-            description=DESCRIPTION,
-            citation=CITATION,
-            inputs_description=INPUTS,
-            features=datasets.Features({"predictions": text, "references": text}),
-        )
-
-    def _compute(self, predictions: list[str], references: list[str]) -> dict[str, float | str]:
-        if not predictions:
-            raise UserError(self.nothing_to_score)
-        score = self.scorer.corpus_score(predictions, [references])
-        return {"chrf": score.score, "chrf_signature": str(self.scorer.get_signature())}

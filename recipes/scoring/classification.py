@@ -3,6 +3,7 @@
 Importing `evaluate` takes seconds, so recipes import this module when they score.
 """
 
+from abc import ABC, abstractmethod
 from typing import Any, ClassVar, Literal, get_args
 
 import datasets
@@ -25,7 +26,7 @@ Average = Literal["binary", "macro", "micro", "weighted"]
 POSITIVE = 1  # the class that binary F1 is about
 
 
-class ClassificationMetric(OfflineMetric):
+class ClassificationMetric(OfflineMetric, ABC):
     """A score of class numbers: `compute(predictions=[...], references=[...])` gives `{score_name: ...}`."""
 
     score_name: ClassVar[str]
@@ -47,9 +48,9 @@ class ClassificationMetric(OfflineMetric):
             raise UserError(self.nothing_to_score)
         return {self.score_name: self.score(confusions(predictions, references))}
 
+    @abstractmethod
     def score(self, table: NDArray[np.float64]) -> float:
         """The score of a table of confusions, see `confusions`."""
-        raise NotImplementedError
 
 
 class Accuracy(ClassificationMetric):

@@ -2,6 +2,7 @@
 
 import importlib
 import inspect
+from importlib import resources
 
 import pytest
 
@@ -20,6 +21,8 @@ def test_it_is_read(name):
     recipe, _, own_name = name.partition("/")
     experiment = load_experiment(experiment_class(recipe), name)
     assert (experiment.recipe, experiment.output_dir) == (recipe, f"runs/{recipe}-{own_name}")
+    first_line = (resources.files("vanilla_transformers.configs") / f"{name}.yaml").read_text("utf-8").splitlines()[0]
+    assert first_line.split()[:4] == ["#", "vanilla", "train", name]
 
 
 def test_every_recipe_has_some():

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from importlib import resources
 from pathlib import Path
 
 import pytest
@@ -245,14 +244,6 @@ def test_fault_in_the_validation_text_shows_before_the_training(tmp_path):
     with pytest.raises(UserError, match=r"validation\.txt:1: not UTF-8: byte 0xff"):
         run(tmp_path / "run", f"data.path={tmp_path}", "data.test_split=null")
     assert not (tmp_path / "run").exists()
-
-
-@pytest.mark.parametrize("name", CONFIGS)
-def test_every_config_is_alive(name):
-    experiment = load_experiment(GenerationExperiment, name)
-    assert experiment.output_dir == f"runs/{name.replace('/', '-')}"
-    text = (resources.files("vanilla_transformers.configs") / f"{name}.yaml").read_text(encoding="utf-8")
-    assert text.startswith(f"# vanilla train {name}")
 
 
 def test_there_are_configs():

@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import shutil
-from importlib import resources
 from pathlib import Path
 
 import pytest
@@ -280,14 +279,6 @@ def test_a_decoder_takes_no_pairs(tmp_path):
 def test_a_decoder_cannot_hide_words(tmp_path):
     with pytest.raises(UserError, match=r"augmentation\.word_dropout: the tokenizer has no mask token"):
         run(tmp_path / "run", "model.family=decoder", "augmentation.word_dropout=0.1")
-
-
-@pytest.mark.parametrize("name", CONFIGS)
-def test_every_config_is_alive(name):
-    experiment = load_experiment(SentimentExperiment, name)
-    assert experiment.output_dir == f"runs/{name.replace('/', '-')}"
-    text = (resources.files("vanilla_transformers.configs") / f"{name}.yaml").read_text(encoding="utf-8")
-    assert text.startswith(f"# vanilla train {name}\n")
 
 
 def test_there_are_configs():

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from importlib import resources
 from pathlib import Path
 
 import numpy as np
@@ -287,14 +286,6 @@ def test_wrong_settings_are_one_clear_line(tmp_path, override, message):
     with pytest.raises(UserError, match=message):
         main(["translation/toy", "data.num_train_rows=300", f"output_dir={tmp_path / 'run'}", override])
     assert not (tmp_path / "run").exists()
-
-
-@pytest.mark.parametrize("name", CONFIGS)
-def test_every_config_is_alive(name):
-    experiment = load_experiment(TranslationExperiment, name)
-    assert experiment.output_dir == f"runs/{name.replace('/', '-')}"
-    text = (resources.files("vanilla_transformers.configs") / f"{name}.yaml").read_text(encoding="utf-8")
-    assert text.split()[:4] == ["#", "vanilla", "train", name]
 
 
 def test_there_are_configs():

@@ -4,6 +4,7 @@ The sizes are those of the testers in transformers. 99 tokens and an inner width
 the tensor-parallel tests.
 """
 
+from abc import ABC, abstractmethod
 from typing import Any, ClassVar
 
 import torch
@@ -23,7 +24,7 @@ SIZES = {
 }
 
 
-class FamilyTester:
+class FamilyTester(ABC):
     """One family: the attributes and the two methods that the mixins read."""
 
     batch_size = 13
@@ -47,8 +48,9 @@ class FamilyTester:
         config = self.get_config()
         return config, self.inputs(config)
 
+    @abstractmethod
     def inputs(self, config: vanilla.VanillaConfig) -> Inputs:
-        raise NotImplementedError
+        """A batch that fits the config."""
 
     def tokens(self) -> torch.Tensor:
         return ids_tensor([self.batch_size, self.seq_length], self.vocab_size)

@@ -14,6 +14,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -153,12 +154,10 @@ def run(folder: Path, recipe: str, arguments: Sequence[str], num_processes: int 
 
 def wait_for_work(pid: int, seconds: float) -> None:
     """Waits until a process has worked for so many seconds, or has ended."""
-    try:
+    with suppress(psutil.NoSuchProcess):
         process = psutil.Process(pid)
         while sum(process.cpu_times()[:2]) < seconds:
             time.sleep(0.002)
-    except psutil.NoSuchProcess:
-        pass
 
 
 def environments(num_processes: int) -> list[dict[str, str]]:
