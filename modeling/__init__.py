@@ -4,6 +4,9 @@ Importing the package registers its classes with transformers' Auto classes, so 
 kin load them.
 """
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
 import transformers
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
@@ -26,6 +29,10 @@ from .modeling_encoder import (
 from .modeling_seq2seq import VanillaSeq2SeqForConditionalGeneration, VanillaSeq2SeqModel
 from .pretrained import VanillaPreTrainedModel
 
+if TYPE_CHECKING:
+    from .interop import convert
+    from .pipelines import pipeline
+
 __version__ = "0.1.0"
 
 
@@ -47,6 +54,16 @@ def _register() -> None:
 
 _register()
 
+_LAZY = {"convert": "interop", "pipeline": "pipelines"}
+"""Functions that most programs have no use for, with the modules that are imported for them."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f".{_LAZY[name]}", __name__), name)
+
+
 __all__ = [
     "VanillaConfig",
     "VanillaDecoderConfig",
@@ -65,4 +82,6 @@ __all__ = [
     "VanillaSeq2SeqConfig",
     "VanillaSeq2SeqForConditionalGeneration",
     "VanillaSeq2SeqModel",
+    "convert",
+    "pipeline",
 ]

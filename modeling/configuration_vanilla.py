@@ -64,6 +64,8 @@ class VanillaConfig(PreTrainedConfig):
         position_embedding_type: `"sinusoidal"` (fixed, unlimited length), `"learned"` or `"none"`.
         sinusoidal_layout: `"interleaved"` alternates sine and cosine (2017 paper), `"halves"` has all sines first
             (tensor2tensor, Marian).
+        sinusoidal_frequency: `"paper"` divides the exponents by D / 2, so that the longest wavelength is just short of
+            10000 x 2 pi; `"tensor2tensor"` by D / 2 - 1, in fp32 (fairseq, M2M100).
         position_offset: Number that the first token's position has; a learned table gets as many rows more (BART: 2).
         max_position_embeddings: Longest sequence of a learned table. Sinusoids go on beyond it.
         scale_embeddings: Whether token embeddings are multiplied by `sqrt(hidden_size)`; the table of a model of one
@@ -71,13 +73,14 @@ class VanillaConfig(PreTrainedConfig):
             sinusoidal, whose fixed amplitude would drown small embeddings.
         type_vocab_size: Number of token types; 0 for none.
         lm_head_bias: Whether the projection to the vocabulary has a bias.
-        pooler: Whether the base model of the encoder family ends with a pooler (dense and tanh).
+        lm_head_act: Activation before the projection of a masked-language-model head. `None`: `hidden_act`.
+        pooler: Whether the base model of the encoder family ends with a pooler (dense and `pooler_act`).
+        pooler_act: Activation of the pooler: BERT's tanh, DistilBERT's relu.
         classifier_pooling: What a sequence classifier reads: `"cls"` the first token, `"last"` the last token that is
             not padding, `"mean"` the mean over tokens that are not padding.
         label_smoothing: Share of the target's probability mass that the training loss spreads evenly over all classes
             (2017 paper, section 5.4: 0.1). Like dropout, it acts in training mode only.
-        tie_word_embeddings: Whether the projection to the vocabulary is the token table. An encoder-decoder has one
-            table for source and target in any case (2017 paper, section 3.4).
+        tie_word_embeddings: Whether the projection to the vocabulary is the token table (2017 paper, section 3.4).
         initializer_range: Standard deviation of the initial weights.
         use_cache: Whether keys and values are returned for the next step of a generation.
     """
@@ -99,12 +102,15 @@ class VanillaConfig(PreTrainedConfig):
     layer_norm_eps: float = 1e-5
     position_embedding_type: Literal["sinusoidal", "learned", "none"] = "sinusoidal"
     sinusoidal_layout: Literal["interleaved", "halves"] = "interleaved"
+    sinusoidal_frequency: Literal["paper", "tensor2tensor"] = "paper"
     position_offset: int = 0
     max_position_embeddings: int = 1024
     scale_embeddings: bool | None = None
     type_vocab_size: int = 0
     lm_head_bias: bool = False
+    lm_head_act: str | None = None
     pooler: bool = False
+    pooler_act: str = "tanh"
     classifier_pooling: Literal["cls", "mean", "last"] = "last"
     label_smoothing: float | int = 0.0
     tie_word_embeddings: bool = True
@@ -144,18 +150,25 @@ class VanillaConfig(PreTrainedConfig):
                 f"pad_token_id is {self.pad_token_id}, which is no token of a vocabulary of {self.vocab_size}: set "
                 "it to the tokenizer's, or to None"
             )
+        if self.sinusoidal_frequency == "tensor2tensor" and (self.hidden_size < 4 or self.hidden_size % 2):
+            raise ValueError(
+                f"hidden_size is {self.hidden_size}, but sinusoidal_frequency 'tensor2tensor' needs an even number of "
+                "at least 4"
+            )
         if self.hidden_size % self.num_attention_heads:
             raise ValueError(
                 f"hidden_size is {self.hidden_size}, which num_attention_heads {self.num_attention_heads} does not "
                 "divide: choose a multiple, so that all heads have the same width"
             )
 
-    def validate_hidden_act(self):
+    def validate_activations(self):
         """Refuse an activation that transformers does not know, naming the nearest one that it does."""
-        if self.hidden_act not in ACT2FN:
-            nearest = difflib.get_close_matches(self.hidden_act, ACT2FN, n=1)
-            hint = f"did you mean {nearest[0]!r}?" if nearest else f"choose one of {', '.join(sorted(ACT2FN))}"
-            raise ValueError(f"hidden_act {self.hidden_act!r} is unknown: {hint}")
+        for name in ("hidden_act", "lm_head_act", "pooler_act"):
+            value = getattr(self, name)
+            if value is not None and value not in ACT2FN:
+                nearest = difflib.get_close_matches(value, ACT2FN, n=1)
+                hint = f"did you mean {nearest[0]!r}?" if nearest else f"choose one of {', '.join(sorted(ACT2FN))}"
+                raise ValueError(f"{name} {value!r} is unknown: {hint}")
 
     def validate_problem_type(self):
         """Refuse a problem that no loss is made for."""
@@ -185,6 +198,9 @@ class VanillaSeq2SeqConfig(VanillaConfig):
         encoder_layers: Number of encoder layers; `num_hidden_layers` is another name for it.
         decoder_layers: Number of decoder layers.
         decoder_start_token_id: Token that a target begins with; labels shifted right begin with it.
+        share_encoder_decoder_embeddings: Whether source and target have one token table (2017 paper, section 3.4),
+            whatever `tie_word_embeddings` says of the projection.
+        source_vocab_size: Number of source tokens where the tables are not shared. `None`: `vocab_size`.
 
     See [`VanillaConfig`] for the others.
     """
@@ -209,6 +225,8 @@ class VanillaSeq2SeqConfig(VanillaConfig):
     bos_token_id: int | None = 2
     eos_token_id: int | list[int] | None = 3
     decoder_start_token_id: int | None = 2
+    share_encoder_decoder_embeddings: bool = True
+    source_vocab_size: int | None = None
 
     def __new__(cls, *args, **kwargs):
         # Not in __post_init__, where the one given cannot be told from a default, and the other has overwritten it.
@@ -223,6 +241,23 @@ class VanillaSeq2SeqConfig(VanillaConfig):
     @property
     def _positive_fields(self) -> tuple[str, ...]:
         return (*super()._positive_fields, "decoder_layers")
+
+    @property
+    def encoder_vocab_size(self) -> int:
+        """Number of source tokens: `source_vocab_size`, or `vocab_size`."""
+        return self.vocab_size if self.source_vocab_size is None else self.source_vocab_size
+
+    def validate_source_vocab_size(self):
+        """Refuse a source vocabulary of its own in a shared table."""
+        if self.source_vocab_size is None:
+            return
+        if self.source_vocab_size < 1:
+            raise ValueError(f"source_vocab_size is {self.source_vocab_size}, but must be at least 1")
+        if self.share_encoder_decoder_embeddings:
+            raise ValueError(
+                f"source_vocab_size is {self.source_vocab_size}, but source and target share a table of vocab_size "
+                f"{self.vocab_size}: set share_encoder_decoder_embeddings to False, or leave source_vocab_size out"
+            )
 
 
 @strict

@@ -27,21 +27,30 @@ class SinusoidalPositions(nn.Module):
         super().__init__()
         self.width = config.hidden_size
         self.layout = config.sinusoidal_layout
+        self.frequency = config.sinusoidal_frequency
         self.offset = config.position_offset
         self.num_positions = config.max_position_embeddings + config.position_offset
         self.register_buffer("table", self.compute(torch.arange(self.num_positions)), persistent=False)
 
     def compute(self, positions: torch.Tensor) -> torch.Tensor:
-        """Rows (..., D) in fp32 of positions (...), offset included, computed in fp64 where the device knows it."""
-        dtype = torch.float32 if positions.device.type == "mps" else torch.float64
-        exponents = torch.arange(0, self.width, 2, dtype=dtype, device=positions.device) / self.width
-        angles = positions[..., None] * 10000**-exponents  # (..., ceil(D / 2))
+        """Rows (..., D) in fp32 of positions (...), offset included."""
+        angles = positions[..., None] * self._frequencies(positions.device)  # (..., ceil(D / 2))
         sines, cosines = angles.sin(), angles.cos()[..., : self.width // 2]
         rows = torch.cat((sines, cosines), dim=-1)  # (..., D), halves
         if self.layout == "interleaved":
             order = torch.cat((torch.arange(0, self.width, 2), torch.arange(1, self.width, 2)))
             rows = rows[..., order.argsort().to(rows.device)]
         return rows.float()
+
+    def _frequencies(self, device: torch.device) -> torch.Tensor:
+        """(ceil(D / 2),), from 1 to about 1 / 10000."""
+        if self.frequency == "paper":
+            dtype = torch.float32 if device.type == "mps" else torch.float64
+            exponents = torch.arange(0, self.width, 2, dtype=dtype, device=device) / self.width
+            return 10000**-exponents
+        # In the same steps of fp32 as fairseq and transformers: at high positions their rounding is seen in the angles.
+        step = math.log(10000) / (self.width // 2 - 1)
+        return torch.exp(torch.arange(self.width // 2, device=device).float() * -step)
 
     def forward(self, position_ids: torch.Tensor, length: int | None) -> torch.Tensor:
         """(B or 1, T) below `length`, where that is known -> (B or 1, T, D)."""

@@ -52,15 +52,16 @@ def _token_mask(hidden_states, attention_mask, input_ids, pad_token_id) -> torch
 
 
 class Pooler(nn.Module):
-    """BERT's pooler: tanh of a dense layer over the pooled vector."""
+    """BERT's pooler: an activation, by default tanh, of a dense layer over the pooled vector."""
 
     def __init__(self, config):
         super().__init__()
         self.dense = nn.Linear(config.hidden_size, config.hidden_size)
+        self.activation = ACT2FN[config.pooler_act]
 
     def forward(self, pooled: torch.Tensor) -> torch.Tensor:
         """(B, D) -> (B, D)."""
-        return torch.tanh(self.dense(pooled))
+        return self.activation(self.dense(pooled))
 
 
 def take_positions(
@@ -98,7 +99,7 @@ class MaskedTokenTransform(nn.Module):
     def __init__(self, config):
         super().__init__()
         self.dense = nn.Linear(config.hidden_size, config.hidden_size)
-        self.activation = ACT2FN[config.hidden_act]
+        self.activation = ACT2FN[config.lm_head_act or config.hidden_act]
         self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:

@@ -37,13 +37,14 @@ class VanillaSeq2SeqModel(VanillaPreTrainedModel):
 
     def set_input_embeddings(self, value):
         self.encoder.embed_tokens = value
-        self.decoder.embed_tokens = value
+        if self.config.share_encoder_decoder_embeddings:
+            self.decoder.embed_tokens = value
 
     def get_expanded_tied_weights_keys(self, all_submodels: bool = False) -> dict[str, str]:
-        """The two token tables are always one; `tie_word_embeddings` is about the projection to the vocabulary."""
+        """Shared token tables are one whatever `tie_word_embeddings` says, which is about the projection."""
         if all_submodels:
             return super().get_expanded_tied_weights_keys(all_submodels=True)
-        return dict(self._tied_weights_keys)
+        return dict(self._tied_weights_keys) if self.config.share_encoder_decoder_embeddings else {}
 
     @can_return_tuple
     def forward(
@@ -121,9 +122,24 @@ class VanillaSeq2SeqForConditionalGeneration(VanillaPreTrainedModel, GenerationM
         super().__init__(config)
         self.model = VanillaSeq2SeqModel(config)
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=config.lm_head_bias)
+        if not config.share_encoder_decoder_embeddings:
+            self._tied_weights_keys = {"lm_head.weight": "model.decoder.embed_tokens.weight"}
         self.post_init()
         # Labels are the decoder's targets as they are; the loss that transformers would infer shifts them again.
         self.loss_type = "ForMaskedLM"
+
+    def resize_token_embeddings(self, *args, **kwargs) -> nn.Embedding:
+        """As in transformers, for a vocabulary that source and target share.
+
+        Raises:
+            ValueError: They have tables of their own.
+        """
+        if not self.config.share_encoder_decoder_embeddings:
+            raise ValueError(
+                "share_encoder_decoder_embeddings is False, so there are two vocabularies, and resize_token_embeddings "
+                "knows one: make a new model with other vocab_size and source_vocab_size, and copy the rows"
+            )
+        return super().resize_token_embeddings(*args, **kwargs)
 
     def prepare_decoder_input_ids_from_labels(self, labels: torch.Tensor) -> torch.Tensor:
         """Decoder input (B, T) of labels (B, T): shifted right behind `decoder_start_token_id`."""

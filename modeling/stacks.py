@@ -30,11 +30,19 @@ class VanillaStack(VanillaPreTrainedModel):
         num_layers: Number of layers.
         is_causal: Whether self attention sees no token behind it.
         has_cross_attention: Whether the layers attend to an encoder's states.
+        vocab_size: Number of tokens, by default `config.vocab_size`.
     """
 
-    def __init__(self, config, num_layers: int, is_causal: bool = False, has_cross_attention: bool = False):
+    def __init__(
+        self,
+        config,
+        num_layers: int,
+        is_causal: bool = False,
+        has_cross_attention: bool = False,
+        vocab_size: int | None = None,
+    ):
         super().__init__(config)
-        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size, config.pad_token_id)
+        self.embed_tokens = nn.Embedding(vocab_size or config.vocab_size, config.hidden_size, config.pad_token_id)
         self.input_embedding = InputEmbedding(config)
         self.layers: Any = nn.ModuleList(
             VanillaLayer(config, layer_idx, is_causal, has_cross_attention) for layer_idx in range(num_layers)
@@ -79,7 +87,7 @@ class VanillaStack(VanillaPreTrainedModel):
         except IndexError:
             raise ValueError(
                 f"input_ids range from {input_ids.min()} to {input_ids.max()}, but the vocabulary ends at "
-                f"{self.config.vocab_size - 1}: use the model's own tokenizer, or resize_token_embeddings"
+                f"{self.embed_tokens.num_embeddings - 1}: use the model's own tokenizer, or resize_token_embeddings"
             ) from None
 
     def encode(self, input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, **kwargs) -> torch.Tensor:
@@ -184,7 +192,7 @@ class VanillaEncoderStack(VanillaStack):
     _can_record_outputs = {"hidden_states": VanillaLayer, "attentions": MultiHeadAttention}
 
     def __init__(self, config, num_layers: int):
-        super().__init__(config, num_layers)
+        super().__init__(config, num_layers, vocab_size=config.encoder_vocab_size)
         self.post_init()
 
     @merge_with_config_defaults

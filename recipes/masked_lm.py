@@ -41,6 +41,7 @@ from vanilla_transformers.recipes.engine.plan import Rows
 from vanilla_transformers.recipes.engine.positions import check_positions
 from vanilla_transformers.recipes.engine.pretrained import load_pretrained
 from vanilla_transformers.recipes.engine.run import train
+from vanilla_transformers.recipes.engine.stock import logits_of
 from vanilla_transformers.recipes.engine.task import Batch, Examples, Task, fingerprint_rows
 from vanilla_transformers.recipes.errors import UserError
 from vanilla_transformers.recipes.scoring.masked_tokens import MaskedScore, masked_scores, score_rows
@@ -166,7 +167,7 @@ def _predict(model: PreTrainedModel, batch: Batch) -> list[MaskedScore]:
     batch = {name: tensor.to(model.device) for name, tensor in batch.items()}
     labels = batch.pop("labels")
     num_rows, width = batch["input_ids"].shape
-    return score_rows(model(**batch).logits, labels, batch["masked_positions"] // width, num_rows)
+    return score_rows(logits_of(model, batch), labels, batch["masked_positions"] // width, num_rows)
 
 
 def _model_and_tokenizer(

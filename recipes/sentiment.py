@@ -53,11 +53,12 @@ from vanilla_transformers.recipes.engine.plan import Rows
 from vanilla_transformers.recipes.engine.positions import check_positions
 from vanilla_transformers.recipes.engine.pretrained import load_pretrained
 from vanilla_transformers.recipes.engine.run import train
+from vanilla_transformers.recipes.engine.stock import logits_of
 from vanilla_transformers.recipes.engine.task import Batch, EncodedRows, Examples, Scores, Task, fingerprint_rows
 from vanilla_transformers.recipes.errors import UserError
 from vanilla_transformers.recipes.scoring.losses import RowLoss, mean_loss, row_losses
 
-HEAD = ("classifier", "score", "pooler")
+HEAD = ("classifier", "pre_classifier", "classification_head", "score", "pooler")
 """What stands on the layers of a classifier."""
 
 
@@ -223,7 +224,7 @@ def _examples(corpus: Corpus, pad_token_id: int, num_classes: int) -> Examples:
     def predict(model: PreTrainedModel, rows: Rows) -> list[tuple[RowLoss, int]]:
         batch = {name: tensor.to(model.device) for name, tensor in corpus.batch(rows, pad_token_id).items()}
         labels = batch.pop("labels")
-        logits = model(**batch).logits
+        logits = logits_of(model, batch)
         losses = row_losses(logits[:, None], labels[:, None])
         return list(zip(losses, logits.argmax(-1).tolist(), strict=True))
 

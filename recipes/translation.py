@@ -53,6 +53,7 @@ from vanilla_transformers.recipes.engine.plan import Rows
 from vanilla_transformers.recipes.engine.positions import check_positions
 from vanilla_transformers.recipes.engine.pretrained import load_pretrained
 from vanilla_transformers.recipes.engine.run import train
+from vanilla_transformers.recipes.engine.stock import logits_of
 from vanilla_transformers.recipes.engine.task import EncodedRows, Examples, Scores, Task, fingerprint_rows
 from vanilla_transformers.recipes.scoring.decoding import BeamSearchConfig, generation_config, translate
 from vanilla_transformers.recipes.scoring.losses import RowLoss, mean_loss, row_losses
@@ -196,7 +197,7 @@ def _examples(corpus: Corpus, tokenizer: PreTrainedTokenizerFast, num_beams: int
         batch = {
             name: tensor.to(model.device) for name, tensor in collate([corpus.features[row] for row in rows]).items()
         }
-        losses = row_losses(model(**batch).logits, batch["labels"])
+        losses = row_losses(logits_of(model, batch), batch["labels"])
         texts = translate(model, tokenizer, [corpus.pairs[row].source for row in rows], num_beams)
         return list(zip(losses, texts, strict=True))
 
@@ -223,7 +224,7 @@ def _model_and_tokenizer(
         "tokenizer.max_target_length": max_length,
     }
     check_positions(model.config, limits, is_saved=bool(experiment.pretrained))
-    model.generation_config = generation_config(experiment.generation, model.config, max_length)
+    model.generation_config = generation_config(experiment.generation, model, max_length)
     return model, tokenizer
 
 

@@ -2,16 +2,10 @@
 
 import argparse
 import importlib
-import itertools
-import sys
-from collections.abc import Callable, Iterable, Iterator
-from typing import TextIO
+from collections.abc import Callable
 
-from vanilla_cli.faults import UsageError
 from vanilla_cli.packaged import description, packaged_configs, recipe_of
 from vanilla_cli.workers import end_with_launcher, must_start, run_workers
-
-WINDOW = 1024  # lines read before their translations are written: long files neither fill the memory nor stay silent
 
 
 def configs(arguments: argparse.Namespace) -> int:
@@ -34,62 +28,41 @@ def train(arguments: argparse.Namespace) -> int:
     return recipe.main([arguments.config, *arguments.overrides])
 
 
-def translate(arguments: argparse.Namespace) -> int:
-    """Translate the sentences of the command line, of a file or of standard input."""
-    check_sources(arguments)
-    from vanilla_cli.lines import check_target, output, read_lines
+def infer(arguments: argparse.Namespace) -> int:
+    """Translate, classify or go on from texts."""
+    from vanilla_cli.inference import run
 
-    if arguments.target is not None:
-        check_target(arguments.target, arguments.overwrite)
-    from_words = arguments.sentences not in ([], ["-"])
-    lines = iter(arguments.sentences) if from_words else read_lines(arguments.source)
-    lines = peeked(lines)  # a source that cannot be read is told before the model is loaded
-
-    from vanilla_cli.translator import load_translator
-    from vanilla_transformers.recipes.scoring.decoding import translate as translate_sentences
-
-    model, tokenizer = load_translator(arguments.model, arguments.device)
-    options = {"num_beams": arguments.num_beams, "batch_tokens": arguments.batch_tokens}
-
-    def answer(sentences: list[str]) -> list[str]:
-        return translate_sentences(model, tokenizer, sentences, **options)
-
-    with output(arguments.target) as file:
-        translate_lines(answer, lines, file)
-    return 0
+    return run(arguments)
 
 
-def check_sources(arguments: argparse.Namespace) -> None:
-    """Exactly one source of sentences."""
-    given = bool(arguments.sentences) + (arguments.source is not None)
-    if given > 1:
-        raise UsageError("sentences on the command line and --from exclude each other; give one of them")
-    if "-" in arguments.sentences and len(arguments.sentences) > 1:
-        raise UsageError("`-` (standard input) stands alone; leave the other sentences out")
-    if given == 0 and (sys.stdin is None or sys.stdin.isatty()):
-        raise UsageError("nothing to translate: give a sentence, --from FILE, or lines on standard input")
-    if arguments.overwrite and arguments.target is None:
-        raise UsageError("--overwrite is for --to FILE, which is not given")
+def serve(arguments: argparse.Namespace) -> int:
+    """Serve a decoder over HTTP."""
+    from vanilla_cli.server import serve as serve_model
+
+    return serve_model(arguments)
 
 
-def peeked(lines: Iterator[str]) -> Iterator[str]:
-    """The same lines, with the first one read at once."""
-    return itertools.chain(list(itertools.islice(lines, 1)), lines)
+def import_(arguments: argparse.Namespace) -> int:
+    """Convert a stock checkpoint into one of our models."""
+    from vanilla_cli.converter import import_model
+
+    return import_model(arguments)
 
 
-def translate_lines(answer: Callable[[list[str]], list[str]], lines: Iterable[str], file: TextIO) -> None:
-    """Write one line for each line, so that line N answers line N."""
-    from vanilla_cli.lines import write_line
+def export(arguments: argparse.Namespace) -> int:
+    """Convert one of our models for others."""
+    from vanilla_cli.converter import export_model
 
-    remaining = iter(lines)
-    while window := list(itertools.islice(remaining, WINDOW)):
-        for text in answer(window):
-            write_line(file, text)
-        file.flush()
+    return export_model(arguments)
 
 
 COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
+    "classify": infer,
     "configs": configs,
+    "export": export,
+    "generate": infer,
+    "import": import_,
+    "serve": serve,
     "train": train,
-    "translate": translate,
+    "translate": infer,
 }

@@ -39,9 +39,9 @@ def decoded(file: BinaryIO, name: str) -> Iterator[str]:
         yield text.removesuffix("\n").removesuffix("\r")
 
 
-def write_line(file: TextIO, text: str) -> None:
-    """One line for one sentence: a line break inside the text becomes a space."""
-    file.write(one_line(text) + "\n")
+def write_line(file: TextIO, *fields: str) -> None:
+    """One line for one text, with tabs between its fields: a line break inside of one becomes a space."""
+    file.write("\t".join(map(one_line, fields)) + "\n")
 
 
 def check_target(target: str, overwrite: bool) -> None:

@@ -8,7 +8,27 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import Any, NoReturn
 
+from vanilla_cli.conversion_parser import (
+    EXPORT_DESCRIPTION,
+    EXPORT_EXAMPLES,
+    IMPORT_DESCRIPTION,
+    IMPORT_EXAMPLES,
+    define_export,
+    define_import,
+)
 from vanilla_cli.faults import UsageError
+from vanilla_cli.inference_parser import (
+    CLASSIFY_DESCRIPTION,
+    CLASSIFY_EXAMPLES,
+    GENERATE_DESCRIPTION,
+    GENERATE_EXAMPLES,
+    TRANSLATE_DESCRIPTION,
+    TRANSLATE_EXAMPLES,
+    define_classify,
+    define_generate,
+    define_translate,
+)
+from vanilla_cli.option_types import port, positive
 
 DESCRIPTION = """\
 Train and use the Transformer of 2017 and its BERT- and GPT-style descendants as Hugging Face models.
@@ -35,17 +55,17 @@ examples:
 
 `vanilla configs` lists the names. Durations read 60steps, 5 epochs, 2B tokens or 10 minutes.
 """
-TRANSLATE_DESCRIPTION = """\
-Translate sentences with an encoder-decoder model: one of ours or any other that AutoModelForSeq2SeqLM loads.
-Sentences are given as arguments, or one a line in a file or on standard input. Line N of the output answers
-line N of the input; a blank line stays blank.
+SERVE_DESCRIPTION = """\
+Serve a decoder, one of ours or any other that AutoModelForCausalLM loads, through transformers' own server with
+OpenAI's interface: /v1/chat/completions, /v1/completions, /v1/responses and /v1/models. Ctrl-C ends it.
+Needs `pip install "vanilla_transformers[serving]"`.
 """
-TRANSLATE_EXAMPLES = """\
+SERVE_EXAMPLES = """\
 examples:
-  vanilla translate runs/translation-toy/best "The dog bites the man." "The man bites the dog."
-  vanilla translate runs/translation-toy/best < english.txt > german.txt
-  vanilla translate runs/translation-toy/best --from english.txt --to german.txt --num-beams 4
-  vanilla translate Helsinki-NLP/opus-mt-en-de "A sentence."
+  vanilla serve runs/generation-toy/best
+  vanilla serve openai-community/gpt2 --host 0.0.0.0 --port 8080 --device cuda
+  curl localhost:8000/v1/completions -H "Content-Type: application/json" \\
+    -d '{"prompt": "Once upon a time", "max_tokens": 40}'
 """
 CONFIGS_DESCRIPTION = """\
 List the configurations that come with the package, each with what its file says about it.
@@ -53,6 +73,11 @@ List the configurations that come with the package, each with what its file says
 COMMANDS = (
     ("train", "train a model", TRAIN_DESCRIPTION, TRAIN_EXAMPLES),
     ("translate", "translate sentences", TRANSLATE_DESCRIPTION, TRANSLATE_EXAMPLES),
+    ("classify", "classify texts", CLASSIFY_DESCRIPTION, CLASSIFY_EXAMPLES),
+    ("generate", "go on from prompts", GENERATE_DESCRIPTION, GENERATE_EXAMPLES),
+    ("serve", "serve a decoder over HTTP", SERVE_DESCRIPTION, SERVE_EXAMPLES),
+    ("import", "convert a stock checkpoint into one of our models", IMPORT_DESCRIPTION, IMPORT_EXAMPLES),
+    ("export", "convert one of our models for others", EXPORT_DESCRIPTION, EXPORT_EXAMPLES),
     ("configs", "list the packaged configurations", CONFIGS_DESCRIPTION, ""),
 )
 LAYOUT: dict[str, Any] = {
@@ -104,7 +129,12 @@ def build_parser() -> tuple[Parser, dict[str, Parser]]:
         for name, summary, description, examples in COMMANDS
     }
     define_train(commands["train"])
+    define_import(commands["import"])
+    define_export(commands["export"])
     define_translate(commands["translate"])
+    define_classify(commands["classify"])
+    define_generate(commands["generate"])
+    define_serve(commands["serve"])
     for each in (parser, *commands.values()):
         each.add_argument(
             "--debug", action="store_true", default=argparse.SUPPRESS, help="show the whole traceback of an error"
@@ -126,33 +156,11 @@ def define_train(parser: Parser) -> None:
     )
 
 
-def define_translate(parser: Parser) -> None:
-    parser.set_defaults(rest="sentences")
+def define_serve(parser: Parser) -> None:
     parser.add_argument("model", metavar="MODEL", help="a model folder, or the name of a model on the Hub")
-    parser.add_argument(
-        "sentences", metavar="SENTENCE", nargs="*", default=[], help="`-` or none: lines of standard input"
-    )
-    parser.add_argument("--from", dest="source", metavar="FILE", help="translate the lines of this file (UTF-8)")
-    parser.add_argument(
-        "--to", dest="target", metavar="FILE", help="write to this file, which appears only when it is complete"
-    )
-    parser.add_argument("--overwrite", action="store_true", help="let --to replace a file that exists")
-    parser.add_argument(
-        "--num-beams", metavar="N", type=positive, help="beams of the search (default: as the model was saved)"
-    )
-    parser.add_argument(
-        "--batch-tokens",
-        metavar="N",
-        type=positive,
-        help="tokens translated at once (default: by the device)",
-    )
+    parser.add_argument("--host", metavar="NAME", default="localhost", help="address to listen on (default: localhost)")
+    parser.add_argument("--port", metavar="N", type=port, default=8000, help="port to listen on (default: 8000)")
     parser.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1, mps ... (default: the fastest there is)")
-
-
-def positive(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
-    return int(text)
 
 
 def take_rest(arguments: argparse.Namespace, rest: list[str], parser: Parser) -> None:

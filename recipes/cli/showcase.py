@@ -37,14 +37,14 @@ def main(argv: Sequence[str]) -> int:
 
 def show_translation(folder: Path) -> None:
     """Held-out sentences and role-swapped pairs, each above its translation."""
-    from vanilla_cli.translator import load_translator
+    from vanilla_cli.models import load_for
     from vanilla_transformers.recipes.data.toy import role_swapped_pairs, toy_rows
     from vanilla_transformers.recipes.scoring.decoding import translate
 
     held_out = toy_rows("translation", "test", NUM_SENTENCES, SEED)
     swapped = [row for pair in role_swapped_pairs(NUM_PAIRS, SEED) for row in pair]
     rows = [row["translation"] for row in (*held_out, *swapped)]
-    model, tokenizer = load_translator(str(folder), device=None)
+    model, tokenizer = load_for("translate", str(folder), device=None)
     answers = translate(model, tokenizer, [row["en"] for row in rows])
     print(f"\nTranslation: {type(model).__name__} reloaded. Held-out sentences, then the same words in other roles:\n")
     for row, answer in zip(rows, answers, strict=True):

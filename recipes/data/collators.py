@@ -6,7 +6,7 @@ from typing import Any, NotRequired, TypedDict
 
 import numpy as np
 import torch
-from transformers import PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerBase
 
 from vanilla_transformers.losses import IGNORE_INDEX
 from vanilla_transformers.recipes.data.rows import Pair
@@ -30,7 +30,7 @@ class PairFeatures(TypedDict):
 
 
 def encode_pairs(
-    pairs: Sequence[Pair], tokenizer: PreTrainedTokenizerFast, max_source_length: int, max_target_length: int
+    pairs: Sequence[Pair], tokenizer: PreTrainedTokenizerBase, max_source_length: int, max_target_length: int
 ) -> list[PairFeatures]:
     """Token ids of every pair, in order.
 
@@ -42,8 +42,8 @@ def encode_pairs(
         max_source_length: tokens of a source at most.
         max_target_length: tokens of a target at most.
     """
-    sources, num_cut_sources = _encode([pair.source for pair in pairs], tokenizer, max_source_length)
-    targets, num_cut_targets = _encode([pair.target for pair in pairs], tokenizer, max_target_length)
+    sources, num_cut_sources = _encode([pair.source for pair in pairs], tokenizer, max_source_length, "text")
+    targets, num_cut_targets = _encode([pair.target for pair in pairs], tokenizer, max_target_length, "text_target")
     if num_cut_sources or num_cut_targets:
         logger.warning(
             "truncated %d sources to tokenizer.max_source_length=%d tokens and %d targets to "
@@ -53,20 +53,21 @@ def encode_pairs(
     return [{"input_ids": source, "labels": target} for source, target in zip(sources, targets, strict=True)]
 
 
-def _encode(texts: list[str], tokenizer: PreTrainedTokenizerFast, max_length: int) -> tuple[list[list[int]], int]:
-    """Token ids of each text, and how many texts were cut."""
+def _encode(
+    texts: list[str], tokenizer: PreTrainedTokenizerBase, max_length: int, argument: str
+) -> tuple[list[list[int]], int]:
+    """Token ids of each text, and how many texts were cut; Marian's tokenizer reads sources and targets differently."""
     ids: list[list[int]] = []
     num_cut = 0
     for start in range(0, len(texts), CHUNK_ROWS):
-        batch = tokenizer(
-            texts[start : start + CHUNK_ROWS],
-            truncation=True,
-            max_length=max_length,
-            return_attention_mask=False,
-            return_token_type_ids=False,
-        )
-        ids += batch["input_ids"]
-        num_cut += sum(1 for encoding in batch.encodings if encoding.overflowing)
+        chunk = texts[start : start + CHUNK_ROWS]
+        settings: dict[str, Any] = {"return_attention_mask": False, "return_token_type_ids": False, "verbose": False}
+        found = tokenizer(**{argument: chunk}, **settings)["input_ids"]
+        for row in (row for row, tokens in enumerate(found) if len(tokens) > max_length):
+            limits = {"truncation": True, "max_length": max_length}
+            found[row] = tokenizer(**{argument: chunk[row]}, **limits, **settings)["input_ids"]
+            num_cut += 1
+        ids += found
     return ids, num_cut
 
 

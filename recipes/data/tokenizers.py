@@ -168,8 +168,9 @@ def save_tokenizer(tokenizer: PreTrainedTokenizerFast, folder: str | Path) -> No
     The truncation and padding of the last call are not written (`save_pretrained` alone writes them): readers of
     tokenizer.json outside transformers would cut and pad every text.
     """
-    tokenizer.backend_tokenizer.no_truncation()
-    tokenizer.backend_tokenizer.no_padding()
+    if tokenizer.is_fast:
+        tokenizer.backend_tokenizer.no_truncation()
+        tokenizer.backend_tokenizer.no_padding()
     tokenizer.save_pretrained(folder)
 
 

@@ -6,6 +6,7 @@ began from has moved or changed.
 """
 
 import copy
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -18,23 +19,24 @@ from accelerate.utils import send_to_device
 from safetensors.torch import save_file
 from torch import nn
 from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
 
 from vanilla_transformers.recipes.engine.experiment import Experiment
 from vanilla_transformers.recipes.engine.layers import as_written
+from vanilla_transformers.recipes.engine.stock import logits_of
 from vanilla_transformers.recipes.engine.task import Batch, Task
 from vanilla_transformers.recipes.errors import UserError
 
 FOLDER = "adapter"
 """Where the adapters stand within a saved model."""
 
-TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "up_proj", "down_proj")
-"""The linear layers that are adapted unless `peft.target_modules` says otherwise: all of attention and feed-forward."""
-
 TOLERANCE = 1e-4
 """How far merged logits in fp32 may be from those with adapters, as a part of the largest, or of 1 if that is less."""
 
+_LINEAR = (nn.Linear, Conv1D)  # GPT-2 has the latter
 _ADAPTER = "default"  # PEFT's name for the only adapter of a model
 _PROBE_ROWS = 4
+_IN_BLOCK = re.compile(r"\.\d+\.")  # blocks stand in lists, where numbers are their names
 
 
 def check_adapters(experiment: Experiment) -> None:
@@ -64,7 +66,7 @@ def with_adapters(task: Task, experiment: Experiment) -> Task:
         return task
     from peft import LoraConfig
 
-    targets = settings.target_modules or TARGETS
+    targets = settings.target_modules or block_layers(task.model)
     _check_targets(targets, settings.r, task.model)
     names = _last_names(name for name, _ in task.model.named_modules())
     torch.manual_seed(experiment.seed)
@@ -74,6 +76,7 @@ def with_adapters(task: Task, experiment: Experiment) -> Task:
             lora_alpha=settings.alpha,
             lora_dropout=settings.dropout,
             target_modules=list(targets),
+            fan_in_fan_out=any(isinstance(module, Conv1D) for module in task.model.modules()),
             modules_to_save=[name for name in task.head if name in names] or None,
         ),
         _ADAPTER,
@@ -86,6 +89,12 @@ def with_adapters(task: Task, experiment: Experiment) -> Task:
             task.save_model(merged(model, probe), folder)
 
     return replace(task, save_model=save_model)
+
+
+def block_layers(model: nn.Module) -> list[str]:
+    """The names of the linear layers in the blocks that a model repeats: all of attention and feed-forward."""
+    blocks = (name for name, module in model.named_modules() if isinstance(module, _LINEAR) and _IN_BLOCK.search(name))
+    return _last_names(blocks)
 
 
 @torch.inference_mode()
@@ -129,7 +138,7 @@ def _merge(model: PreTrainedModel) -> None:
 
 
 def _logits(model: PreTrainedModel, batch: Batch) -> torch.Tensor:
-    return model(**send_to_device(batch, model.device)).logits
+    return logits_of(model, send_to_device(batch, model.device))
 
 
 def _save_adapters(model: PreTrainedModel, folder: Path) -> None:
@@ -145,7 +154,7 @@ def _save_adapters(model: PreTrainedModel, folder: Path) -> None:
 
 def _check_targets(targets: Sequence[str], rank: int, model: PreTrainedModel) -> None:
     """Refuses names that PEFT would pass over in silence, and weights with a second use that a merge would change."""
-    layers = {name: module for name, module in model.named_modules() if isinstance(module, (nn.Linear, nn.Embedding))}
+    layers = {name: module for name, module in model.named_modules() if isinstance(module, (*_LINEAR, nn.Embedding))}
     shared = _shared_weights(model)
     for target in targets:
         found = [layer for name, layer in layers.items() if name == target or name.endswith(f".{target}")]

@@ -8,7 +8,7 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 from transformers import PreTrainedModel
 
-from vanilla_transformers.recipes.engine.plan import length_sorted_batches
+from vanilla_transformers.batches import length_sorted_batches
 from vanilla_transformers.recipes.engine.task import Examples, Scores
 
 

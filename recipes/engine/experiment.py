@@ -212,8 +212,8 @@ class AdapterConfig:
         r: the rank of the adapters; null trains all weights.
         alpha: what the adapters add to a layer is scaled by alpha / r.
         dropout: the probability of each number at the entrance of an adapter to be dropped.
-        target_modules: the names of the layers that are adapted; null takes q_proj, k_proj, v_proj, o_proj, up_proj and
-            down_proj.
+        target_modules: the names of the layers that are adapted; null takes all linear layers of attention and
+            feed-forward: q_proj, k_proj, v_proj, o_proj, up_proj and down_proj, or what a stock model calls them.
     """
 
     r: int | None = None

@@ -17,6 +17,7 @@ from transformers.utils import logging as transformers_logging
 
 from vanilla_transformers.recipes.engine.experiment import Experiment
 from vanilla_transformers.recipes.engine.processes import speaks
+from vanilla_transformers.recipes.engine.stock import is_stock
 from vanilla_transformers.recipes.engine.zero import configure_zero, uses_zero, zero_problems
 from vanilla_transformers.recipes.errors import UserError, one_line
 from vanilla_transformers.varlen import VARLEN, varlen_problem
@@ -175,7 +176,10 @@ def set_attention(model: PreTrainedModel, experiment: Experiment, device: torch.
 def _kernel(model: PreTrainedModel, experiment: Experiment, device: torch.device) -> str:
     """The kernel that was asked for, or the fastest of those that need no other package."""
     is_packed, dtype = experiment.batch.packing, _DTYPES.get(experiment.precision, torch.float32)
-    problem = varlen_problem(model.config, device, dtype, is_training=True)
+    if is_stock(model):
+        problem: str | None = "is for the models of this package"
+    else:
+        problem = varlen_problem(model.config, device, dtype, is_training=True)
     if experiment.attention == VARLEN and problem is not None:
         raise UserError(f"attention={VARLEN} {problem}; otherwise use auto, eager or sdpa")
     if experiment.attention == VARLEN and not is_packed:
@@ -189,6 +193,11 @@ def _kernel(model: PreTrainedModel, experiment: Experiment, device: torch.device
 
 def _check_packing(kernel: str, model: PreTrainedModel, experiment: Experiment) -> None:
     """Refuses kernels that would mix packed rows up or compute far too much, and positions that a table lacks."""
+    if is_stock(model):
+        raise UserError(
+            f"batch.packing=true: a {type(model).__name__} does not keep packed rows apart, as the models of this "
+            "package do: set it to false, or convert the model with `vanilla import`"
+        )
     pack_length, config = experiment.batch.pack_length, model.config
     if "flash" in kernel and config.is_encoder_decoder:
         raise UserError(

@@ -33,18 +33,21 @@ from vanilla_transformers.recipes.hub import hub_or_cache, refusal
 GENERATION = "generation_config.json"
 SINGLE_FILE, INDEX = "model.safetensors", "model.safetensors.index.json"
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
+OTHER_VOCABULARIES = ("*.spm", "*.model", "vocab.*")  # of tokenizers that are not in tokenizer.json
 OTHER_FILES = ("vocab.json", "added_tokens.json", "special_tokens_map.json")  # of older tokenizers
 REMEDY = "the folder is damaged or was not written to its end; copy or save it again"
 LONGEST_CAUSE = 240  # characters of a library's message; some list every class there is
 _OUTPUTS = {"return_dict": True, "output_attentions": False, "output_hidden_states": False}
+LISTED = 4  # tensors that are named where many are wrong
 LARGEST_WEIGHT = 1e6  # far beyond any that training gives; a flipped bit makes it 1e19 and more
 
 
 def load_saved(
     name: str,
     model_class: Any,
-    check_config: Callable[[PreTrainedConfig], None],
+    check_config: Callable[[PreTrainedConfig], Any],
     may_lack: Callable[[str], bool] = lambda tensor: False,
+    needs_tokenizer: bool = True,
     **kwargs: Any,
 ) -> tuple[Any, Any]:
     """A saved model and its tokenizer, both known to be whole and to belong together.
@@ -52,8 +55,10 @@ def load_saved(
     Args:
         name: a folder written by save_pretrained(), or the name of a model on the Hub.
         model_class: the class, or Auto class, that loads it.
-        check_config: refuses a model of the wrong kind, before its weights are read; it may change settings.
+        check_config: refuses a model of the wrong kind, before its weights are read; it may change settings, and return
+            the class that is to load it in place of `model_class`.
         may_lack: whether a tensor may be missing or have another shape, and starts at random then.
+        needs_tokenizer: whether a folder without any file of a tokenizer is refused; else `None` stands for it.
         kwargs: for `from_pretrained` of the model.
 
     Raises:
@@ -66,14 +71,22 @@ def load_saved(
         check_hub_name(name)
     with nullcontext() if is_local else hub_or_cache() as hub_fault:
         config = load_config(name, hub_fault)
-        check_config(config)
+        model_class = check_config(config) or model_class
         model = load_model(name, config, model_class, may_lack, **kwargs)
-        tokenizer = load_tokenizer(name, hub_fault)
+        has_tokenizer = needs_tokenizer or not is_local or has_tokenizer_files(Path(name))
+        tokenizer = load_tokenizer(name, hub_fault) if has_tokenizer else None
     if getattr(model, "generation_config", None) is not None:  # a classifier has none
         check_generation(name, model.generation_config.to_dict(), num_rows(model))
-    check_vocabulary(name, tokenizer, model)
-    check_padding(name, tokenizer, model)
+    if tokenizer is not None:
+        check_vocabulary(name, tokenizer, model)
+        check_padding(name, tokenizer, model)
     return model, tokenizer
+
+
+def has_tokenizer_files(folder: Path) -> bool:
+    """Whether a folder holds any file that a tokenizer is made of."""
+    patterns = (*TOKENIZER_FILES, *OTHER_FILES, "vocab.*", "merges.txt", "*.spm", "*.model")
+    return any(any(folder.glob(pattern)) for pattern in patterns)
 
 
 # Before loading: the files of a folder
@@ -160,6 +173,8 @@ def reading(name: str, part: str) -> Iterator[None]:
         cause = one_line(str(error.__cause__ if named and error.__cause__ else error))
         if isinstance(error, KeyError) or not cause:
             cause = one_line(repr(error))
+        if "requires the SentencePiece library" in cause:
+            cause = 'it needs SentencePiece: pip install "vanilla_transformers[sentencepiece]"'
         cause = refusal(error) or cause
         raise UserError(f"{name}: {part} cannot be loaded: {textwrap.shorten(cause, LONGEST_CAUSE)}") from error
 
@@ -204,9 +219,12 @@ def load_config(name: str, hub_fault: str | None = None) -> PreTrainedConfig:
 
 def load_tokenizer(name: str, hub_fault: str | None = None) -> Any:
     """The tokenizer; what the folder lacks of its usual files is named. The arguments are those of `reading_from`."""
-    lacking = [file for file in TOKENIZER_FILES if Path(name).exists() and not (Path(name) / file).is_file()]
+    folder = Path(name)
+    lacking = [file for file in TOKENIZER_FILES if folder.exists() and not (folder / file).is_file()]
     if "tokenizer_config.json" in lacking:  # without it, tokenizer.json loads as a tokenizer without special tokens
         raise UserError(f"{name}: the tokenizer ({' and '.join(lacking)} missing) cannot be loaded: {REMEDY}")
+    if any(file for pattern in OTHER_VOCABULARIES for file in folder.glob(pattern)):
+        lacking = []
     part = f"the tokenizer ({' and '.join(lacking)} missing)" if lacking else "the tokenizer"
     with reading_from(name, part, hub_fault):
         tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
@@ -235,15 +253,24 @@ def load_model(
             **kwargs,
         )
     for entries, fault in ((report["missing_keys"], "are missing"), (report["mismatched_keys"], "have another shape")):
-        tensors = [entry if isinstance(entry, str) else entry[0] for entry in entries]
-        faulty = [tensor for tensor in tensors if not may_lack(tensor)]
+        faulty = sorted(entry for entry in map(_as_entry, entries) if not may_lack(entry[0]))
         if faulty:
+            listed = ", ".join(f"{tensor} {shapes}".strip() for tensor, shapes in faulty[:LISTED])
+            more = f" and {len(faulty) - LISTED} more" if len(faulty) > LISTED else ""
             raise UserError(
-                f"{name}: tensors that config.json asks for {fault} in the weights: {len(faulty)}, "
-                f"for instance {min(faulty)}; the two files do not belong together, or one was edited"
+                f"{name}: tensors that config.json asks for {fault} in the weights: {listed}{more}; "
+                "the two files do not belong together, or one was edited"
             )
     check_weights(name, model)
     return model
+
+
+def _as_entry(entry: str | tuple[str, Any, Any]) -> tuple[str, str]:
+    """A tensor of transformers' report, with both of its shapes where they differ."""
+    if isinstance(entry, str):
+        return entry, ""
+    tensor, found, needed = entry
+    return tensor, f"{tuple(found)} for {tuple(needed)}"
 
 
 @contextmanager

@@ -10,10 +10,10 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from vanilla_transformers.batches import Rows, cut
 from vanilla_transformers.recipes.engine.packing import Packed
 from vanilla_transformers.recipes.errors import UserError
 
-Rows = NDArray[np.int64]
 Lengths = Sequence[int] | NDArray | Callable[[int], NDArray]
 """Tokens of each row, shape (rows,) or (rows, sides); of a stream those of each segment, given by its number."""
 
@@ -84,7 +84,7 @@ class Plan:
         if self.packed:
             return _cut_packed(generator.permutation(len(lengths)), lengths, self.batch_tokens)
         order = _tile(lengths, self.batch_tokens, generator)
-        batches = _cut(order, lengths[order], self.batch_tokens)
+        batches = cut(order, lengths[order], self.batch_tokens)
         return [batches[index] for index in generator.permutation(len(batches))]
 
     def _check(self, epoch: int) -> None:
@@ -105,13 +105,6 @@ def batch_cost(lengths: NDArray) -> int:
 def share(rows: Rows, part: int, num_parts: int) -> Rows:
     """One of the near-equal parts of a batch; empty if there are more parts than rows."""
     return rows[part::num_parts]
-
-
-def length_sorted_batches(lengths: Sequence[int] | NDArray, batch_tokens: int) -> list[Rows]:
-    """Batches of similar length, longest first, for evaluation and inference; a row over the budget stands alone."""
-    sides = np.asarray(lengths, dtype=np.int64).reshape(len(lengths), -1)
-    order = np.argsort(-sides.sum(axis=1), kind="stable")
-    return _cut(order, sides[order], batch_tokens)
 
 
 def _by_sides(lengths: Sequence[int] | NDArray) -> NDArray[np.int64]:
@@ -148,16 +141,6 @@ def _tile(lengths: NDArray, batch_tokens: int, generator: np.random.Generator) -
     return order[np.lexsort((second, strip))]
 
 
-def _cut(order: Rows, lengths: NDArray, batch_tokens: int) -> list[Rows]:
-    """Cuts ordered rows into the longest runs whose cost stays within the budget; every run has a row at least."""
-    batches, start = [], 0
-    while start < len(order):
-        stop = start + max(1, _num_fitting(lengths[start:], batch_tokens))
-        batches.append(order[start:stop])
-        start = stop
-    return batches
-
-
 def _cut_packed(order: Rows, lengths: NDArray, batch_tokens: int) -> list[Rows]:
     """Cuts ordered rows into the longest runs whose real tokens stay within the budget, as each single row does."""
     totals = lengths[order].sum(axis=1).cumsum()
@@ -167,14 +150,3 @@ def _cut_packed(order: Rows, lengths: NDArray, batch_tokens: int) -> list[Rows]:
         batches.append(order[start:stop])
         start, before = stop, int(totals[stop - 1])
     return batches
-
-
-def _num_fitting(lengths: NDArray, batch_tokens: int) -> int:
-    """How many of the first rows fit into one batch. The window grows, so that the work is that of the answer."""
-    window = 64
-    while True:
-        widest = np.maximum.accumulate(lengths[:window], axis=0).sum(axis=1)
-        num_fitting = int(np.count_nonzero(widest * np.arange(1, len(widest) + 1) <= batch_tokens))
-        if num_fitting < window or window >= len(lengths):
-            return num_fitting
-        window *= 4

@@ -1,14 +1,15 @@
-"""A table of learned positions ends where it ends."""
+"""A table of positions ends where it ends."""
 
 from collections.abc import Mapping
 
 from transformers import PreTrainedConfig
 
 from vanilla_transformers.recipes.errors import UserError
+from vanilla_transformers.text2text import num_positions
 
 
 def check_positions(config: PreTrainedConfig, limits: Mapping[str, int], is_saved: bool) -> None:
-    """Refuses rows that are longer than a learned table of positions.
+    """Refuses rows that are longer than a table of positions.
 
     Args:
         config: that of the model.
@@ -18,12 +19,9 @@ def check_positions(config: PreTrainedConfig, limits: Mapping[str, int], is_save
     Raises:
         UserError: a bound is beyond the table.
     """
-    if config.position_embedding_type != "learned":
-        return
+    room = num_positions(config)
+    kind = "learned " if getattr(config, "position_embedding_type", None) == "learned" else ""
     way_out = "lower it" if is_saved else "lower it, or raise model.max_position_embeddings"
     for name, num_tokens in limits.items():
-        if num_tokens > config.max_position_embeddings:
-            raise UserError(
-                f"{name}={num_tokens}: the model has learned positions for {config.max_position_embeddings} tokens; "
-                f"{way_out}"
-            )
+        if num_tokens > room:
+            raise UserError(f"{name}={num_tokens}: the model has {kind}positions for {room} tokens; {way_out}")

@@ -14,6 +14,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from vanilla_transformers.recipes.engine.plan import Rows, share
+from vanilla_transformers.recipes.engine.stock import training_loss
 from vanilla_transformers.recipes.engine.task import Batch, Task
 
 MicroBatches = list[tuple[Batch, float]]
@@ -28,7 +29,7 @@ class Loss(nn.Module):
         self._no_split_modules = model._no_split_modules  # what FSDP gathers one at a time
 
     def forward(self, batch: Batch, num_items_in_batch: torch.Tensor) -> torch.Tensor:
-        return self.model(**batch, num_items_in_batch=num_items_in_batch).loss
+        return training_loss(self.model, batch, num_items_in_batch)
 
 
 class Gradients:

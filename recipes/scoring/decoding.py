@@ -1,22 +1,19 @@
-"""Translates sentences with beam search, in batches of similar length."""
+"""Translates sentences with beam search, as validation does and the command."""
 
-import logging
-from collections.abc import Iterator, Mapping, Sequence
+import copy
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerFast
+from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from vanilla_transformers import VanillaSeq2SeqConfig
+from vanilla_transformers.pipelines import Text2TextPipeline
 from vanilla_transformers.recipes.data.readers import is_unicode
 from vanilla_transformers.recipes.engine.experiment import Problem
-from vanilla_transformers.recipes.engine.plan import length_sorted_batches
+from vanilla_transformers.recipes.engine.stock import is_stock
 from vanilla_transformers.recipes.errors import UserError, one_line
-
-logger = logging.getLogger(__name__)
-
-NO_LIMIT = 1_000_000  # a tokenizer without `model_max_length` says 1e30 instead
 
 
 @dataclass(frozen=True)
@@ -34,31 +31,34 @@ class BeamSearchConfig:
             yield "length_penalty", "must be between -100 and 100: lengths are raised to its power"
 
 
-def generation_config(search: BeamSearchConfig, config: VanillaSeq2SeqConfig, max_length: int) -> GenerationConfig:
+def generation_config(search: BeamSearchConfig, model: PreTrainedModel, max_length: int) -> GenerationConfig:
     """The settings as the model is saved with them.
 
     Args:
         search: how translations are searched.
-        config: that of the model.
+        model: the ids of its special tokens are taken over; a stock model keeps what else it was saved with.
         max_length: tokens of a translation at most.
     """
     beam_settings = {"length_penalty": search.length_penalty, "early_stopping": search.early_stopping}
-    return GenerationConfig(
-        num_beams=search.num_beams,
-        **beam_settings if search.num_beams > 1 else {},  # greedy search refuses them
-        max_length=max_length,
-        decoder_start_token_id=config.decoder_start_token_id,
-        bos_token_id=config.bos_token_id,
-        eos_token_id=config.eos_token_id,
-        pad_token_id=config.pad_token_id,
-        bad_words_ids=[[config.pad_token_id]],
-    )
+    settings: dict[str, Any] = {
+        "num_beams": search.num_beams,
+        **dict.fromkeys(beam_settings),
+        **(beam_settings if search.num_beams > 1 else {}),  # greedy search refuses them
+        "max_length": max_length,
+    }
+    config = model.config
+    if is_stock(model):
+        saved = copy.deepcopy(model.generation_config)
+        saved.update(**settings, do_sample=False, max_new_tokens=None)
+        return saved
+    ids = {name: getattr(config, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
+    start = config.decoder_start_token_id
+    return GenerationConfig(**settings, **ids, decoder_start_token_id=start, bad_words_ids=[[config.pad_token_id]])
 
 
-@torch.inference_mode()
 def translate(
     model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerFast,
+    tokenizer: PreTrainedTokenizerBase,
     sentences: Sequence[str],
     num_beams: int | None = None,
     batch_tokens: int | None = None,
@@ -66,73 +66,74 @@ def translate(
     """Translations of the sentences, in their order; a blank sentence stays blank.
 
     Args:
-        model: an encoder-decoder; its generation config decides what is not given here.
+        model: an encoder-decoder; its generation config decides what is not given here. It is put into evaluation mode.
         tokenizer: its tokenizer.
-        sentences: one a row; longer ones than the tokenizer's `model_max_length` or the model's learned positions are
-            cut, and their number logged.
+        sentences: one a row; one that is too long for the model is split where a sentence ends in it.
         num_beams: 1 for greedy search; None for what the generation config says.
-        batch_tokens: padded source tokens translated at once; None takes 1,024 on a CPU, where twice as many are
-            slower, and 16,384 elsewhere.
+        batch_tokens: padded source tokens translated at once; None for what suits the device.
 
     Raises:
         UserError: a sentence is no Unicode text, or the generation settings of the model do not work.
     """
-    for number, text in enumerate(sentences, start=1):
-        if not is_unicode(text):
-            raise UserError(f"sentence {number}, {text!r}: it is not UTF-8; convert it first, for instance with iconv")
-    texts = [(row, text) for row, text in enumerate(sentences) if text.strip()]
-    translations = [""] * len(sentences)
-    if not texts:
-        return translations
-    num_positions = _num_positions(model)
-    ids = _source_ids(tokenizer, [text for _, text in texts], num_positions)
-    search = {} if num_beams is None else {"num_beams": num_beams, "early_stopping": num_beams > 1}
-    if batch_tokens is None:
-        batch_tokens = 1024 if model.device.type == "cpu" else 16_384
-    for batch in length_sorted_batches([len(row) for row in ids], batch_tokens):
-        inputs = tokenizer.pad({"input_ids": [ids[row] for row in batch]}, return_tensors="pt").to(model.device)
-        limit = min(num_positions, _length_limit(model.generation_config, inputs["input_ids"].shape[1]))
-        output = _generate(model, inputs, max_length=limit, max_new_tokens=None, **search)
-        for row, text in zip(batch, tokenizer.batch_decode(output, skip_special_tokens=True), strict=True):
-            translations[texts[row][0]] = text
-    return translations
+    translator = Text2TextPipeline(
+        "translation", model, tokenizer, progress=False, batch_tokens=batch_tokens, **beams(num_beams)
+    )
+    return [record["translation_text"] for record in answers(translator, sentences)]
 
 
-def _num_positions(model: PreTrainedModel) -> int:
-    """The most tokens that a table of learned positions has room for; no limit for models without one of ours."""
-    learned = getattr(model.config, "position_embedding_type", None) == "learned"
-    return model.config.max_position_embeddings if learned else NO_LIMIT
+def beams(num_beams: int | None) -> dict[str, Any]:
+    """Settings of `generate` for so many beams; none for what the generation config of the model says."""
+    return {} if num_beams is None else {"num_beams": num_beams, "early_stopping": num_beams > 1}
 
 
-def _source_ids(tokenizer: PreTrainedTokenizerFast, texts: list[str], num_positions: int) -> list[list[int]]:
-    limit = min(tokenizer.model_max_length, num_positions)
-    if not 0 < limit < NO_LIMIT:
-        return tokenizer(texts, return_attention_mask=False)["input_ids"]
-    ids = tokenizer(texts, truncation=True, max_length=limit, return_attention_mask=False)["input_ids"]
-    num_full = sum(len(row) >= limit for row in ids)
-    if num_full:
-        whose = "model" if limit < tokenizer.model_max_length else "tokenizer"
-        logger.warning("%d of %d sentences fill the %d tokens that the %s allows", num_full, len(texts), limit, whose)
-    return ids
+def answers(pipeline: Text2TextPipeline, texts: Iterable[str], **options: Any) -> Iterator[Any]:
+    """What the pipeline answers to each text, in their order.
 
+    Args:
+        pipeline: it reads some texts ahead.
+        texts: text by text.
+        options: for the pipeline.
 
-def _generate(model: PreTrainedModel, inputs: Mapping[str, Any], **settings: Any) -> torch.Tensor:
-    """The tokens of one translation for each row of the inputs, whatever the model was saved to return."""
-    settings |= {"num_return_sequences": 1, "return_dict_in_generate": False}
+    Raises:
+        UserError: a text is no Unicode text, an option does not suit the model, or its generation settings do not work.
+    """
+    texts = (checked(number, text) for number, text in enumerate(texts, start=1))
     try:
-        return model.generate(**inputs, **settings)  # type: ignore[operator]
+        records = pipeline(texts, **options)
+    except ValueError as error:
+        raise UserError(f"{name_of(pipeline.model)}: {error}") from error
+    with model_faults(pipeline.model, "translate" if pipeline.task == "translation" else "generate"):
+        yield from records
+
+
+def checked(number: int, text: str) -> str:
+    """The text, which must be one."""
+    if not is_unicode(text):
+        raise UserError(f"sentence {number}, {text!r}: it is not UTF-8; convert it first, for instance with iconv")
+    return text
+
+
+def name_of(model: PreTrainedModel) -> str:
+    """Where a model was loaded from, or else what it is."""
+    return model.name_or_path or type(model).__name__
+
+
+@contextmanager
+def model_faults(
+    model: PreTrainedModel, deed: str, cause: str = "the settings in its generation_config.json may be at fault"
+) -> Iterator[None]:
+    """Whatever a model stumbles over becomes one line that names it.
+
+    Args:
+        model: what is used inside.
+        deed: what it is asked to do, such as "translate".
+        cause: what may be at fault.
+    """
+    try:
+        yield
+    except UserError:
+        raise
     except torch.OutOfMemoryError as error:
         raise UserError(f"out of memory: {one_line(str(error))}; lower the batch tokens or the beams") from error
     except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
-        name = model.name_or_path or type(model).__name__
-        raise UserError(
-            f"{name}: the model cannot translate: {one_line(str(error))}; "
-            "the settings in its generation_config.json may be at fault"
-        ) from error
-
-
-def _length_limit(settings: GenerationConfig, source_length: int) -> int:
-    """No translation is twice as long as its source; an untrained model would otherwise fill `max_length`."""
-    most = settings.max_length if settings.max_new_tokens is None else settings.max_new_tokens + 1  # and the start
-    limit = 2 * source_length + 20
-    return limit if most is None else min(most, limit)
+        raise UserError(f"{name_of(model)}: the model cannot {deed}: {one_line(str(error))}; {cause}") from error

@@ -6,11 +6,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
-from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerFast
+from transformers import GenerationConfig, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
 
-from vanilla_transformers import VanillaConfig
 from vanilla_transformers.recipes.engine.experiment import Problem
 from vanilla_transformers.recipes.errors import UserError
+from vanilla_transformers.text2text import NO_LIMIT, num_positions
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +47,7 @@ class SamplingConfig:
 
 
 def generation_config(
-    sampling: SamplingConfig, config: VanillaConfig, tokenizer: PreTrainedTokenizerFast, ends: bool
+    sampling: SamplingConfig, config: PreTrainedConfig, tokenizer: PreTrainedTokenizerFast, ends: bool
 ) -> GenerationConfig:
     """The settings as the model is saved with them.
 
@@ -59,8 +59,9 @@ def generation_config(
     """
     draw = {"temperature": sampling.temperature, "top_k": sampling.top_k or 0, "top_p": sampling.top_p or 1.0}
     limits = {"max_new_tokens": sampling.max_new_tokens}
-    if config.position_embedding_type == "learned":  # a text ends where its table does, however long the prompt was
-        limits = {"max_length": config.max_position_embeddings}
+    room = num_positions(config)
+    if room < NO_LIMIT:  # a text ends where the table of positions does, however long the prompt was
+        limits = {"max_length": room}
     no_text = {tokenizer.pad_token_id, tokenizer.unk_token_id, tokenizer.eos_token_id} - {None}
     if ends:
         no_text -= {tokenizer.eos_token_id}

@@ -52,6 +52,12 @@ def long_inputs(model_class, length: int) -> dict[str, torch.Tensor]:
         ({"hidden_size": 30}, "hidden_size is 30, which num_attention_heads 4 does not divide: choose a multiple"),
         ({"hidden_act": "gelu_pytorch_tan"}, "'gelu_pytorch_tan' is unknown: did you mean 'gelu_pytorch_tanh'?"),
         ({"hidden_act": "zzz"}, "'zzz' is unknown: choose one of gelu"),
+        ({"pooler_act": "than"}, "pooler_act 'than' is unknown: did you mean 'tanh'?"),
+        ({"lm_head_act": "zzz"}, "lm_head_act 'zzz' is unknown: choose one of gelu"),
+        (
+            {"sinusoidal_frequency": "tensor2tensor", "hidden_size": 33, "num_attention_heads": 3},
+            "hidden_size is 33, but sinusoidal_frequency 'tensor2tensor' needs an even number",
+        ),
         ({"hidden_size": 0}, "hidden_size is 0, but must be at least 1"),
         ({"num_hidden_layers": 0}, "num_hidden_layers is 0, but must be at least 1"),
         ({"position_offset": -1}, "position_offset is -1, but must not be negative"),
@@ -394,3 +400,26 @@ def test_a_plain_cache_is_completed_for_cross_attention():
         outputs = model(**inputs, past_key_values=DynamicCache(config=model.config))
     torch.testing.assert_close(outputs.logits, expected, rtol=1e-5, atol=1e-5)
     assert isinstance(outputs.past_key_values, EncoderDecoderCache)
+
+
+@pytest.mark.parametrize(
+    ("knobs", "text"),
+    [
+        ({"source_vocab_size": 29}, "source_vocab_size is 29, but source and target share a table of vocab_size 67"),
+        ({"source_vocab_size": 0, "share_encoder_decoder_embeddings": False}, "source_vocab_size is 0, but must be"),
+    ],
+    ids=str,
+)
+def test_tables_that_contradict_each_other(knobs, text):
+    with pytest.raises(StrictDataclassError) as error:
+        tiny_config(SEQ2SEQ[1], **knobs)
+    assert text in message(error)
+
+
+def test_two_vocabularies():
+    model = tiny_model(SEQ2SEQ[1], source_vocab_size=29, share_encoder_decoder_embeddings=False)
+    assert model.lm_head.weight is model.model.decoder.embed_tokens.weight
+    with pytest.raises(ValueError, match="input_ids range from 66 to 66, but the vocabulary ends at 28"):
+        model(input_ids=torch.tensor([[66]]), decoder_input_ids=torch.tensor([[66]]))
+    with pytest.raises(ValueError, match="share_encoder_decoder_embeddings is False, so there are two vocabularies"):
+        model.resize_token_embeddings(50)

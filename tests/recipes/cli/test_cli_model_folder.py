@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSeq2SeqLM
 
 import vanilla_cli
-from vanilla_cli.translator import checked_device, load_translator
+from vanilla_cli.models import checked_device, load_for
 from vanilla_transformers.recipes.errors import UserError
 
 WEIGHTS = "model.safetensors"
@@ -172,9 +172,9 @@ def test_a_damaged_folder_is_one_line(damage, text, model_folder, capsys):
 
 
 def test_weights_in_several_files_load(model_folder):
-    whole, _ = load_translator(str(model_folder), "cpu")
+    whole, _ = load_for("translate", str(model_folder), "cpu")
     shard(lambda folder: None)(model_folder)
-    parts, _ = load_translator(str(model_folder), "cpu")
+    parts, _ = load_for("translate", str(model_folder), "cpu")
     assert not parts.training
     assert all(torch.equal(tensor, parts.state_dict()[name]) for name, tensor in whole.state_dict().items())
 
@@ -182,14 +182,14 @@ def test_weights_in_several_files_load(model_folder):
 @pytest.mark.parametrize("limit", [None, 1e30])
 def test_a_tokenizer_without_a_limit(limit, model_folder):
     set_in_tokenizer(model_max_length=limit)(model_folder)
-    _, tokenizer = load_translator(str(model_folder), "cpu")
+    _, tokenizer = load_for("translate", str(model_folder), "cpu")
     assert tokenizer.model_max_length == int(1e30)
 
 
 def test_files_that_belong_to_other_programs_are_left_alone(model_folder):
     (model_folder / "modules.json").write_text("[]")
     (model_folder / "notes.json").write_text("not JSON")
-    load_translator(str(model_folder), "cpu")
+    load_for("translate", str(model_folder), "cpu")
 
 
 def test_a_tokenizer_of_another_model_is_refused(model_folder):
@@ -198,22 +198,22 @@ def test_a_tokenizer_of_another_model_is_refused(model_folder):
     tokenizer["model"]["vocab"]["another"] = largest + 7
     (model_folder / "tokenizer.json").write_text(json.dumps(tokenizer))
     with pytest.raises(UserError, match=f"the tokenizer gives ids up to {largest + 7}, but the model knows"):
-        load_translator(str(model_folder), "cpu")
+        load_for("translate", str(model_folder), "cpu")
 
 
 def test_a_run_folder_leads_to_the_models_in_it(model_folder):
     with pytest.raises(UserError, match=f"so it is no model folder; did you mean {model_folder}\\?"):
-        load_translator(str(model_folder.parent), "cpu")
+        load_for("translate", str(model_folder.parent), "cpu")
     with pytest.raises(UserError, match=f"bset: there is no such folder; did you mean {model_folder}\\?"):
-        load_translator(str(model_folder.parent / "bset"), "cpu")
+        load_for("translate", str(model_folder.parent / "bset"), "cpu")
     with pytest.raises(UserError, match="this is a file; name the model folder"):
-        load_translator(str(model_folder / "config.json"), "cpu")
+        load_for("translate", str(model_folder / "config.json"), "cpu")
 
 
 @pytest.mark.parametrize("name", ["./nothing", "no/such/folder", "a folder", "runs--x/"])
 def test_a_path_is_not_looked_for_on_the_hub(name):
     with pytest.raises(UserError, match="there is no such folder, and it cannot be the name of a model on the Hub"):
-        load_translator(name, "cpu")
+        load_for("translate", name, "cpu")
 
 
 def test_a_hub_that_is_not_asked(monkeypatch):
@@ -223,7 +223,7 @@ def test_a_hub_that_is_not_asked(monkeypatch):
         r"is set\); give the folder of a saved model, or mend the connection$"
     )
     with pytest.raises(UserError, match=message):
-        load_translator("nobody/nothing", "cpu")
+        load_for("translate", "nobody/nothing", "cpu")
 
 
 def test_a_hub_that_cannot_be_reached_is_one_line(monkeypatch, capfd):

@@ -13,7 +13,7 @@ from vanilla_cli.parser import parse
 SLOW_MODULES = {"torch", "transformers", "numpy", "vanilla_transformers", "yaml"}
 
 
-@pytest.mark.parametrize("arguments", [[], ["train"], ["translate"], ["configs"]])
+@pytest.mark.parametrize("arguments", [[], ["train"], ["translate"], ["classify"], ["generate"], ["configs"]])
 def test_help_names_the_options_and_gives_examples(arguments, capsys):
     with pytest.raises(SystemExit) as exit_:
         parse([*arguments, "--help"])
@@ -47,7 +47,7 @@ def test_the_version_is_that_of_the_package(capsys):
 @pytest.mark.parametrize(
     ("words", "text"),
     [
-        ([], "a command is needed: train, translate, configs (see `vanilla --help`)"),
+        ([], "a command is needed: train, translate, classify, generate, "),
         (["trian", "translation/toy"], "there is no command 'trian'; did you mean 'train'?"),
         (["zzz"], "there is no command 'zzz' (see `vanilla --help`)"),
         (["train"], "the following arguments are required: CONFIG (see `vanilla train --help`)"),
@@ -56,6 +56,14 @@ def test_the_version_is_that_of_the_package(capsys):
         (["translate", "m", "--num-beams", "0"], "argument --num-beams: '0' is not a whole number of at least 1"),
         (["translate", "m", "--num-beams", "four"], "argument --num-beams: 'four' is not a whole number"),
         (["translate", "m", "--from"], "argument --from: expected one argument"),
+        (["generate", "m", "--temperature", "0"], "'0' is not a number above 0 and up to 100; without sampling"),
+        (["generate", "m", "--temperature", "nan"], "argument --temperature: 'nan' is not a number above 0"),
+        (["generate", "m", "--top-p", "1.5"], "argument --top-p: '1.5' is not a number above 0 and up to 1"),
+        (["generate", "m", "--top-k", "-1"], "argument --top-k: "),
+        (["generate", "m", "--seed", "-3"], "argument --seed: "),
+        (["generate", "m", "--seed", "1.5"], "argument --seed: '1.5' is not a whole number from 0 to 2^63 - 1"),
+        (["generate", "m", "--max-new-tokens", "0"], "'0' is not a whole number of at least 1"),
+        (["classify", "m", "--num-beams", "2"], "there is no option '--num-beams'"),
         (["configs", "all"], "'all' is one word too many (see `vanilla configs --help`)"),
     ],
 )
@@ -72,7 +80,7 @@ def test_a_mistake_on_the_command_line_is_one_line_and_status_2(words, text, cap
 
 def test_words_may_stand_before_and_behind_options():
     parsed = parse(["translate", "m", "--num-beams", "2", "A sentence.", "--to", "f", "- Another one.", "--debug"])
-    assert parsed.sentences == ["A sentence.", "- Another one."]
+    assert parsed.texts == ["A sentence.", "- Another one."]
     assert (parsed.num_beams, parsed.target, parsed.debug) == (2, "f", True)
     parsed = parse(["train", "translation/toy", "seed=1", "--debug", "resume=always"])
     assert parsed.overrides == ["seed=1", "resume=always"]

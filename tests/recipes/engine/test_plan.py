@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from vanilla_transformers.recipes.engine.plan import Plan, batch_cost, length_sorted_batches, share
+from vanilla_transformers.recipes.engine.plan import Plan, batch_cost, share
 from vanilla_transformers.recipes.errors import UserError
 
 
@@ -98,8 +98,3 @@ def test_names_the_row_that_does_not_fit():
 def test_refuses_no_rows():
     with pytest.raises(UserError, match="no rows to train on"):
         Plan(np.empty((0, 2)), 20, seed=0)
-
-
-def test_evaluation_batches_are_long_first_and_keep_a_row_that_is_too_long():
-    batches = length_sorted_batches([3, 50, 4, 4, 3], batch_tokens=9)
-    assert [rows.tolist() for rows in batches] == [[1], [2, 3], [0, 4]]

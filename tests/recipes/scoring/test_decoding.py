@@ -13,6 +13,7 @@ from vanilla_transformers.recipes.scoring.decoding import translate
 
 SENTENCES = ["the dog bites the man .", "the man bites the dog ."]
 LONG = "the dog " * 60
+CUT = "cut to the {} tokens that the model reads: 1 of 2 sentences, the longest with 122 tokens"
 SIZES = {"encoder_layers": 1, "decoder_layers": 1, "max_position_embeddings": 16}
 
 
@@ -39,7 +40,7 @@ def vanilla(tokenizer, positions):
 
 
 def warnings(caplog):
-    return [record.getMessage() for record in caplog.records if record.name.endswith("decoding")]
+    return [record.getMessage() for record in caplog.records if record.name.endswith("pipelines")]
 
 
 @pytest.mark.parametrize("tokenizer_limit", [32, 10**30])
@@ -47,13 +48,13 @@ def test_learned_positions_limit_source_and_output(tokenizer, tokenizer_limit, c
     tokenizer.model_max_length = tokenizer_limit
     with caplog.at_level(logging.WARNING):
         assert all(translate(vanilla(tokenizer, "learned"), tokenizer, [LONG, "the dog"]))
-    assert warnings(caplog) == ["1 of 2 sentences fill the 16 tokens that the model allows"]
+    assert warnings(caplog) == [CUT.format(16)]
 
 
 def test_the_tokenizer_limits_the_source(tokenizer, caplog):
     with caplog.at_level(logging.WARNING):
         translate(vanilla(tokenizer, "sinusoidal"), tokenizer, [LONG, "the dog"])
-    assert warnings(caplog) == ["1 of 2 sentences fill the 32 tokens that the tokenizer allows"]
+    assert warnings(caplog) == [CUT.format(32)]
 
 
 def test_without_any_limit_nothing_is_cut(tokenizer, caplog):
@@ -80,7 +81,7 @@ def test_marian(tokenizer, caplog):
     model.generation_config.max_length = 64
     with caplog.at_level(logging.WARNING):
         translate(model, tokenizer, [LONG, "the dog"])
-    assert warnings(caplog) == ["1 of 2 sentences fill the 32 tokens that the tokenizer allows"]
+    assert warnings(caplog) == [CUT.format(32)]
 
 
 def test_one_translation_a_sentence_whatever_the_model_was_saved_to_return(tokenizer):

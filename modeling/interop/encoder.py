@@ -1,0 +1,162 @@
+"""What BERT, RoBERTa and DistilBERT have in common."""
+
+from abc import abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from transformers import PreTrainedModel
+
+from ..configuration_vanilla import VanillaEncoderConfig
+from ..modeling_encoder import (
+    VanillaEncoderForMaskedLM,
+    VanillaEncoderForMultipleChoice,
+    VanillaEncoderForQuestionAnswering,
+    VanillaEncoderForSequenceClassification,
+    VanillaEncoderForTokenClassification,
+    VanillaEncoderModel,
+)
+from .architecture import Architecture, Head, classes_in, position_table, refuse_unless, special_ids
+from .rules import Rule, absent_here, module, same
+
+SEQUENCE_HEADS = ("sequence-classification", "multiple-choice")
+"""What reads one vector a sequence."""
+
+
+@dataclass(frozen=True)
+class Names:
+    """What the parts of a stock encoder are called, below its own prefix and for each layer.
+
+    Attributes:
+        layers: the list of layers.
+        q, k, v, o, attention_norm, up, down, norm: the parts of a layer.
+    """
+
+    layers: str
+    q: str
+    k: str
+    v: str
+    o: str
+    attention_norm: str
+    up: str
+    down: str
+    norm: str
+
+
+class EncoderArchitecture(Architecture):
+    """What the three have in common.
+
+    Attributes:
+        class_name: what the names of the stock classes begin with.
+        names: what the parts are called there.
+    """
+
+    config_class = VanillaEncoderConfig
+    class_name: str
+    names: Names
+
+    @property
+    def heads(self) -> dict[str, Head]:  # type: ignore[override]
+        return {
+            "base": Head(VanillaEncoderModel, f"{self.class_name}Model"),
+            "masked-lm": Head(VanillaEncoderForMaskedLM, f"{self.class_name}ForMaskedLM"),
+            "sequence-classification": Head(
+                VanillaEncoderForSequenceClassification, f"{self.class_name}ForSequenceClassification"
+            ),
+            "token-classification": Head(
+                VanillaEncoderForTokenClassification, f"{self.class_name}ForTokenClassification"
+            ),
+            "question-answering": Head(VanillaEncoderForQuestionAnswering, f"{self.class_name}ForQuestionAnswering"),
+            "multiple-choice": Head(VanillaEncoderForMultipleChoice, f"{self.class_name}ForMultipleChoice"),
+        }
+
+    def config_in(self, model: PreTrainedModel, head: str) -> dict[str, Any]:
+        stock: Any = model.config
+        for name in ("is_decoder", "add_cross_attention"):
+            refuse_unless(not getattr(stock, name, False), name, True, "our encoder is bidirectional and has no source")
+        return {
+            "vocab_size": stock.vocab_size,
+            "hidden_size": stock.hidden_size,
+            "num_attention_heads": stock.num_attention_heads,
+            "num_hidden_layers": stock.num_hidden_layers,
+            "initializer_range": stock.initializer_range,
+            "tie_word_embeddings": stock.tie_word_embeddings,
+            **classes_in(stock),
+            **special_ids(stock),
+        }
+
+    def config_out(self, config: VanillaEncoderConfig, head: str) -> dict[str, Any]:
+        self.check(config, head)
+        return {
+            "vocab_size": config.vocab_size,
+            "hidden_size": config.hidden_size,
+            "num_attention_heads": config.num_attention_heads,
+            "num_hidden_layers": config.num_hidden_layers,
+            "initializer_range": config.initializer_range,
+            "tie_word_embeddings": config.tie_word_embeddings,
+            **classes_in(config),
+            **special_ids(config),
+        }
+
+    def rules(self, config: VanillaEncoderConfig, stock: Any, head: str) -> Iterator[Rule]:
+        ours, theirs = ("", "") if head == "base" else ("model.", f"{self.model_type}.")
+        yield same(f"{ours}embed_tokens.weight", f"{theirs}embeddings.word_embeddings.weight")
+        table = f"{theirs}embeddings.position_embeddings.weight"
+        yield position_table(f"{ours}input_embedding.positions.weight", table, config, self.offset(stock))
+        yield from self.token_type_rules(config, ours, theirs)
+        yield from module(f"{ours}input_embedding.norm", f"{theirs}embeddings.LayerNorm")
+        for number in range(config.num_hidden_layers):
+            yield from self._layer_rules(f"{ours}layers.{number}", f"{theirs}{self.names.layers}.{number}")
+        yield from self.head_rules(config, head)
+
+    @abstractmethod
+    def head_rules(self, config: VanillaEncoderConfig, head: str) -> Iterator[Rule]:
+        """The rules of what stands on the layers."""
+
+    def offset(self, config: Any) -> int:
+        """The number of the first position."""
+        return 0
+
+    def token_type_rules(self, config: VanillaEncoderConfig, ours: str, theirs: str) -> Iterator[Rule]:
+        table = f"{theirs}embeddings.token_type_embeddings.weight"
+        if config.type_vocab_size:
+            yield same(f"{ours}input_embedding.token_types.weight", table)
+        else:
+            yield absent_here(table, (1, config.hidden_size))
+
+    def _layer_rules(self, ours: str, theirs: str) -> Iterator[Rule]:
+        names = self.names
+        pairs = {
+            "self_attn.q_proj": names.q,
+            "self_attn.k_proj": names.k,
+            "self_attn.v_proj": names.v,
+            "self_attn.o_proj": names.o,
+            "self_attn_residual.norm": names.attention_norm,
+            "feed_forward.up_proj": names.up,
+            "feed_forward.down_proj": names.down,
+            "feed_forward_residual.norm": names.norm,
+        }
+        for our_part, their_part in pairs.items():
+            yield from module(f"{ours}.{our_part}", f"{theirs}.{their_part}")
+
+    def check(self, config: VanillaEncoderConfig, head: str) -> None:
+        """Refuse what none of the three can express, by name."""
+        kind = self.model_type
+        facts: list[tuple[str, object, object]] = [
+            ("norm_position", config.norm_position, "post"),
+            ("final_norm", config.has_final_norm, False),
+            ("embedding_norm", config.embedding_norm, True),
+            ("scale_embeddings", config.scales_embeddings, False),
+        ]
+        if head == "masked-lm":
+            facts.append(("lm_head_bias", config.lm_head_bias, True))
+        if head in SEQUENCE_HEADS:
+            facts.append(("classifier_pooling", config.classifier_pooling, "cls"))
+            facts.append(("pooler", config.pooler, True))
+        for name, value, needed in facts:
+            refuse_unless(value == needed, name, value, f"a {kind} has {needed!r}")
+
+    def check_pooler(self, config: VanillaEncoderConfig, head: str, needed: str) -> None:
+        if head in SEQUENCE_HEADS or (head == "base" and config.pooler):
+            rule = f"a {self.model_type} has {needed!r}"
+            refuse_unless(config.pooler_act == needed, "pooler_act", config.pooler_act, rule)

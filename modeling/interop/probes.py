@@ -1,0 +1,78 @@
+"""Inputs and searches with which an export is compared with its model."""
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+NEW_TOKENS = 24
+
+
+def in_float32(model: PreTrainedModel) -> PreTrainedModel:
+    """The model in evaluation mode and float32: itself, or a copy."""
+    if model.dtype != torch.float32 or model.training:
+        model = copy.deepcopy(model).float()
+    return model.eval()
+
+
+def random_rows(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:
+    """Ids of ordinary tokens in rows of several lengths."""
+    generator = torch.Generator().manual_seed(0)
+    vocab_size = model.get_input_embeddings().weight.shape[0]  # type: ignore[index]
+    ordinary = sorted(set(range(vocab_size)) - set(tokenizer.all_special_ids))
+    rows = [torch.randint(len(ordinary), (length,), generator=generator).tolist() for length in (2, 5, 9)]
+    return [[ordinary[index] for index in row] for row in rows]
+
+
+def encoded(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[list[int]]:
+    """Ids of the texts, cut so that positions are left for what is generated."""
+    longest = max(2, model.config.max_position_embeddings - NEW_TOKENS)
+    return tokenizer(texts, truncation=True, max_length=longest)["input_ids"]
+
+
+@contextmanager
+def plain_generation(model: PreTrainedModel) -> Iterator[None]:
+    """Inside, `generate` knows the special tokens of the model and none of its other settings."""
+    saved = model.generation_config
+    names = ("bos_token_id", "eos_token_id", "decoder_start_token_id", "pad_token_id")
+    ids = {name: getattr(saved, name) for name in names}
+    model.generation_config = GenerationConfig(**ids)
+    try:
+        yield
+    finally:
+        model.generation_config = saved
+
+
+def end_tokens(model: PreTrainedModel) -> list[int]:
+    """The tokens of which each ends a text."""
+    ends: Any = model.generation_config.eos_token_id
+    return ends if isinstance(ends, list) else [] if ends is None else [ends]
+
+
+def until_end(tokens: list[int], ends: list[int]) -> list[int]:
+    """The tokens in front of the first end token."""
+    return tokens[: next((place for place, token in enumerate(tokens) if token in ends), len(tokens))]
+
+
+def num_new_tokens(model: PreTrainedModel, rows: list[list[int]]) -> int:
+    """How many tokens are generated after each row, so that learned positions do not end before them."""
+    taken = 1 if model.config.is_encoder_decoder else max(map(len, rows))
+    return max(1, min(NEW_TOKENS, model.config.max_position_embeddings - taken))
+
+
+def generated(model: PreTrainedModel, row: list[int], num_new: int, num_beams: int = 1) -> list[int]:
+    """What the model makes of one source, or how it goes on from one prompt, without the end token."""
+    ids = torch.tensor([row], device=model.device)
+    output = model.generate(  # type: ignore[operator]
+        ids,
+        attention_mask=torch.ones_like(ids),
+        do_sample=False,
+        max_new_tokens=num_new,
+        num_beams=num_beams,
+        early_stopping=num_beams > 1,
+    )
+    start = 1 if model.config.is_encoder_decoder else len(row)
+    return until_end(output[0, start:].tolist(), end_tokens(model))

@@ -1,0 +1,178 @@
+"""Shows that a model and what it was converted into are one: logits, hidden states, tokens and weights."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel
+
+from ..configuration_vanilla import VanillaConfig
+from .architecture import Architecture
+from .checks import Check, difference_check, tokens_check
+from .rules import carry_in, carry_out
+from .seq2seq import LAYOUT_MARK, to_halves
+
+TOLERANCE = 1e-5
+"""Largest difference of logits and hidden states in fp32, relative to the largest of them where that exceeds 1."""
+
+SENTENCES = (
+    "A dog is running across the green field.",
+    "Two men in blue shirts stand near a small house, talking.",
+    "Nobody had expected the film to be as good as this!",
+    "Hello.",
+)
+"""What a tokenizer gets to make real inputs of."""
+
+NEW_TOKENS = 12
+LONGEST_INPUT = 64
+
+Inputs = dict[str, torch.Tensor]
+
+
+def compare(before: PreTrainedModel, after: PreTrainedModel, tokenizer: Any = None) -> list[Check]:
+    """Both models on random rows and, with a tokenizer, on sentences; generating models also greedily and with beams.
+
+    Args:
+        before, after: one of ours and a stock one, in either order, in evaluation mode and fp32.
+        tokenizer: that of the model; `None` leaves the sentences out.
+    """
+    ours, stock = (before, after) if isinstance(before.config, VanillaConfig) else (after, before)
+    checks = []
+    for kind, inputs in _all_inputs(ours, tokenizer):
+        checks += _compare_outputs(ours, stock, kind, inputs)
+        if ours.can_generate():
+            checks += _compare_generation(ours, stock, kind, inputs)
+    return checks
+
+
+def there_and_back(architecture: Architecture, ours: PreTrainedModel, stock: PreTrainedModel, head: str) -> Check:
+    """Whether our weights survive the way to the stock model and back bit by bit."""
+    rules = list(architecture.rules(ours.config, stock.config, head))
+    weights = dict(ours.state_dict())
+    returned = carry_in(rules, carry_out(rules, weights))
+    equal = sum(torch.equal(tensor, weights[name]) for name, tensor in returned.items())
+    return Check("weights, there and back", f"{equal} of {len(returned)} equal", equal == len(returned))
+
+
+# Inputs
+
+
+def _all_inputs(ours: PreTrainedModel, tokenizer: Any) -> Iterator[tuple[str, Inputs]]:
+    room = ours.config.max_position_embeddings - (NEW_TOKENS if ours.can_generate() else 0)
+    longest = max(1, min(room, LONGEST_INPUT))
+    yield "random rows", _with_targets(ours, _random_rows(ours, min(10, longest)))
+    if tokenizer is not None:
+        yield "sentences", _with_targets(ours, _sentences(tokenizer, longest))
+
+
+def _random_rows(ours: PreTrainedModel, length: int) -> Inputs:
+    """Three rows of ordinary tokens, the last padded on the right where there is a padding token."""
+    table: Any = ours.get_input_embeddings()
+    ids = _ordinary_tokens(ours, table.num_embeddings, (3, length), seed=0)
+    mask = torch.ones_like(ids)
+    if length > 3 and ours.config.pad_token_id is not None:
+        ids[-1, -3:] = ours.config.pad_token_id
+        mask[-1, -3:] = 0
+    return {"input_ids": ids, "attention_mask": mask}
+
+
+def _sentences(tokenizer: Any, longest: int) -> Inputs:
+    """Padded on the right, where a stock model's positions do not move, or cut to one length."""
+    rows: list[list[int]] = tokenizer(list(SENTENCES), truncation=True, max_length=longest)["input_ids"]
+    if tokenizer.pad_token_id is None:
+        rows = [row[: min(map(len, rows))] for row in rows]
+    width = max(map(len, rows))
+    ids = torch.tensor([row + [tokenizer.pad_token_id] * (width - len(row)) for row in rows])
+    mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows])
+    return {"input_ids": ids, "attention_mask": mask}
+
+
+def _with_targets(ours: PreTrainedModel, inputs: Inputs) -> Inputs:
+    """The inputs and, for an encoder-decoder, random targets behind its start token."""
+    if not ours.config.is_encoder_decoder:
+        return inputs
+    rows, length = inputs["input_ids"].shape
+    targets = _ordinary_tokens(ours, ours.config.vocab_size, (rows, min(6, length)), seed=1)
+    if ours.config.decoder_start_token_id is not None:
+        targets[:, 0] = ours.config.decoder_start_token_id
+    return inputs | {"decoder_input_ids": targets}
+
+
+def _ordinary_tokens(ours: PreTrainedModel, vocab_size: int, shape: tuple[int, int], seed: int) -> torch.Tensor:
+    config = ours.config
+    special = {config.pad_token_id, config.bos_token_id, getattr(config, "decoder_start_token_id", None)}
+    ends = config.eos_token_id
+    special |= set(ends) if isinstance(ends, list) else {ends}
+    ordinary = torch.tensor([number for number in range(vocab_size) if number not in special] or [0])
+    return ordinary[torch.randint(len(ordinary), shape, generator=torch.Generator().manual_seed(seed))]
+
+
+# Comparisons
+
+
+def _compare_outputs(ours: PreTrainedModel, stock: PreTrainedModel, kind: str, inputs: Inputs) -> list[Check]:
+    if type(ours).__name__.endswith("MultipleChoice"):
+        inputs = {name: tensor.unsqueeze(1) for name, tensor in inputs.items()}
+    is_seq2seq = ours.config.is_encoder_decoder
+    # With a cache FSMT takes what it is given for the newest token, and masks nothing.
+    options = {"use_cache": False} if is_seq2seq else {}
+    with torch.inference_mode():
+        mine, theirs = (model(**inputs, output_hidden_states=True, **options) for model in (ours, stock))
+    order = _order(stock, ours.config.hidden_size)
+    # What stands at padding means nothing and may differ; targets have none.
+    mask = inputs["attention_mask"].bool()
+    is_padded = mask if not is_seq2seq else None
+    checks = []
+    for name in ("logits", "start_logits", "end_logits", "last_hidden_state", "pooler_output"):
+        if mine.get(name) is not None and theirs.get(name) is not None:
+            other = theirs[name][..., order] if name == "last_hidden_state" else theirs[name]
+            checks.append(_check(f"{name}, {kind}", mine[name], other, is_padded))
+    for name in ("hidden_states", "encoder_hidden_states", "decoder_hidden_states"):
+        if mine.get(name) is not None:
+            one, other = torch.stack(list(mine[name]), dim=-1), torch.stack(list(theirs[name]), dim=-1)[..., order, :]
+            rows = None if name.startswith("decoder") else mask.view(-1, mask.shape[-1])
+            checks.append(_check(f"{name.replace('_', ' ')}, {kind}", one, other, rows))
+    return checks
+
+
+def _order(stock: PreTrainedModel, width: int) -> torch.Tensor:
+    """Where the components of our residual stream are in theirs: a Marian's width may have been permuted."""
+    is_permuted = getattr(stock.config, LAYOUT_MARK, None) == "interleaved"
+    return to_halves(width).argsort() if is_permuted else torch.arange(width)
+
+
+def _check(name: str, ours: torch.Tensor, theirs: torch.Tensor, mask: torch.Tensor | None) -> Check:
+    if mask is not None and ours.shape[: mask.ndim] == mask.shape == theirs.shape[: mask.ndim]:
+        ours, theirs = ours[mask], theirs[mask]
+    return difference_check(name, ours, theirs, TOLERANCE)
+
+
+def _compare_generation(ours: PreTrainedModel, stock: PreTrainedModel, kind: str, inputs: Inputs) -> list[Check]:
+    """Decoders continue rows without padding, which stands on the wrong side of them."""
+    ids, mask = inputs["input_ids"], inputs["attention_mask"]
+    if not ours.config.is_encoder_decoder:
+        length = int(mask.sum(-1).min())
+        ids, mask = ids[:, :length], mask[:, :length]
+    checks = []
+    for name, num_beams in (("greedy", 1), ("beam-4", 4)):
+        mine, theirs = (_generated(model, ids, mask, num_beams, ours.config) for model in (ours, stock))
+        checks.append(tokens_check(f"{name} tokens, {kind}", mine, theirs))
+    return checks
+
+
+def _generated(
+    model: Any, ids: torch.Tensor, mask: torch.Tensor, num_beams: int, config: Any
+) -> Sequence[Sequence[int]]:
+    options: dict[str, Any] = {"max_new_tokens": NEW_TOKENS, "max_length": None, "do_sample": False}
+    if config.pad_token_id not in (None, config.eos_token_id):
+        # M2M100 and FSMT count no position for a padding token amid the others, which no trained model gives.
+        options["suppress_tokens"] = [config.pad_token_id]
+    with torch.inference_mode():
+        return model.generate(
+            ids,
+            attention_mask=mask,
+            num_beams=num_beams,
+            early_stopping=num_beams > 1,
+            num_return_sequences=1,
+            **options,
+        ).tolist()

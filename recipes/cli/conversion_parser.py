@@ -1,0 +1,77 @@
+"""What can be typed after `vanilla import` and `vanilla export`. Standard library only."""
+
+import argparse
+
+SOURCES = ("bert", "roberta", "distilbert", "gpt2", "opt", "marian", "bart", "mbart", "m2m_100", "fsmt")
+TARGETS = (*SOURCES, "ctranslate2", "onnx")
+# What CTranslate2 stores weights as.
+QUANTIZATIONS = (
+    "float32",
+    "float16",
+    "bfloat16",
+    "int8",
+    "int8_float32",
+    "int8_float16",
+    "int8_bfloat16",
+    "int16",
+)
+
+IMPORT_DESCRIPTION = f"""\
+Convert a stock checkpoint of transformers into one of our models: {", ".join(SOURCES)}.
+What was written is loaded again and compared with the original: logits, hidden states, greedy and beam-4 tokens,
+and the weights on the way there and back. If one differs, nothing is written.
+"""
+IMPORT_EXAMPLES = """\
+examples:
+  vanilla import google-bert/bert-base-uncased models/bert
+  vanilla import google-bert/bert-base-uncased models/bert --head base       without the language-model head
+  vanilla import Helsinki-NLP/opus-mt-en-de models/opus
+  vanilla import my/folder models/mine --overwrite
+"""
+EXPORT_DESCRIPTION = """\
+Convert one of our models into a stock one, which loads without this package and without remote code, or for
+another library. What was written is loaded again, by what will read it, and compared with the original. If it
+differs, nothing is written; what the target cannot express is refused by name.
+"""
+EXPORT_EXAMPLES = """\
+examples:
+  vanilla export runs/translation-toy/best models/marian --to marian
+  vanilla export runs/translation-toy/best models/ct2 --to ctranslate2 --quantization int8
+  vanilla export runs/generation-toy/best models/gpt2 --to gpt2
+  vanilla export runs/sentiment-toy/best models/onnx --to onnx
+
+For llama.cpp export to gpt2, and give that folder to its convert_hf_to_gguf.py.
+"""
+
+
+def define_import(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "model", metavar="MODEL", help="a folder of save_pretrained(), or the name of a model on the Hub"
+    )
+    parser.add_argument("out", metavar="OUT", help="the folder to write")
+    parser.add_argument(
+        "--head", metavar="TASK", help="load it for this task, such as base or masked-lm (default: as it was saved)"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace a model folder that exists")
+
+
+def define_export(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", metavar="MODEL", help="a folder of one of our models, or its name on the Hub")
+    parser.add_argument("out", metavar="OUT", help="the folder to write")
+    parser.add_argument("--to", metavar="TARGET", required=True, type=target, help=", ".join(TARGETS))
+    parser.add_argument(
+        "--quantization", metavar="TYPE", choices=QUANTIZATIONS, help=f"of ctranslate2: {', '.join(QUANTIZATIONS)}"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace a model folder that exists")
+
+
+def target(name: str) -> str:
+    """The target, with the way to those that another tool makes."""
+    if name == "gguf":
+        raise argparse.ArgumentTypeError(
+            "gguf is made from a stock gpt2: export with --to gpt2, and give that folder to llama.cpp's "
+            "convert_hf_to_gguf.py"
+        )
+    if name not in TARGETS:
+        raise argparse.ArgumentTypeError(f"{name!r} is no target; there are {', '.join(TARGETS)}")
+    return name

@@ -1,0 +1,50 @@
+"""Numbers on the command line, and what is answered to those that are none. Standard library only."""
+
+import argparse
+import math
+
+
+def positive(text: str) -> int:
+    """A whole number of at least 1."""
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+    return int(text)
+
+
+def port(text: str) -> int:
+    """A whole number from 1 to 65535."""
+    if positive(text) > 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is no port: 65535 is the last one")
+    return int(text)
+
+
+def seed(text: str) -> int:
+    """A whole number of at least 0 that fits into 63 bits."""
+    if not text.isascii() or not text.isdigit() or int(text) >= 1 << 63:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 to 2^63 - 1")
+    return int(text)
+
+
+def temperature(text: str) -> float:
+    """A number above 0."""
+    value = _number(text)
+    if not 0 < value <= 100:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a number above 0 and up to 100; without sampling options the likeliest token is taken"
+        )
+    return value
+
+
+def share(text: str) -> float:
+    """A number above 0 and up to 1."""
+    value = _number(text)
+    if not 0 < value <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0 and up to 1")
+    return value
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan

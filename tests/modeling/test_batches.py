@@ -1,0 +1,20 @@
+"""Batches for evaluation and inference."""
+
+from itertools import count
+
+from vanilla_transformers.batches import WINDOW, in_windows, length_sorted_batches
+
+
+def test_batches_are_long_first_and_keep_a_row_that_is_too_long():
+    batches = length_sorted_batches([3, 50, 4, 4, 3], batch_tokens=9)
+    assert [rows.tolist() for rows in batches] == [[1], [2, 3], [0, 4]]
+    assert length_sorted_batches([], batch_tokens=9) == []
+
+
+def test_an_endless_source_is_read_a_window_at_a_time():
+    read: list[int] = []
+    numbers = (read.append(number) or number for number in count())
+    results = in_windows(numbers, lambda window, bar: [-number for number in window], "numbers", progress=False)
+    assert [next(results) for _ in range(3)] == [0, -1, -2]
+    assert len(read) == WINDOW
+    assert list(in_windows(range(2 * WINDOW + 1), lambda window, bar: window, "numbers", None))[-1] == 2 * WINDOW
