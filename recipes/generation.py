@@ -30,8 +30,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from vanilla_transformers import VanillaDecoderConfig, VanillaDecoderForCausalLM
 from vanilla_transformers.losses import IGNORE_INDEX
 from vanilla_transformers.recipes.data.causal import read_pairs, scored_spans, training_batch, training_spans
-from vanilla_transformers.recipes.data.streams import by_segment, open_stream, stream_problems
-from vanilla_transformers.recipes.data.text import PromptDataConfig, PromptPair
+from vanilla_transformers.recipes.data.streams import by_segment, open_stream
+from vanilla_transformers.recipes.data.text import PromptDataConfig, PromptPair, text_problems
 from vanilla_transformers.recipes.data.tokenizers import (
     character_tokenizer,
     model_saver,
@@ -97,11 +97,7 @@ class GenerationExperiment(Experiment):
 
     def problems(self) -> Iterator[Problem]:
         yield from super().problems()
-        if self.pretrained and self.tokenizer.name:
-            yield "tokenizer.name", "must be null with model.pretrained, whose tokenizer is taken"
-        yield from stream_problems(self.data, self.max_duration)
-        if self.batch.packing and self.data.layout == "blocks":
-            yield "batch.packing", "must be false with data.layout=blocks: blocks have no padding"
+        yield from text_problems(self)
 
     @property
     def trains_tokenizer(self) -> bool:

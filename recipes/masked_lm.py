@@ -30,8 +30,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from vanilla_transformers import VanillaEncoderConfig, VanillaEncoderForMaskedLM
 from vanilla_transformers.recipes.data.masking import MaskedRow, Masker, MaskingConfig, collate_masked, pack_masked
 from vanilla_transformers.recipes.data.rows import Split
-from vanilla_transformers.recipes.data.streams import by_segment, open_stream, stream_problems
-from vanilla_transformers.recipes.data.text import TextDataConfig, texts
+from vanilla_transformers.recipes.data.streams import by_segment, open_stream
+from vanilla_transformers.recipes.data.text import TextDataConfig, text_problems, texts
 from vanilla_transformers.recipes.data.token_rows import TokenRows, encode_texts
 from vanilla_transformers.recipes.data.tokenizers import model_saver, saved_tokenizer, train_encoder_tokenizer
 from vanilla_transformers.recipes.engine.experiment import EvaluationConfig, Experiment, Problem
@@ -107,11 +107,7 @@ class MaskedLMExperiment(Experiment):
 
     def problems(self) -> Iterator[Problem]:
         yield from super().problems()
-        if self.pretrained and self.tokenizer.name:
-            yield "tokenizer.name", "must be null with model.pretrained, whose tokenizer is taken"
-        yield from stream_problems(self.data, self.max_duration)
-        if self.batch.packing and self.data.layout == "blocks":
-            yield "batch.packing", "must be false with data.layout=blocks: blocks have no padding"
+        yield from text_problems(self)
 
 
 def setup(experiment: MaskedLMExperiment) -> Task:

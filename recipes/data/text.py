@@ -6,11 +6,12 @@ They come from the built-in stories, the Hub, files of records, or .txt files, o
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from vanilla_transformers.recipes.data.readers import data_suffix, read_text
 from vanilla_transformers.recipes.data.rows import Split, StreamedDataConfig, records, report_empty, text_of
 from vanilla_transformers.recipes.data.splits import SUFFIXES, note_same
+from vanilla_transformers.recipes.data.streams import stream_problems
 from vanilla_transformers.recipes.errors import UserError
 
 TXT = ".txt"
@@ -80,6 +81,19 @@ class PromptPair(NamedTuple):
 
     prompt: str
     completion: str
+
+
+def text_problems(experiment: Any) -> Iterator[tuple[str, str]]:
+    """What a run on plain text cannot have together.
+
+    Args:
+        experiment: one whose data are a `TextDataConfig` and whose tokenizer may have a name.
+    """
+    if experiment.pretrained and experiment.tokenizer.name:
+        yield "tokenizer.name", "must be null with model.pretrained, whose tokenizer is taken"
+    if experiment.batch.packing and experiment.data.layout == "blocks":
+        yield "batch.packing", "must be false with data.layout=blocks: blocks have no padding"
+    yield from stream_problems(experiment.data, experiment.max_duration)
 
 
 def texts(config: TextDataConfig, split: Split, seed: int = 0) -> Iterator[str]:
