@@ -134,6 +134,12 @@ class VanillaConfig(PreTrainedConfig):
         """Whether a stack ends with a layer norm: `final_norm`, or what `norm_position` calls for."""
         return self.norm_position == "pre" if self.final_norm is None else self.final_norm
 
+    @property
+    def padding_row(self) -> int | None:
+        """Row of the token table that stays zero: that of `pad_token_id`, unless texts begin or end with it (GPT-2)."""
+        ends = self.eos_token_id if isinstance(self.eos_token_id, list) else [self.eos_token_id]
+        return None if self.pad_token_id in (self.bos_token_id, *ends) else self.pad_token_id
+
     def validate_architecture(self):
         super().validate_architecture()
         for name in self._positive_fields:

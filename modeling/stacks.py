@@ -42,7 +42,7 @@ class VanillaStack(VanillaPreTrainedModel):
         vocab_size: int | None = None,
     ):
         super().__init__(config)
-        self.embed_tokens = nn.Embedding(vocab_size or config.vocab_size, config.hidden_size, config.pad_token_id)
+        self.embed_tokens = nn.Embedding(vocab_size or config.vocab_size, config.hidden_size, config.padding_row)
         self.input_embedding = InputEmbedding(config)
         self.layers: Any = nn.ModuleList(
             VanillaLayer(config, layer_idx, is_causal, has_cross_attention) for layer_idx in range(num_layers)

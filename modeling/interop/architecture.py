@@ -39,11 +39,13 @@ class Architecture(ABC):
     Attributes:
         model_type: its name in config.json.
         heads: by the name of a task, `"base"` for the bare model.
+        has_position_table: whether sequences end where a table of positions does.
     """
 
     model_type: ClassVar[str]
     config_class: ClassVar[type[VanillaConfig]]
     heads: ClassVar[dict[str, Head]]
+    has_position_table: bool = True
 
     @abstractmethod
     def config_in(self, model: PreTrainedModel, head: str) -> dict[str, Any]:
@@ -73,9 +75,15 @@ class Architecture(ABC):
                 found.append(f"{name}={getattr(stock, name)} is left out: it acts in training only")
         return found
 
-    def notes_out(self, stock: PreTrainedModel) -> list[str]:
-        """What to know of an exported model, a line each."""
-        return []
+    def notes_out(self, ours: Any, stock: PreTrainedModel) -> list[str]:
+        """What to know of an exported model, a line each; `ours` is the configuration that it had here."""
+        found = []
+        if ours.label_smoothing:
+            found.append(f"label_smoothing={ours.label_smoothing} is left out: it acts in training only")
+        if ours.position_embedding_type != "learned" and self.has_position_table:
+            length = ours.max_position_embeddings
+            found.append(f"sequences end at max_position_embeddings={length} there; here they go on beyond it")
+        return found
 
 
 def refuse_unless(holds: bool, name: str, value: object, rule: str) -> None:
@@ -91,19 +99,25 @@ def refuse_unless(holds: bool, name: str, value: object, rule: str) -> None:
 def position_table(ours: str, theirs: str, config: Any, their_offset: int) -> Rule:
     """The learned positions of both sides, where `their_offset` rows stand before the first on the other.
 
-    On the way out rows are moved to that place, and sinusoids or no positions at all become a table as well: the same
-    up to `max_position_embeddings`.
+    Rows are moved to that place, and those before it, which nothing reads, are lost. On the way out sinusoids or no
+    positions at all become a table as well: the same up to `max_position_embeddings`.
     """
     if config.position_embedding_type != "learned":
         return Rule((), (theirs,), lambda _: [], lambda _: [fixed_positions(config, their_offset)])
 
-    def to_theirs(tensors: list[torch.Tensor]) -> list[torch.Tensor]:
-        if config.position_offset == their_offset:
+    def moved(tensors: list[torch.Tensor], before: int, after: int) -> list[torch.Tensor]:
+        if before == after:
             return tensors
-        rows = tensors[0][config.position_offset :]
-        return [torch.cat((rows.new_zeros(their_offset, rows.shape[1]), rows))]
+        rows = tensors[0][before:]
+        return [torch.cat((rows.new_zeros(after, rows.shape[1]), rows))]
 
-    return Rule((ours,), (theirs,), list, to_theirs)
+    offset = config.position_offset
+    return Rule(
+        (ours,),
+        (theirs,),
+        lambda tensors: moved(tensors, their_offset, offset),
+        lambda tensors: moved(tensors, offset, their_offset),
+    )
 
 
 def fixed_positions(config: Any, offset: int) -> torch.Tensor:

@@ -74,6 +74,11 @@ class EncoderArchitecture(Architecture):
         stock: Any = model.config
         for name in ("is_decoder", "add_cross_attention"):
             refuse_unless(not getattr(stock, name, False), name, True, "our encoder is bidirectional and has no source")
+        # Of old checkpoints; transformers reads it no more, and computes something else than what was trained.
+        positions = getattr(stock, "position_embedding_type", None)
+        refuse_unless(
+            positions in (None, "absolute"), "position_embedding_type", positions, "our positions are absolute"
+        )
         return {
             "vocab_size": stock.vocab_size,
             "hidden_size": stock.hidden_size,
@@ -150,7 +155,7 @@ class EncoderArchitecture(Architecture):
         ]
         if head == "masked-lm":
             facts.append(("lm_head_bias", config.lm_head_bias, True))
-        if head in SEQUENCE_HEADS:
+        if head in SEQUENCE_HEADS or (head == "base" and config.pooler):
             facts.append(("classifier_pooling", config.classifier_pooling, "cls"))
             facts.append(("pooler", config.pooler, True))
         for name, value, needed in facts:

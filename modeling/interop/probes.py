@@ -34,12 +34,11 @@ def encoded(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: l
 
 
 @contextmanager
-def plain_generation(model: PreTrainedModel) -> Iterator[None]:
-    """Inside, `generate` knows the special tokens of the model and none of its other settings."""
+def plain_generation(model: PreTrainedModel, *more: str) -> Iterator[None]:
+    """Inside, `generate` knows the special tokens of the model, `more` of its settings, and none of the others."""
     saved = model.generation_config
-    names = ("bos_token_id", "eos_token_id", "decoder_start_token_id", "pad_token_id")
-    ids = {name: getattr(saved, name) for name in names}
-    model.generation_config = GenerationConfig(**ids)
+    names = ("bos_token_id", "eos_token_id", "decoder_start_token_id", "pad_token_id", *more)
+    model.generation_config = GenerationConfig(**{name: getattr(saved, name) for name in names})
     try:
         yield
     finally:

@@ -1,6 +1,7 @@
 """Shows that a model and what it was converted into are one: logits, hidden states, tokens and weights."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -9,8 +10,10 @@ from transformers import PreTrainedModel
 from ..configuration_vanilla import VanillaConfig
 from .architecture import Architecture
 from .checks import Check, difference_check, tokens_check
-from .rules import carry_in, carry_out
-from .seq2seq import LAYOUT_MARK, to_halves
+from .conversion import tensors_in, tensors_out
+from .probes import plain_generation
+from .rules import Tensors
+from .seq2seq import is_permuted, to_halves
 
 TOLERANCE = 1e-5
 """Largest difference of logits and hidden states in fp32, relative to the largest of them where that exceeds 1."""
@@ -26,6 +29,12 @@ SENTENCES = (
 NEW_TOKENS = 12
 LONGEST_INPUT = 64
 
+SEARCH_SETTINGS = (
+    *("forced_bos_token_id", "forced_eos_token_id", "bad_words_ids", "suppress_tokens", "begin_suppress_tokens"),
+    *("no_repeat_ngram_size", "repetition_penalty", "length_penalty"),
+)
+"""Of a model's own settings those with which a search of a few tokens goes on; another kind of search has its own."""
+
 Inputs = dict[str, torch.Tensor]
 
 
@@ -33,7 +42,7 @@ def compare(before: PreTrainedModel, after: PreTrainedModel, tokenizer: Any = No
     """Both models on random rows and, with a tokenizer, on sentences; generating models also greedily and with beams.
 
     Args:
-        before, after: one of ours and a stock one, in either order, in evaluation mode and fp32.
+        before, after: one of ours and a stock one, in either order, in evaluation mode and fp32, on the CPU.
         tokenizer: that of the model; `None` leaves the sentences out.
     """
     ours, stock = (before, after) if isinstance(before.config, VanillaConfig) else (after, before)
@@ -42,27 +51,64 @@ def compare(before: PreTrainedModel, after: PreTrainedModel, tokenizer: Any = No
         checks += _compare_outputs(ours, stock, kind, inputs)
         if ours.can_generate():
             checks += _compare_generation(ours, stock, kind, inputs)
+    if ours.can_generate():
+        checks.append(_settings_check(ours, stock))
     return checks
 
 
 def there_and_back(architecture: Architecture, ours: PreTrainedModel, stock: PreTrainedModel, head: str) -> Check:
-    """Whether our weights survive the way to the stock model and back bit by bit."""
-    rules = list(architecture.rules(ours.config, stock.config, head))
-    weights = dict(ours.state_dict())
-    returned = carry_in(rules, carry_out(rules, weights))
-    equal = sum(torch.equal(tensor, weights[name]) for name, tensor in returned.items())
-    return Check("weights, there and back", f"{equal} of {len(returned)} equal", equal == len(returned))
+    """Whether each weight of either model is, bit by bit, what the weights of the other make."""
+    mine, theirs = dict(ours.state_dict()), dict(stock.state_dict())
+    for rule in architecture.rules(ours.config, stock.config, head):
+        if rule.is_copy:  # which nothing reads where the model is not tied
+            theirs = {name: tensor for name, tensor in theirs.items() if name not in rule.theirs}
+    pairs = [
+        *_pairs(mine, tensors_in(architecture, ours.config, stock, head), ours.config.position_offset),
+        *_pairs(theirs, tensors_out(architecture, ours, stock.config, head)),
+    ]
+    equal = sum(bool((one.double() == other.double()).all()) for one, other in pairs)
+    return Check("weights, there and back", f"{equal} of {len(pairs)} equal", equal == len(pairs))
+
+
+def tokenizer_check(before: Any, after: Any) -> Check:
+    """Whether both tokenizers give the same tokens and special tokens."""
+    texts = list(SENTENCES)
+    check = tokens_check("tokenizer, sentences", before(texts)["input_ids"], after(texts)["input_ids"])
+    return replace(check, passed=check.passed and before.all_special_ids == after.all_special_ids)
+
+
+def _pairs(weights: Tensors, made: Tensors, unread: int = 0) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Each weight with what was made for it; of a table of positions without the rows that are not read."""
+    for name in weights.keys() & made.keys():
+        start = unread if name.endswith("input_embedding.positions.weight") else 0
+        yield weights[name][start:], made[name][start:]
+
+
+def _settings_check(ours: PreTrainedModel, stock: PreTrainedModel) -> Check:
+    """Whether both generate with the same settings."""
+    mine, theirs = (model.generation_config.to_diff_dict() for model in (ours, stock))
+    names = (mine.keys() | theirs.keys()) - {"_from_model_config", "transformers_version"}
+    differing = sorted(name for name in names if mine.get(name) != theirs.get(name))
+    return Check("generation settings", f"{', '.join(differing) or 'none'} differ", not differing)
 
 
 # Inputs
 
 
 def _all_inputs(ours: PreTrainedModel, tokenizer: Any) -> Iterator[tuple[str, Inputs]]:
-    room = ours.config.max_position_embeddings - (NEW_TOKENS if ours.can_generate() else 0)
+    is_decoder = ours.can_generate() and not ours.config.is_encoder_decoder
+    room = ours.config.max_position_embeddings - (NEW_TOKENS if is_decoder else 0)
     longest = max(1, min(room, LONGEST_INPUT))
-    yield "random rows", _with_targets(ours, _random_rows(ours, min(10, longest)))
-    if tokenizer is not None:
-        yield "sentences", _with_targets(ours, _sentences(tokenizer, longest))
+    kinds = {"random rows": _random_rows(ours, min(10, longest))}
+    if tokenizer is not None and longest > tokenizer.num_special_tokens_to_add():
+        kinds["sentences"] = _sentences(tokenizer, longest)
+    for kind, inputs in kinds.items():
+        if type(ours).__name__.endswith("DecoderForSequenceClassification") and ours.config.pad_token_id is None:
+            length = int(
+                inputs["attention_mask"][0].sum()
+            )  # the stock classes refuse several rows, and know no padding
+            inputs = {name: tensor[:1, :length] for name, tensor in inputs.items()}
+        yield kind, _with_targets(ours, inputs)
 
 
 def _random_rows(ours: PreTrainedModel, length: int) -> Inputs:
@@ -73,7 +119,11 @@ def _random_rows(ours: PreTrainedModel, length: int) -> Inputs:
     if length > 3 and ours.config.pad_token_id is not None:
         ids[-1, -3:] = ours.config.pad_token_id
         mask[-1, -3:] = 0
-    return {"input_ids": ids, "attention_mask": mask}
+    inputs = {"input_ids": ids, "attention_mask": mask}
+    if ours.config.type_vocab_size:
+        types = torch.Generator().manual_seed(2)
+        inputs["token_type_ids"] = torch.randint(ours.config.type_vocab_size, ids.shape, generator=types)
+    return inputs
 
 
 def _sentences(tokenizer: Any, longest: int) -> Inputs:
@@ -137,8 +187,7 @@ def _compare_outputs(ours: PreTrainedModel, stock: PreTrainedModel, kind: str, i
 
 def _order(stock: PreTrainedModel, width: int) -> torch.Tensor:
     """Where the components of our residual stream are in theirs: a Marian's width may have been permuted."""
-    is_permuted = getattr(stock.config, LAYOUT_MARK, None) == "interleaved"
-    return to_halves(width).argsort() if is_permuted else torch.arange(width)
+    return to_halves(width).argsort() if is_permuted(stock.config) else torch.arange(width)
 
 
 def _check(name: str, ours: torch.Tensor, theirs: torch.Tensor, mask: torch.Tensor | None) -> Check:
@@ -153,26 +202,33 @@ def _compare_generation(ours: PreTrainedModel, stock: PreTrainedModel, kind: str
     if not ours.config.is_encoder_decoder:
         length = int(mask.sum(-1).min())
         ids, mask = ids[:, :length], mask[:, :length]
+    used = 1 if ours.config.is_encoder_decoder else ids.shape[1]
+    num_new = max(1, min(NEW_TOKENS, ours.config.max_position_embeddings - used + 1))
+    searches = [("greedy", 1)]
+    ends = ours.generation_config.eos_token_id
+    if ours.config.vocab_size > (len(ends) if isinstance(ends, list) else 1):  # beams go on with other tokens
+        searches.append(("beam-4", 4))
     checks = []
-    for name, num_beams in (("greedy", 1), ("beam-4", 4)):
-        mine, theirs = (_generated(model, ids, mask, num_beams, ours.config) for model in (ours, stock))
+    for name, num_beams in searches:
+        mine, theirs = (_generated(model, ids, mask, num_new, num_beams, ours.config) for model in (ours, stock))
         checks.append(tokens_check(f"{name} tokens, {kind}", mine, theirs))
     return checks
 
 
 def _generated(
-    model: Any, ids: torch.Tensor, mask: torch.Tensor, num_beams: int, config: Any
+    model: Any, ids: torch.Tensor, mask: torch.Tensor, num_new: int, num_beams: int, config: Any
 ) -> Sequence[Sequence[int]]:
-    options: dict[str, Any] = {"max_new_tokens": NEW_TOKENS, "max_length": None, "do_sample": False}
+    suppressed = model.generation_config.suppress_tokens or []
     if config.pad_token_id not in (None, config.eos_token_id):
         # M2M100 and FSMT count no position for a padding token amid the others, which no trained model gives.
-        options["suppress_tokens"] = [config.pad_token_id]
-    with torch.inference_mode():
+        suppressed = [*suppressed, config.pad_token_id]
+    with torch.inference_mode(), plain_generation(model, *SEARCH_SETTINGS):
         return model.generate(
             ids,
             attention_mask=mask,
+            do_sample=False,
+            max_new_tokens=num_new,
             num_beams=num_beams,
             early_stopping=num_beams > 1,
-            num_return_sequences=1,
-            **options,
+            suppress_tokens=suppressed or None,
         ).tolist()

@@ -4,6 +4,7 @@ A rule names the tensors that it takes on each side. Together the rules of a pai
 both: what is left over is an error, and so nothing is lost without notice.
 """
 
+import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -24,6 +25,7 @@ class Rule:
         to_ours: makes our tensors, in the order of `ours`, from theirs.
         to_theirs: the other way round.
         is_computed: whether the stock class makes its tensors by itself and need not have saved them.
+        is_copy: whether the stock tensor repeats one that another rule carries.
     """
 
     ours: tuple[str, ...]
@@ -31,6 +33,7 @@ class Rule:
     to_ours: Callable[[list[torch.Tensor]], Sequence[torch.Tensor]]
     to_theirs: Callable[[list[torch.Tensor]], Sequence[torch.Tensor]]
     is_computed: bool = False
+    is_copy: bool = False
 
 
 def same(ours: str, theirs: str) -> Rule:
@@ -74,7 +77,7 @@ def flat_row(ours: str, theirs: str) -> Rule:
 
 def copy_of(ours: str, theirs: str) -> Rule:
     """A stock tensor that is tied to one that another rule carries: only the way out needs it."""
-    return Rule((ours,), (theirs,), lambda _: [], list)
+    return Rule((ours,), (theirs,), lambda _: [], list, is_copy=True)
 
 
 def absent_there(ours: str, shape: tuple[int, ...], fill: float) -> Rule:
@@ -111,7 +114,7 @@ def computed(theirs: str) -> Rule:
 
 
 def carry_in(rules: Iterable[Rule], theirs: Mapping[str, torch.Tensor]) -> Tensors:
-    """Our tensors made of theirs, in their dtype.
+    """Our tensors made of theirs, all in the widest dtype of them.
 
     Raises:
         InteropError: a tensor is missing, or one is left over.
@@ -127,7 +130,7 @@ def carry_out(rules: Iterable[Rule], ours: Mapping[str, torch.Tensor]) -> Tensor
 def _carry(ways, given: Mapping[str, torch.Tensor]) -> Tensors:
     made: Tensors = {}
     taken: set[str] = set()
-    dtype = next((tensor.dtype for tensor in given.values() if tensor.is_floating_point()), torch.float32)
+    dtype = functools.reduce(torch.promote_types, (tensor.dtype for tensor in given.values()))
     for rule, sources, targets, transform in ways:
         taken.update(sources)
         if rule.is_computed:

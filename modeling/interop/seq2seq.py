@@ -46,6 +46,10 @@ class Seq2SeqArchitecture(Architecture):
     config_class = VanillaSeq2SeqConfig
 
     @property
+    def has_position_table(self) -> bool:  # type: ignore[override]
+        return self.frequency == "paper"
+
+    @property
     def heads(self) -> dict[str, Head]:  # type: ignore[override]
         heads = {"base": Head(VanillaSeq2SeqModel, f"{self.class_name}Model")}
         if not self.shared_table:  # FSMT's bare model ends with the projection
@@ -112,6 +116,8 @@ class Seq2SeqArchitecture(Architecture):
                 f"{side}_ffn_dim": config.intermediate_size,
                 f"{side}_layerdrop": 0.0,
             }
+        if self.positions == "learned":  # CTranslate2's converter asks for it, as checkpoints of BART have it
+            fields["normalize_before"] = self.norm_position == "pre"
         if self.positions == "sinusoidal" and config.sinusoidal_layout != "halves":
             fields[LAYOUT_MARK] = config.sinusoidal_layout
         return fields
@@ -141,20 +147,24 @@ class Seq2SeqArchitecture(Architecture):
             found.append("decoder_start_token_id is None, so a loss needs decoder_input_ids")
         return found
 
-    def notes_out(self, stock: PreTrainedModel) -> list[str]:
+    def notes_out(self, ours: Any, stock: PreTrainedModel) -> list[str]:
+        found = super().notes_out(ours, stock)
         config: Any = stock.config
+        if ours.tie_word_embeddings and not config.tie_word_embeddings:
+            found.append(f"tie_word_embeddings is False there, where a {self.model_type} ties all three tables or none")
         start = config.decoder_start_token_id
         if self.model_type != "marian" or start is None:
-            return []
+            return found
         decoder: Any = stock.get_decoder()
         if (
             start == config.pad_token_id == config.decoder_vocab_size - 1
             and not decoder.embed_tokens.weight[start].any()
         ):
-            return []
+            return found
         return [
+            *found,
             "CTranslate2's own converter for Marian takes a zero vector for the embedding of the start token "
-            f"(here {start}) and drops the last token, so its translations would differ; use --to ctranslate2"
+            f"(here {start}) and drops the last token, so its translations would differ; use --to ctranslate2",
         ]
 
     def _stack_rules(self, config, stock, stack: str, side: str) -> Iterator[Rule]:
@@ -199,15 +209,17 @@ class Seq2SeqArchitecture(Architecture):
             facts.append(("share_encoder_decoder_embeddings", config.share_encoder_decoder_embeddings, True))
         for name, value, needed in facts:
             refuse_unless(value == needed, name, value, f"a {self.model_type} has {needed!r}")
-        refuse_unless(
-            config.pad_token_id is not None,
-            "pad_token_id",
-            None,
-            f"a {self.model_type} needs one; set it in config.json",
-        )
+        names = ["pad_token_id"] + ["decoder_start_token_id"] * (self.model_type == "marian")
+        for name in names:
+            rule = f"a {self.model_type} needs one; set it in config.json"
+            refuse_unless(getattr(config, name) is not None, name, None, rule)
 
     def _offset(self, config: Any) -> int:
-        return (config.pad_token_id or 0) + 1 if self.offset is None else self.offset
+        if self.offset is not None:
+            return self.offset
+        kind, pad = self.model_type, config.pad_token_id
+        refuse_unless(pad is not None, "pad_token_id", None, f"positions of a {kind} begin behind it")
+        return pad + 1
 
     def _vocabularies_in(self, stock: Any) -> dict[str, Any]:
         if self.model_type == "fsmt":
@@ -265,6 +277,11 @@ def _permuted(name: str, tensor: torch.Tensor, order: torch.Tensor) -> torch.Ten
         return tensor[order]
     is_read = module_name in ("embed_tokens", "lm_head", "q_proj", "k_proj", "v_proj", "up_proj")
     return tensor[:, order] if is_read and part == "weight" else tensor
+
+
+def is_permuted(stock: PreTrainedConfig) -> bool:
+    """Whether the width of that stock model was permuted on its way out."""
+    return getattr(stock, LAYOUT_MARK, None) == "interleaved"
 
 
 def to_halves(width: int) -> torch.Tensor:

@@ -18,8 +18,8 @@ QUANTIZATIONS = (
 
 IMPORT_DESCRIPTION = f"""\
 Convert a stock checkpoint of transformers into one of our models: {", ".join(SOURCES)}.
-What was written is loaded again and compared with the original: logits, hidden states, greedy and beam-4 tokens,
-and the weights on the way there and back. If one differs, nothing is written.
+What was written is loaded again and compared with the original: every weight, the tokenizer, logits, hidden states,
+greedy and beam-4 tokens, and the generation settings. If one differs, nothing is written.
 """
 IMPORT_EXAMPLES = """\
 examples:

@@ -1,6 +1,7 @@
 """`vanilla import` and `vanilla export`: convert a folder, prove the result with what will read it, then keep it."""
 
 import argparse
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -17,20 +18,21 @@ from vanilla_transformers.interop.conversion import (
     architecture_of,
     class_for_head,
     from_stock,
+    our_class,
     our_head,
     stock_head,
     to_stock,
 )
 from vanilla_transformers.interop.conversion import load_stock as load_stock_class
-from vanilla_transformers.interop.proof import SENTENCES, compare, there_and_back
+from vanilla_transformers.interop.proof import SENTENCES, compare, there_and_back, tokenizer_check
 from vanilla_transformers.recipes.engine.folders import complete_folder
-from vanilla_transformers.recipes.engine.model_folder import load_saved
+from vanilla_transformers.recipes.engine.model_folder import load_saved, load_tokenizer
 from vanilla_transformers.recipes.errors import UserError
 
 
 def import_model(arguments: argparse.Namespace) -> int:
     """Write one of our models with the weights of a stock one."""
-    out = checked_output(arguments.out, arguments.overwrite)
+    out = checked_output(arguments.out, arguments.overwrite, arguments.model)
     started = time.monotonic()
     stock, tokenizer = load_stock(arguments.model, arguments.head)
     with refusals(arguments.model):
@@ -42,14 +44,20 @@ def import_model(arguments: argparse.Namespace) -> int:
     with complete_folder(out) as folder:
         save(folder, model, tokenizer)
         written = architecture.heads[head].ours.from_pretrained(folder, dtype=torch.float32).eval()
-        checks = [there_and_back(architecture, model, stock, head), *compare(stock.float(), written, tokenizer)]
+        if stock.dtype != torch.float32:  # not float(): tables that a class computes would stay rounded
+            stock = load_stock_class(type(stock), arguments.model, dtype=torch.float32)[0].eval()
+        checks = [
+            there_and_back(architecture, written, stock, head),
+            *tokenizer_checks(tokenizer, folder),
+            *compare(stock, written, tokenizer),
+        ]
         report(checks, folder, started, out)
     return 0
 
 
 def export_model(arguments: argparse.Namespace) -> int:
     """Write a stock model, or a model of another library, with the weights of one of ours."""
-    out = checked_output(arguments.out, arguments.overwrite)
+    out = checked_output(arguments.out, arguments.overwrite, arguments.model)
     target = arguments.to
     if arguments.quantization is not None and target != "ctranslate2":
         raise UserError(f"--quantization {arguments.quantization}: it is for --to ctranslate2, not for {target}")
@@ -70,11 +78,15 @@ def write_stock(model: PreTrainedModel, tokenizer: Any, folder: Path, model_type
     architecture = architecture_of(model_type)
     head = our_head(architecture, model)
     stock = to_stock(model, model_type)
-    for note in architecture.notes_out(stock):
+    for note in architecture.notes_out(model.config, stock):
         print(f"note   {note}")
     save(folder, stock, tokenizer)
-    written = architecture.heads[head].stock_class.from_pretrained(folder, dtype=torch.float32).eval()
-    return [there_and_back(architecture, model, stock, head), *compare(model.float(), written, tokenizer)]
+    written = load_stock_class(type(stock), str(folder), dtype=torch.float32)[0].eval()
+    return [
+        there_and_back(architecture, model, written, head),
+        *tokenizer_checks(tokenizer, folder),
+        *compare(model.float(), written, tokenizer),
+    ]
 
 
 def write_ctranslate2(model: PreTrainedModel, tokenizer: Any, folder: Path, quantization: str) -> list[Check]:
@@ -97,14 +109,28 @@ def write_onnx(model: PreTrainedModel, tokenizer: Any, folder: Path) -> list[Che
 
 
 class ByArchitecture:
-    """Loads the stock class that config.json names, or the one of a task that was asked for."""
+    """Loads a stock class, a bare encoder also without a pooler, and keeps what was in the file and not in the class.
 
-    def __init__(self, head: str | None) -> None:
+    Attributes:
+        stock_class: the class.
+        head: the task, if it was asked for.
+        left_out: names of the weights that the class has no place for.
+    """
+
+    def __init__(self, stock_class: type[PreTrainedModel], head: str | None) -> None:
+        self.stock_class = stock_class
         self.head = head
+        self.left_out: list[str] = []
 
-    def from_pretrained(self, name: str, *, config: PreTrainedConfig, **kwargs: Any) -> Any:
-        del kwargs["output_loading_info"]
-        return load_stock_class(class_for_head(config, self.head), name, config=config, **kwargs)
+    def from_pretrained(self, name: str, *, output_loading_info: bool, **kwargs: Any) -> Any:
+        model, report = load_stock_class(self.stock_class, name, **kwargs)
+        self.left_out = sorted(report["unexpected_keys"])
+        if self.head is not None and report["missing_keys"]:
+            raise InteropError(
+                f"--head {self.head}: it was saved without {listed(report['missing_keys'])}; import it as what it was "
+                "saved from, or with --head base"
+            )
+        return model, report
 
 
 def load_stock(name: str, head: str | None) -> tuple[PreTrainedModel, Any]:
@@ -114,15 +140,23 @@ def load_stock(name: str, head: str | None) -> tuple[PreTrainedModel, Any]:
         UserError: there is no such model, it is damaged, or it cannot be converted.
     """
 
-    def check_config(config: PreTrainedConfig) -> None:
+    loader: Any = None
+
+    def check_config(config: PreTrainedConfig) -> ByArchitecture:
+        nonlocal loader
         if isinstance(config, VanillaConfig):
             raise UserError(f"{name}: this is a {config.model_type} already; `vanilla export` is the other way")
         with refusals(name):
             architecture = architecture_of(config.model_type)
-            stock_head(architecture, class_for_head(config, head).__name__)
+            stock_class = class_for_head(config, head)
+            stock_head(architecture, stock_class.__name__)
+        loader = ByArchitecture(stock_class, head)
+        return loader
 
     quiet()
-    model, tokenizer = load_saved(name, ByArchitecture(head), check_config, needs_tokenizer=False, dtype="auto")
+    model, tokenizer = load_saved(name, None, check_config, needs_tokenizer=False, dtype="auto")
+    if loader.left_out:
+        print(f"note   a {type(model).__name__} has no place for {listed(loader.left_out)}: left out")
     return model.eval(), tokenizer
 
 
@@ -133,28 +167,17 @@ def load_ours(name: str) -> tuple[PreTrainedModel, Any]:
         UserError: there is no such model, it is damaged, or it is none of ours.
     """
 
-    def check_config(config: PreTrainedConfig) -> None:
+    def check_config(config: PreTrainedConfig) -> type[PreTrainedModel]:
         if not isinstance(config, VanillaConfig):
             raise UserError(
                 f"{name}: this is a {config.model_type}; export takes our models: `vanilla import {name} FOLDER` first"
             )
+        with refusals(name):
+            return our_class(config)
 
     quiet()
-    model, tokenizer = load_saved(name, OurClass, check_config, needs_tokenizer=False, dtype="auto")
+    model, tokenizer = load_saved(name, None, check_config, needs_tokenizer=False, dtype="auto")
     return model.eval(), tokenizer
-
-
-class OurClass:
-    """Loads the class of ours that config.json names."""
-
-    @staticmethod
-    def from_pretrained(name: str, *, config: PreTrainedConfig, **kwargs: Any) -> Any:
-        import vanilla_transformers
-
-        (class_name,) = config.architectures or ("",)
-        if not hasattr(vanilla_transformers, class_name):
-            raise UserError(f"{name}: the architecture in its config.json is {class_name!r}, which is no class of ours")
-        return getattr(vanilla_transformers, class_name).from_pretrained(name, config=config, **kwargs)
 
 
 def save(folder: Path, model: PreTrainedModel, tokenizer: Any) -> None:
@@ -163,6 +186,11 @@ def save(folder: Path, model: PreTrainedModel, tokenizer: Any) -> None:
         print("note   there is no tokenizer beside the model, so none is written and no sentences are compared")
     else:
         tokenizer.save_pretrained(folder)
+
+
+def tokenizer_checks(tokenizer: Any, folder: Path) -> list[Check]:
+    """That the tokenizer which is found in the folder is the one that was written."""
+    return [] if tokenizer is None else [tokenizer_check(tokenizer, load_tokenizer(str(folder)))]
 
 
 def report(checks: Iterable[Check], folder: Path, started: float, out: Path) -> None:
@@ -184,17 +212,33 @@ def report(checks: Iterable[Check], folder: Path, started: float, out: Path) -> 
     print(f"wrote  {out}: {size / 1e6:,.1f} MB in {time.monotonic() - started:.1f} s")
 
 
-def checked_output(name: str, overwrite: bool) -> Path:
+def listed(names: Iterable[str]) -> str:
+    """The first few of the names, and how many more there are."""
+    first, *others = sorted(names)
+    return ", ".join([first, *others[:2]]) + (f" and {len(others) - 2} more" if len(others) > 2 else "")
+
+
+def checked_output(name: str, overwrite: bool, source: str) -> Path:
     """Where to write.
 
+    Args:
+        name: the folder.
+        overwrite: whether it may replace a model folder.
+        source: the model that is read; replacing it, or a folder around it, would be its end.
+
     Raises:
-        UserError: something is there already and may not be replaced.
+        UserError: something is there already and may not be replaced, or nothing can be written there.
     """
-    out = Path(name)
+    out = Path(name).resolve()
+    if Path(source).exists() and out in (Path(source).resolve(), *Path(source).resolve().parents):
+        raise UserError(f"{out}: this is the model itself or holds it; name another folder")
     if out.exists() and not overwrite:
         raise UserError(f"{out}: exists already; name another folder, or give --overwrite")
     if out.exists() and not (out / "config.json").is_file() and (out.is_file() or any(out.iterdir())):
         raise UserError(f"{out}: is no model folder, so --overwrite leaves it alone; name another one")
+    parent = next(folder for folder in out.parents if folder.exists())
+    if not parent.is_dir() or not os.access(parent, os.W_OK):
+        raise UserError(f"{out}: {parent} is not a folder that can be written to; name another one")
     return out
 
 

@@ -30,7 +30,7 @@ def complete_folder(path: Path) -> Iterator[Path]:
         yield aside
         _sync(aside)
         _swap(aside, path)
-    except Exception as error:
+    except BaseException as error:
         shutil.rmtree(aside, ignore_errors=True)
         fault = storage_fault(error)
         if fault is None:

@@ -25,6 +25,7 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.models.auto.tokenization_auto import TOKENIZER_MAPPING_NAMES
 
 from vanilla_transformers.recipes.engine.generation_settings import check_generation, is_whole
 from vanilla_transformers.recipes.errors import UserError, one_line
@@ -74,7 +75,7 @@ def load_saved(
         model_class = check_config(config) or model_class
         model = load_model(name, config, model_class, may_lack, **kwargs)
         has_tokenizer = needs_tokenizer or not is_local or has_tokenizer_files(Path(name))
-        tokenizer = load_tokenizer(name, hub_fault) if has_tokenizer else None
+        tokenizer = load_tokenizer(name, hub_fault, config.model_type) if has_tokenizer else None
     if getattr(model, "generation_config", None) is not None:  # a classifier has none
         check_generation(name, model.generation_config.to_dict(), num_rows(model))
     if tokenizer is not None:
@@ -217,10 +218,18 @@ def load_config(name: str, hub_fault: str | None = None) -> PreTrainedConfig:
         return AutoConfig.from_pretrained(name, trust_remote_code=False, **_OUTPUTS)
 
 
-def load_tokenizer(name: str, hub_fault: str | None = None) -> Any:
-    """The tokenizer; what the folder lacks of its usual files is named. The arguments are those of `reading_from`."""
+def load_tokenizer(name: str, hub_fault: str | None = None, model_type: str = "") -> Any:
+    """The tokenizer; what the folder lacks of its usual files is named.
+
+    Args:
+        name: a folder, or a name on the Hub.
+        hub_fault: as in `reading_from`.
+        model_type: of the model beside it; to a stock one belongs a class that knows its special tokens.
+    """
     folder = Path(name)
     lacking = [file for file in TOKENIZER_FILES if folder.exists() and not (folder / file).is_file()]
+    if TOKENIZER_MAPPING_NAMES.get(model_type) and any(folder.glob("vocab*")):  # as old checkpoints were saved
+        lacking = []
     if "tokenizer_config.json" in lacking:  # without it, tokenizer.json loads as a tokenizer without special tokens
         raise UserError(f"{name}: the tokenizer ({' and '.join(lacking)} missing) cannot be loaded: {REMEDY}")
     if any(file for pattern in OTHER_VOCABULARIES for file in folder.glob(pattern)):

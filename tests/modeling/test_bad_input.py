@@ -423,3 +423,13 @@ def test_two_vocabularies():
         model(input_ids=torch.tensor([[66]]), decoder_input_ids=torch.tensor([[66]]))
     with pytest.raises(ValueError, match="share_encoder_decoder_embeddings is False, so there are two vocabularies"):
         model.resize_token_embeddings(50)
+
+
+def test_an_end_token_that_also_pads_is_learned():
+    """As in GPT-2, whose texts end with the token that fills up the shorter ones."""
+    model = tiny_model(DECODERS[1], pad_token_id=3)
+    assert model.config.eos_token_id == 3
+    ids = torch.tensor([[5, 3, 6, 7]])
+    model.model(input_ids=ids).last_hidden_state.square().sum().backward()
+    assert model.model.embed_tokens.weight.grad[3].abs().max() > 0
+    assert model.model.embed_tokens.weight[3].abs().max() > 0

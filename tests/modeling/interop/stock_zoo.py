@@ -72,9 +72,14 @@ def stock_model(model_type: str, head: str, seed: int = 0, **changes: Any) -> Pr
 
 @torch.no_grad()
 def randomize(model: PreTrainedModel) -> None:
-    """Give every saved weight a random value, norms and biases too, which start as ones and zeros."""
+    """Give every saved weight a random value, norms and biases too, which start as ones and zeros.
+
+    A norm's weight stays near 1 and projections are wide: attention would be flat otherwise, and queries and keys could
+    be swapped unseen.
+    """
     generator = torch.Generator().manual_seed(1)
     for name, tensor in (*model.named_parameters(), *model.named_buffers()):
         is_fixed = "embed_positions" in name and model.config.model_type in ("marian", "fsmt", "m2m_100")
         if tensor.is_floating_point() and not is_fixed and not name.endswith(("embed_scale", "positions.table")):
-            tensor.copy_(0.2 * torch.randn(tensor.shape, generator=generator))
+            is_norm = tensor.ndim == 1 and name.endswith("weight")
+            tensor.copy_(is_norm + 0.3 * torch.randn(tensor.shape, generator=generator))

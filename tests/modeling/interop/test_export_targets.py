@@ -10,7 +10,7 @@ import torch
 from stock_zoo import randomize
 
 import vanilla_transformers as vanilla
-from vanilla_transformers import convert
+from vanilla_transformers import convert, interop
 from vanilla_transformers.interop import InteropError, compare
 
 SMALL = dict(
@@ -102,12 +102,14 @@ def test_a_bias_that_is_zero_is_no_obstacle():
         (SEQ2SEQ, {"position_embedding_type": "learned"}, "marian", "position_embedding_type is 'learned'"),
         (SEQ2SEQ, {"position_offset": 1}, "marian", "position_offset is 1"),
         (SEQ2SEQ, {"pad_token_id": None}, "marian", "pad_token_id is None"),
+        (SEQ2SEQ, {"decoder_start_token_id": None}, "marian", "decoder_start_token_id is None, but a marian needs one"),
         (SEQ2SEQ, {}, "bart", "embedding_norm is False, but a bart has True"),
         (SEQ2SEQ, {}, "bert", "a VanillaSeq2SeqForConditionalGeneration cannot become a bert"),
         (SEQ2SEQ, {}, "t5", "model_type is 't5', which cannot be converted; supported are bert"),
         (CLASSIFIER, {"classifier_pooling": "mean"}, "bert", "classifier_pooling is 'mean', but a bert has 'cls'"),
         (CLASSIFIER, {"pooler": False}, "bert", "pooler is False, but a bert has True"),
         (CLASSIFIER, {"pooler_act": "relu"}, "bert", "pooler_act is 'relu', but a bert has 'tanh'"),
+        (vanilla.VanillaEncoderModel, {"classifier_pooling": "mean"}, "bert", "classifier_pooling is 'mean', but a"),
         (MASKED_LM, {"norm_position": "pre"}, "bert", "norm_position is 'pre'"),
         (MASKED_LM, {"hidden_act": "relu"}, "roberta", "lm_head_act is 'relu', but a roberta has 'gelu'"),
         (MASKED_LM, {"lm_head_act": "relu"}, "bert", "lm_head_act is 'relu'"),
@@ -121,6 +123,52 @@ def test_a_bias_that_is_zero_is_no_obstacle():
 def test_what_a_target_cannot_express_is_refused_by_name(model_class, fields, target, message):
     with pytest.raises(InteropError, match=message.replace("(", r"\(")):
         convert(our_model(model_class, **fields), to=target)
+
+
+def test_one_of_our_folders_becomes_stock(tmp_path):
+    model = our_model(SEQ2SEQ)
+    model.save_pretrained(tmp_path)
+    assert not [check for check in compare(model, convert(tmp_path, to="marian")) if not check.passed]
+    with pytest.raises(InteropError, match="this is a vanilla_seq2seq already"):
+        convert(tmp_path)
+    with pytest.raises(InteropError, match="head 'base': for stock checkpoints, and this is a vanilla_seq2seq"):
+        convert(tmp_path, to="marian", head="base")
+
+
+def test_what_an_export_leaves_out_is_told():
+    model = our_model(SEQ2SEQ, label_smoothing=0.1)
+    marian = interop.ARCHITECTURES["marian"]
+    smoothing, length, start = marian.notes_out(model.config, convert(model, to="marian"))
+    assert smoothing == "label_smoothing=0.1 is left out: it acts in training only"
+    assert length == "sequences end at max_position_embeddings=40 there; here they go on beyond it"
+    assert start.startswith("CTranslate2's own converter for Marian takes a zero vector")
+    fields = dict(sinusoidal_layout="halves", sinusoidal_frequency="tensor2tensor", position_offset=1)
+    apart = our_model(SEQ2SEQ, share_encoder_decoder_embeddings=False, source_vocab_size=29, **fields)
+    (tie,) = interop.ARCHITECTURES["fsmt"].notes_out(apart.config, convert(apart, to="fsmt"))
+    assert tie == "tie_word_embeddings is False there, where a fsmt ties all three tables or none"
+    gpt2 = our_model(CAUSAL_LM)
+    assert interop.ARCHITECTURES["gpt2"].notes_out(gpt2.config, convert(gpt2, to="gpt2")) == []
+
+
+def test_ctranslate2_converts_our_bart(tmp_path):
+    ctranslate2 = pytest.importorskip("ctranslate2", reason="CTranslate2 is not installed")
+    from vanilla_transformers.recipes.data.tokenizers import train_translation_tokenizer
+
+    tokenizer = train_translation_tokenizer(["the dog bites the man ."] * 3, 300, 32)
+    fields = {"embedding_norm": True, "position_embedding_type": "learned", "scale_embeddings": False}
+    model = our_model(SEQ2SEQ, vocab_size=len(tokenizer), **fields)
+    stock = convert(model, to="bart")
+    stock.save_pretrained(tmp_path / "bart")
+    tokenizer.save_pretrained(tmp_path / "bart")
+    converter = ctranslate2.converters.TransformersConverter(str(tmp_path / "bart"))
+    translator = ctranslate2.Translator(converter.convert(str(tmp_path / "ct2")))
+    source = tokenizer.convert_ids_to_tokens(tokenizer("the dog bites")["input_ids"])
+    start = tokenizer.convert_ids_to_tokens([stock.config.decoder_start_token_id])
+    found = translator.translate_batch([source], beam_size=4, max_decoding_length=8)
+    ids = torch.tensor([tokenizer.convert_tokens_to_ids(source)])
+    expected = stock.generate(ids, max_new_tokens=8, max_length=None, num_beams=4, early_stopping=True)[0].tolist()
+    words = [word for word in tokenizer.convert_ids_to_tokens(expected) if word not in (*start, tokenizer.eos_token)]
+    assert found[0].hypotheses[0] == words
 
 
 def test_exported_folders_load_without_the_package(tmp_path):

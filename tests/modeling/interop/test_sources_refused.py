@@ -27,6 +27,7 @@ from vanilla_transformers.interop import InteropError, compare
         ),
         ("bart", "seq2seq-lm", {"decoder_attention_heads": 4}, "decoder_attention_heads is 4"),
         ("m2m_100", "seq2seq-lm", {"d_model": 15}, "d_model is 15"),
+        ("bert", "base", {"position_embedding_type": "relative_key"}, "position_embedding_type is 'relative_key'"),
     ],
     ids=str,
 )
@@ -53,6 +54,29 @@ def test_a_head_without_a_place_here_is_named():
         convert(BertForNextSentencePrediction(config))
 
 
+def test_positions_behind_the_padding_token_need_one():
+    stock = stock_model("m2m_100", "seq2seq-lm")
+    stock.config.pad_token_id = None
+    with pytest.raises(InteropError, match="pad_token_id is None, but positions of a m2m_100 begin behind it"):
+        convert(stock)
+
+
+def test_a_model_without_weights_is_refused():
+    from transformers import BertModel
+
+    with torch.device("meta"):
+        stock = BertModel(stock_model("bert", "base").config)
+    with pytest.raises(InteropError, match="on the device meta, where it has no weights"):
+        convert(stock)
+
+
+def test_what_is_for_names_is_not_ignored_for_models():
+    with pytest.raises(InteropError, match="head, dtype: for a model that is given by name; this one is loaded"):
+        convert(stock_model("bert", "masked-lm"), head="base", dtype=torch.float16)
+    with pytest.raises(InteropError, match="this is a bert, and to='gpt2' is for our models: convert it first"):
+        convert(stock_model("bert", "masked-lm"), to="gpt2")
+
+
 def saved(tmp_path, model_type="bert", head="masked-lm", **kwargs):
     stock = stock_model(model_type, head)
     stock.save_pretrained(tmp_path, **kwargs)
@@ -61,6 +85,17 @@ def saved(tmp_path, model_type="bert", head="masked-lm", **kwargs):
 
 def assert_converts(folder, stock, **kwargs):
     assert not [check for check in compare(stock, convert(str(folder), **kwargs)) if not check.passed]
+
+
+def test_weights_with_more_layers_than_the_config(tmp_path):
+    for model_type, spare in (("bert", "encoder.layer.1"), ("gpt2", "h.1"), ("marian", "decoder.layers.2")):
+        folder = tmp_path / model_type
+        saved(folder, model_type, "base")
+        config = json.loads((folder / "config.json").read_text())
+        name = {"bert": "num_hidden_layers", "gpt2": "n_layer", "marian": "decoder_layers"}[model_type]
+        (folder / "config.json").write_text(json.dumps(config | {name: config[name] - 1}))
+        with pytest.raises(InteropError, match=f"the weights hold {spare}, but config.json has no such layers"):
+            convert(folder)
 
 
 def test_old_names_of_layer_norms(tmp_path):

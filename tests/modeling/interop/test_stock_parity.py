@@ -126,6 +126,21 @@ def test_a_marian_and_its_import_learn_alike():
     torch.testing.assert_close(*curves, rtol=0, atol=1e-4)
 
 
+def test_the_widest_dtype_is_kept():
+    stock = stock_model("bert", "masked-lm").half()
+    stock.bert.embeddings.LayerNorm.float()
+    assert {weight.dtype for weight in convert(stock).parameters()} == {torch.float32}
+    stock = stock_model("marian", "seq2seq-lm").double()
+    stock.model.shared.weight.data += 1e-12
+    back = convert(convert(stock), to="marian").state_dict()
+    assert all(torch.equal(tensor, back[name]) for name, tensor in stock.state_dict().items() if "posit" not in name)
+
+
+def test_the_table_of_sinusoids_is_not_rounded():
+    ours = convert(stock_model("marian", "seq2seq-lm").bfloat16())
+    assert ours.model.encoder.input_embedding.positions.table.dtype == torch.float32
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_the_dtype_is_kept(dtype):
     stock = stock_model("bert", "masked-lm").to(dtype)

@@ -89,6 +89,83 @@ def test_another_head(bert, tmp_path, capsys):
     assert config["architectures"] == ["VanillaEncoderModel"]
 
 
+def test_a_head_that_was_not_saved(bert, tmp_path, capsys):
+    line = refused(capsys, tmp_path / "out", "import", bert, tmp_path / "out", "--head", "sequence-classification")
+    assert "--head sequence-classification: it was saved without bert.pooler.dense.bias, bert.pooler.dense" in line
+    assert "and 1 more; import it as what it was saved from, or with --head base" in line
+
+
+def test_what_has_no_place_is_told(bert, tmp_path, capsys):
+    assert "left out" not in run(capsys, "import", bert, tmp_path / "whole")[1]
+    table = run(capsys, "import", bert, tmp_path / "base", "--head", "base")[1]
+    assert "note   a BertModel has no place for cls.predictions.bias, cls.predictions" in table
+
+
+def test_the_model_itself_is_never_replaced(bert_copy, tmp_path, capsys):
+    (tmp_path / "config.json").write_text("{}")
+    for out in (bert_copy, tmp_path, tmp_path / "source" / ".." / "source"):
+        status, _, err = run(capsys, "import", bert_copy, out, "--overwrite")
+        assert (status, "this is the model itself or holds it; name another folder" in err) == (1, True)
+    assert json.loads((bert_copy / "config.json").read_text())["model_type"] == "bert"
+
+
+def test_a_place_that_cannot_be_written_to(bert, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    status, _, err = run(capsys, "import", bert, tmp_path / "file" / "out")
+    assert (status, "file is not a folder that can be written to; name another one" in err) == (1, True)
+
+
+def test_an_interrupted_import_leaves_nothing(bert, tmp_path, capsys, monkeypatch):
+    def interrupted(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sys.modules["vanilla_cli.converter"], "compare", interrupted)
+    status, _, err = run(capsys, "import", bert, tmp_path / "out")
+    assert (status, "interrupted" in err) == (130, True)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_tokenizer_of_an_old_checkpoint(bert_copy, tmp_path, capsys):
+    tokenizer = AutoTokenizer.from_pretrained(bert_copy)
+    for file in bert_copy.glob("tokenizer*"):
+        file.unlink()
+    words = sorted(tokenizer.get_vocab(), key=tokenizer.get_vocab().get)
+    (bert_copy / "vocab.txt").write_text("\n".join(words) + "\n")
+    status, table, _ = run(capsys, "import", bert_copy, tmp_path / "ours")
+    assert (status, "tokenizer, sentences" in table) == (0, True)
+    stock, ours = (AutoTokenizer.from_pretrained(folder) for folder in (bert_copy, tmp_path / "ours"))
+    assert type(ours) is type(stock)
+    assert ours("the dog bites unheard-of men")["input_ids"] == stock("the dog bites unheard-of men")["input_ids"]
+    assert run(capsys, "export", tmp_path / "ours", tmp_path / "back", "--to", "bert")[0] == 0
+    assert AutoTokenizer.from_pretrained(tmp_path / "back")("the dog")["input_ids"] == stock("the dog")["input_ids"]
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_a_marian_in_half_precision(saved_model, tmp_path, capsys, dtype):
+    assert run(capsys, "export", saved_model, tmp_path / "marian", "--to", "marian")[0] == 0
+    AutoModelForSeq2SeqLM.from_pretrained(tmp_path / "marian").to(dtype).save_pretrained(tmp_path / "half")
+    AutoTokenizer.from_pretrained(saved_model).save_pretrained(tmp_path / "half")
+    assert run(capsys, "import", tmp_path / "half", tmp_path / "ours")[0] == 0
+    assert {tensor.dtype for tensor in load_file(tmp_path / "ours" / "model.safetensors").values()} == {dtype}
+    assert run(capsys, "export", tmp_path / "ours", tmp_path / "back", "--to", "marian")[0] == 0
+    before, after = (load_file(tmp_path / name / "model.safetensors") for name in ("half", "back"))
+    assert all(torch.equal(tensor, after[name]) for name, tensor in before.items())
+
+
+def test_generation_settings_go_there_and_back(saved_model, tmp_path, capsys):
+    import shutil
+
+    source = Path(shutil.copytree(saved_model, tmp_path / "source"))
+    settings = {"num_beams": 6, "bad_words_ids": [[3]], "max_length": 50, "forced_eos_token_id": 3}
+    settings |= {"eos_token_id": 3, "decoder_start_token_id": 2, "pad_token_id": 0}
+    (source / "generation_config.json").write_text(json.dumps(settings))
+    assert run(capsys, "export", source, tmp_path / "marian", "--to", "marian")[0] == 0
+    assert run(capsys, "import", tmp_path / "marian", tmp_path / "back")[0] == 0
+    for name in ("marian", "back"):
+        written = json.loads((tmp_path / name / "generation_config.json").read_text())
+        assert {key: written.get(key) for key in settings} == settings
+
+
 def test_what_is_there_is_kept_unless_asked(bert, tmp_path, capsys):
     out = tmp_path / "ours"
     assert run(capsys, "import", bert, out)[0] == 0
@@ -154,7 +231,9 @@ def test_a_difference_leaves_nothing(bert, tmp_path, capsys, monkeypatch):
     original = converter.from_stock
     monkeypatch.setattr(converter, "from_stock", one_wrong_weight)
     line = refused(capsys, tmp_path / "out", "import", bert, tmp_path / "out")
-    assert "not written, because the result differs from the model it was made of: logits, random rows" in line
+    assert (
+        "not written, because the result differs from the model it was made of: weights, there and back; logits" in line
+    )
 
 
 @pytest.mark.parametrize(
