@@ -4,8 +4,6 @@ import json
 import random
 from pathlib import Path
 
-import pytest
-
 from vanilla_transformers.recipes.masked_lm import main
 
 ROUND = ["red", "green", "blue", "black", "white", "brown", "grey", "pink", "gold", "lime"]
@@ -47,7 +45,6 @@ def test_learns_words_from_their_neighbours(tmp_path):
     assert scores(tmp_path / "run")["accuracy"] > 0.95
 
 
-@pytest.mark.slow
 def test_toy_reaches_its_scores(tmp_path):
     folder = tmp_path / "run"
     assert main(["masked_lm/toy", "data.test_split=test", f"output_dir={folder}"]) == 0
