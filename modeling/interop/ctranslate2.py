@@ -133,7 +133,7 @@ def score_check(name: str, ours: torch.Tensor, theirs: torch.Tensor, quantizatio
 class Runtime:
     """The model and CTranslate2's copy of it, asked for the same things, row by row of token ids."""
 
-    def __init__(self, model: Any, tokenizer: Any, folder: Path) -> None:
+    def __init__(self, model: Any, tokenizer: Any) -> None:
         self.model = model
         self.tokens = vocabulary(tokenizer, model.config.vocab_size)
 
@@ -147,7 +147,7 @@ class Seq2SeqRuntime(Runtime):
     def __init__(self, model: Any, tokenizer: Any, folder: Path) -> None:
         import ctranslate2
 
-        super().__init__(model, tokenizer, folder)
+        super().__init__(model, tokenizer)
         self.ids = {token: index for index, token in enumerate(self.tokens)}
         self.translator = ctranslate2.Translator(str(folder), intra_threads=torch.get_num_threads())
         self.start, self.end = special_id(model, "decoder_start_token_id"), special_id(model, "eos_token_id")
@@ -180,7 +180,7 @@ class DecoderRuntime(Runtime):
     def __init__(self, model: Any, tokenizer: Any, folder: Path) -> None:
         import ctranslate2
 
-        super().__init__(model, tokenizer, folder)
+        super().__init__(model, tokenizer)
         self.generator = ctranslate2.Generator(str(folder), intra_threads=torch.get_num_threads())
 
     def theirs(self, rows: list[list[int]], num_new: int, num_beams: int) -> list[list[int]]:

@@ -14,11 +14,13 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from .checks import Check, InteropError, difference_check, tokens_check
 from .onnx_graphs import Graph, empty_past, graphs, output_names, past_names
 from .probes import (
+    Rows,
     encoded,
     end_tokens,
     generated,
     in_float32,
     num_new_tokens,
+    padded,
     plain_generation,
     random_rows,
     until_end,
@@ -27,7 +29,6 @@ from .probes import (
 TOLERANCE = 1e-4
 LARGEST_FILE = 2**31 - 2**20  # bytes: an ONNX file holds less than 2 GiB, and larger weights lie beside it
 
-Rows = list[list[int]]
 Tensors = dict[str, torch.Tensor]
 
 
@@ -214,18 +215,6 @@ def past_of(outputs: Tensors) -> Tensors:
         for name, tensor in outputs.items()
         if name.startswith("present")
     }
-
-
-def padded(model: PreTrainedModel, rows: Rows, on_left: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
-    """Ids and mask (B, T) of rows of several lengths."""
-    longest = max(map(len, rows))
-    pad = getattr(model.config, "pad_token_id", None) or 0
-    ids = torch.full((len(rows), longest), pad)
-    mask = torch.zeros_like(ids)
-    for place, row in enumerate(rows):
-        part = slice(longest - len(row), None) if on_left else slice(len(row))
-        ids[place, part], mask[place, part] = torch.tensor(row), 1
-    return ids, mask
 
 
 def runner(file: Path) -> Callable[[Tensors], Tensors]:

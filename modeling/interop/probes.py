@@ -10,6 +10,9 @@ from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerB
 
 NEW_TOKENS = 24
 
+Rows = list[list[int]]
+"""Token ids of several lengths."""
+
 
 def in_float32(model: PreTrainedModel) -> PreTrainedModel:
     """The model in evaluation mode and float32: itself, or a copy."""
@@ -18,7 +21,7 @@ def in_float32(model: PreTrainedModel) -> PreTrainedModel:
     return model.eval()
 
 
-def random_rows(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:
+def random_rows(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Rows:
     """Ids of ordinary tokens in rows of several lengths."""
     generator = torch.Generator().manual_seed(0)
     vocab_size = model.get_input_embeddings().weight.shape[0]  # type: ignore[index]
@@ -27,10 +30,22 @@ def random_rows(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> l
     return [[ordinary[index] for index in row] for row in rows]
 
 
-def encoded(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[list[int]]:
+def encoded(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> Rows:
     """Ids of the texts, cut so that positions are left for what is generated."""
     longest = max(2, model.config.max_position_embeddings - NEW_TOKENS)
     return tokenizer(texts, truncation=True, max_length=longest)["input_ids"]
+
+
+def padded(model: PreTrainedModel, rows: Rows, on_left: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
+    """Ids and mask (B, T) of rows of several lengths."""
+    longest = max(map(len, rows))
+    pad = getattr(model.config, "pad_token_id", None) or 0
+    ids = torch.full((len(rows), longest), pad)
+    mask = torch.zeros_like(ids)
+    for place, row in enumerate(rows):
+        part = slice(longest - len(row), None) if on_left else slice(len(row))
+        ids[place, part], mask[place, part] = torch.tensor(row), 1
+    return ids, mask
 
 
 @contextmanager
@@ -56,7 +71,7 @@ def until_end(tokens: list[int], ends: list[int]) -> list[int]:
     return tokens[: next((place for place, token in enumerate(tokens) if token in ends), len(tokens))]
 
 
-def num_new_tokens(model: PreTrainedModel, rows: list[list[int]]) -> int:
+def num_new_tokens(model: PreTrainedModel, rows: Rows) -> int:
     """How many tokens are generated after each row, so that learned positions do not end before them."""
     taken = 1 if model.config.is_encoder_decoder else max(map(len, rows))
     return max(1, min(NEW_TOKENS, model.config.max_position_embeddings - taken))

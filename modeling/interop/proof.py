@@ -11,7 +11,7 @@ from ..configuration_vanilla import VanillaConfig
 from .architecture import Architecture
 from .checks import Check, difference_check, tokens_check
 from .conversion import tensors_in, tensors_out
-from .probes import plain_generation
+from .probes import end_tokens, padded, plain_generation
 from .rules import Tensors
 from .seq2seq import is_permuted, to_halves
 
@@ -101,12 +101,13 @@ def _all_inputs(ours: PreTrainedModel, tokenizer: Any) -> Iterator[tuple[str, In
     longest = max(1, min(room, LONGEST_INPUT))
     kinds = {"random rows": _random_rows(ours, min(10, longest))}
     if tokenizer is not None and longest > tokenizer.num_special_tokens_to_add():
-        kinds["sentences"] = _sentences(tokenizer, longest)
+        rows = tokenizer(list(SENTENCES), truncation=True, max_length=longest)["input_ids"]
+        ids, mask = padded(ours, rows)  # on the right, where a stock model's positions do not move
+        kinds["sentences"] = {"input_ids": ids, "attention_mask": mask}
     for kind, inputs in kinds.items():
         if type(ours).__name__.endswith("DecoderForSequenceClassification") and ours.config.pad_token_id is None:
-            length = int(
-                inputs["attention_mask"][0].sum()
-            )  # the stock classes refuse several rows, and know no padding
+            # The stock classes refuse several rows, and know no padding.
+            length = int(inputs["attention_mask"][0].sum())
             inputs = {name: tensor[:1, :length] for name, tensor in inputs.items()}
         yield kind, _with_targets(ours, inputs)
 
@@ -124,17 +125,6 @@ def _random_rows(ours: PreTrainedModel, length: int) -> Inputs:
         types = torch.Generator().manual_seed(2)
         inputs["token_type_ids"] = torch.randint(ours.config.type_vocab_size, ids.shape, generator=types)
     return inputs
-
-
-def _sentences(tokenizer: Any, longest: int) -> Inputs:
-    """Padded on the right, where a stock model's positions do not move, or cut to one length."""
-    rows: list[list[int]] = tokenizer(list(SENTENCES), truncation=True, max_length=longest)["input_ids"]
-    if tokenizer.pad_token_id is None:
-        rows = [row[: min(map(len, rows))] for row in rows]
-    width = max(map(len, rows))
-    ids = torch.tensor([row + [tokenizer.pad_token_id] * (width - len(row)) for row in rows])
-    mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows])
-    return {"input_ids": ids, "attention_mask": mask}
 
 
 def _with_targets(ours: PreTrainedModel, inputs: Inputs) -> Inputs:
@@ -205,8 +195,7 @@ def _compare_generation(ours: PreTrainedModel, stock: PreTrainedModel, kind: str
     used = 1 if ours.config.is_encoder_decoder else ids.shape[1]
     num_new = max(1, min(NEW_TOKENS, ours.config.max_position_embeddings - used + 1))
     searches = [("greedy", 1)]
-    ends = ours.generation_config.eos_token_id
-    if ours.config.vocab_size > (len(ends) if isinstance(ends, list) else 1):  # beams go on with other tokens
+    if ours.config.vocab_size > max(1, len(end_tokens(ours))):  # beams go on with other tokens
         searches.append(("beam-4", 4))
     checks = []
     for name, num_beams in searches:

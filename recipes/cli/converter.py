@@ -3,7 +3,7 @@
 import argparse
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,6 @@ from vanilla_transformers.interop.conversion import (
     from_stock,
     our_class,
     our_head,
-    stock_head,
     to_stock,
 )
 from vanilla_transformers.interop.conversion import load_stock as load_stock_class
@@ -64,11 +63,12 @@ def export_model(arguments: argparse.Namespace) -> int:
     started = time.monotonic()
     model, tokenizer = load_ours(arguments.model)
     with complete_folder(out) as folder, refusals(arguments.model):
-        writers: dict[str, Callable[[], list[Check]]] = {
-            "ctranslate2": lambda: write_ctranslate2(model, tokenizer, folder, arguments.quantization or "float32"),
-            "onnx": lambda: write_onnx(model, tokenizer, folder),
-        }
-        checks = writers[target]() if target in writers else write_stock(model, tokenizer, folder, target)
+        if target == "ctranslate2":
+            checks = write_ctranslate2(model, tokenizer, folder, arguments.quantization or "float32")
+        elif target == "onnx":
+            checks = write_onnx(model, tokenizer, folder)
+        else:
+            checks = write_stock(model, tokenizer, folder, target)
         report(checks, folder, started, out)
     return 0
 
@@ -91,8 +91,8 @@ def write_stock(model: PreTrainedModel, tokenizer: Any, folder: Path, model_type
 
 def write_ctranslate2(model: PreTrainedModel, tokenizer: Any, folder: Path, quantization: str) -> list[Check]:
     """A folder that `ctranslate2.Translator` or `Generator` reads."""
-    with needs_extra("ctranslate2"):
-        from vanilla_transformers.interop import ctranslate2
+    from vanilla_transformers.interop import ctranslate2
+
     require_tokenizer(tokenizer, "CTranslate2 stores the vocabulary")
     ctranslate2.write(model, tokenizer, folder, quantization)
     return ctranslate2.check(model, tokenizer, folder, list(SENTENCES))
@@ -100,8 +100,8 @@ def write_ctranslate2(model: PreTrainedModel, tokenizer: Any, folder: Path, quan
 
 def write_onnx(model: PreTrainedModel, tokenizer: Any, folder: Path) -> list[Check]:
     """A folder of graphs that onnxruntime and Optimum read."""
-    with needs_extra("onnx"):
-        from vanilla_transformers.interop import onnx
+    from vanilla_transformers.interop import onnx
+
     require_tokenizer(tokenizer, "its sentences are what the graphs are proved with")
     onnx.write(model, folder)
     tokenizer.save_pretrained(folder)
@@ -147,10 +147,7 @@ def load_stock(name: str, head: str | None) -> tuple[PreTrainedModel, Any]:
         if isinstance(config, VanillaConfig):
             raise UserError(f"{name}: this is a {config.model_type} already; `vanilla export` is the other way")
         with refusals(name):
-            architecture = architecture_of(config.model_type)
-            stock_class = class_for_head(config, head)
-            stock_head(architecture, stock_class.__name__)
-        loader = ByArchitecture(stock_class, head)
+            loader = ByArchitecture(class_for_head(config, head), head)
         return loader
 
     quiet()
@@ -259,13 +256,3 @@ def refusals(name: str) -> Iterator[None]:
         yield
     except InteropError as error:
         raise UserError(f"{name}: {error}") from error
-
-
-@contextmanager
-def needs_extra(extra: str) -> Iterator[None]:
-    try:
-        yield
-    except ImportError as error:
-        raise UserError(
-            f'--to {extra}: {error.name} is not installed; pip install "vanilla_transformers[{extra}]"'
-        ) from error

@@ -21,6 +21,7 @@ from transformers.utils.import_utils import is_serve_available
 from vanilla_cli.models import checked_device
 from vanilla_transformers.recipes.engine.model_folder import load_saved
 from vanilla_transformers.recipes.errors import UserError
+from vanilla_transformers.text2text import num_positions
 
 # The messages one below the other, for a model that was trained on plain text.
 PLAIN_CHAT = "{{ messages | map(attribute='content') | join('\n') }}"
@@ -83,13 +84,8 @@ class PositionsEnd(StoppingCriteria):
 
 
 def bound_length(model: Any) -> None:
-    """Let answers end where the model's positions end: the server asks for 1,024 tokens where a client names no number.
-
-    Sinusoids do not end.
-    """
-    limit = getattr(model.config, "max_position_embeddings", None)
-    if limit is None or getattr(model.config, "position_embedding_type", None) in ("sinusoidal", "none"):
-        return
+    """Let answers end where the model's positions end: unless a client names a number, the server asks for 1,024 tokens."""
+    limit = num_positions(model.config)
     generate = model.generate
 
     def bounded(**inputs: Any) -> Any:

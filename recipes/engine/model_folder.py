@@ -34,7 +34,7 @@ from vanilla_transformers.recipes.hub import hub_or_cache, refusal
 GENERATION = "generation_config.json"
 SINGLE_FILE, INDEX = "model.safetensors", "model.safetensors.index.json"
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
-OTHER_VOCABULARIES = ("*.spm", "*.model", "vocab.*")  # of tokenizers that are not in tokenizer.json
+OTHER_VOCABULARIES = ("*.spm", "*.model", "vocab*")  # of tokenizers that are not in tokenizer.json
 OTHER_FILES = ("vocab.json", "added_tokens.json", "special_tokens_map.json")  # of older tokenizers
 REMEDY = "the folder is damaged or was not written to its end; copy or save it again"
 LONGEST_CAUSE = 240  # characters of a library's message; some list every class there is
@@ -86,7 +86,10 @@ def load_saved(
 
 def has_tokenizer_files(folder: Path) -> bool:
     """Whether a folder holds any file that a tokenizer is made of."""
-    patterns = (*TOKENIZER_FILES, *OTHER_FILES, "vocab.*", "merges.txt", "*.spm", "*.model")
+    return _holds_any(folder, *TOKENIZER_FILES, *OTHER_FILES, *OTHER_VOCABULARIES)
+
+
+def _holds_any(folder: Path, *patterns: str) -> bool:
     return any(any(folder.glob(pattern)) for pattern in patterns)
 
 
@@ -144,8 +147,8 @@ def check_weight_file(file: Path) -> None:
     if not file.is_file():
         raise UserError(f"{file}: this part of the weights is missing; {REMEDY}")
     try:
-        with safe_open(file, framework="pt"):
-            pass
+        with safe_open(file, framework="pt") as tensors:
+            tensors.keys()
     except SafetensorError as error:
         raise UserError(f"{file}: the weights cannot be read ({one_line(str(error))}); {REMEDY}") from error
 
@@ -228,12 +231,11 @@ def load_tokenizer(name: str, hub_fault: str | None = None, model_type: str = ""
     """
     folder = Path(name)
     lacking = [file for file in TOKENIZER_FILES if folder.exists() and not (folder / file).is_file()]
-    if TOKENIZER_MAPPING_NAMES.get(model_type) and any(folder.glob("vocab*")):  # as old checkpoints were saved
-        lacking = []
+    if _holds_any(folder, *OTHER_VOCABULARIES):  # as old checkpoints were saved
+        is_stock_type = bool(TOKENIZER_MAPPING_NAMES.get(model_type))
+        lacking = [file for file in lacking if file == "tokenizer_config.json" and not is_stock_type]
     if "tokenizer_config.json" in lacking:  # without it, tokenizer.json loads as a tokenizer without special tokens
         raise UserError(f"{name}: the tokenizer ({' and '.join(lacking)} missing) cannot be loaded: {REMEDY}")
-    if any(file for pattern in OTHER_VOCABULARIES for file in folder.glob(pattern)):
-        lacking = []
     part = f"the tokenizer ({' and '.join(lacking)} missing)" if lacking else "the tokenizer"
     with reading_from(name, part, hub_fault):
         tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)

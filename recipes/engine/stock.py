@@ -4,6 +4,7 @@ Their own losses do not all add up over micro-batches: Marian, BART and every cl
 at hand. So their logits are used alone, and the losses of this package on them, label smoothing included.
 """
 
+import functools
 import inspect
 from typing import Any
 
@@ -56,10 +57,15 @@ def logits_of(model: PreTrainedModel, batch: Batch) -> torch.Tensor:
     labels = batch.get("labels")
     if model.config.is_encoder_decoder and labels is not None and labels.ndim == 2:
         inputs.setdefault("decoder_input_ids", _shifted(model.config, labels))
-    known = inspect.signature(model.forward).parameters
+    known = _arguments(type(model))
     inputs = {name: tensor for name, tensor in inputs.items() if name in known}
     logits = model(**inputs, **({"use_cache": False} if "use_cache" in known else {})).logits
     return logits if positions is None else logits.flatten(0, 1)[positions]
+
+
+@functools.cache
+def _arguments(model_class: type[PreTrainedModel]) -> frozenset[str]:
+    return frozenset(inspect.signature(model_class.forward).parameters)
 
 
 def _shifted(config: PreTrainedConfig, labels: torch.Tensor) -> torch.Tensor:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from peft import PeftModel
+from tiny_settings import TINY
 
 from vanilla_transformers import (
     VanillaDecoderForCausalLM,
@@ -14,19 +15,6 @@ from vanilla_transformers import (
     VanillaSeq2SeqForConditionalGeneration,
 )
 
-TINY = [
-    "max_duration=2 steps",
-    "evaluation.every=null",
-    "evaluation.max_rows=4",
-    "checkpoint.every=null",
-    "precision=fp32",
-    "data.num_train_rows=100",
-    "data.num_validation_rows=10",
-    "data.test_split=null",
-    "batch.tokens=300",
-    "optimizer.learning_rate=1e-2",
-    "schedule.warmup=null",
-]
 NEW = ["model.hidden_size=16", "model.num_attention_heads=2", "model.intermediate_size=32", "tokenizer.vocab_size=500"]
 LAYERS = {"translation": ["model.encoder_layers=1", "model.decoder_layers=1"]}
 MODELS = {

@@ -11,6 +11,7 @@ import stock_models
 import torch
 import transformers
 from accelerate import Accelerator
+from tiny_settings import TINY
 from torch import nn
 
 from vanilla_transformers.recipes.engine.config_files import load_experiment
@@ -18,19 +19,6 @@ from vanilla_transformers.recipes.engine.step import Gradients, Loss
 from vanilla_transformers.recipes.engine.task import Task
 from vanilla_transformers.recipes.errors import UserError
 
-TINY = [
-    "max_duration=2 steps",
-    "evaluation.every=null",
-    "evaluation.max_rows=4",
-    "checkpoint.every=null",
-    "precision=fp32",
-    "data.num_train_rows=100",
-    "data.num_validation_rows=10",
-    "data.test_split=null",
-    "batch.tokens=300",
-    "optimizer.learning_rate=1e-2",
-    "schedule.warmup=null",
-]
 KINDS: dict[str, tuple[str, Callable[[Path], Path], str]] = {
     "sentiment-bert": ("sentiment", stock_models.save_encoder, "BertForSequenceClassification"),
     "sentiment-distilbert": (
