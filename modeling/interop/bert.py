@@ -46,7 +46,6 @@ class Bert(EncoderArchitecture):
         }
 
     def config_out(self, config: VanillaEncoderConfig, head: str) -> dict[str, Any]:
-        self.check_pooler(config, head, "tanh")
         return super().config_out(config, head) | {
             "intermediate_size": config.intermediate_size,
             "hidden_act": config.hidden_act,
@@ -57,30 +56,14 @@ class Bert(EncoderArchitecture):
             "layer_norm_eps": config.layer_norm_eps,
         }
 
-    def check(self, config: VanillaEncoderConfig, head: str) -> None:
-        super().check(config, head)
-        if head == "masked-lm":
-            act = config.lm_head_act or config.hidden_act
-            refuse_unless(
-                act == config.hidden_act, "lm_head_act", act, f"a bert has its hidden_act {config.hidden_act!r}"
-            )
+    def lm_rules(self) -> Iterator[Rule]:
+        yield from module("transform.dense", "cls.predictions.transform.dense")
+        yield from module("transform.norm", "cls.predictions.transform.LayerNorm")
+        yield from module("lm_head", "cls.predictions.decoder")
+        yield copy_of("lm_head.bias", "cls.predictions.bias")
 
-    def head_rules(self, config: VanillaEncoderConfig, head: str) -> Iterator[Rule]:
-        if head == "base" and config.pooler:
-            yield from module("pooler.dense", "pooler.dense")
-        if head == "masked-lm":
-            yield from module("transform.dense", "cls.predictions.transform.dense")
-            yield from module("transform.norm", "cls.predictions.transform.LayerNorm")
-            yield from module("lm_head", "cls.predictions.decoder")
-            yield copy_of("lm_head.bias", "cls.predictions.bias")
-        if head in SEQUENCE_HEADS:
-            yield from module("model.pooler.dense", f"{self.model_type}.pooler.dense")
-        if head == "multiple-choice":
-            yield from module("choice_score", "classifier")
-        if head in ("sequence-classification", "token-classification"):
-            yield from module("classifier", "classifier")
-        if head == "question-answering":
-            yield from module("qa_outputs", "qa_outputs")
+    def sequence_names(self, head: str) -> tuple[str, str]:
+        return f"{self.model_type}.pooler.dense", "classifier"
 
     def notes(self, stock: PreTrainedConfig) -> list[str]:
         dropout = getattr(stock, "classifier_dropout", None)
@@ -103,20 +86,16 @@ class Roberta(Bert):
         fields = super().config_in(model, head)
         return fields | {"lm_head_act": "gelu" if fields["hidden_act"] != "gelu" else None}
 
-    def check(self, config: VanillaEncoderConfig, head: str) -> None:
-        EncoderArchitecture.check(self, config, head)
-        if head == "masked-lm":
-            act = config.lm_head_act or config.hidden_act
-            refuse_unless(act == "gelu", "lm_head_act", act, "a roberta has 'gelu'")
+    def lm_head_act(self, config: VanillaEncoderConfig) -> str:
+        return "gelu"
 
-    def head_rules(self, config: VanillaEncoderConfig, head: str) -> Iterator[Rule]:
-        if head == "masked-lm":
-            yield from module("transform.dense", "lm_head.dense")
-            yield from module("transform.norm", "lm_head.layer_norm")
-            yield from module("lm_head", "lm_head.decoder")
-            yield copy_of("lm_head.bias", "lm_head.bias")
-        elif head == "sequence-classification":
-            yield from module("model.pooler.dense", "classifier.dense")
-            yield from module("classifier", "classifier.out_proj")
-        else:
-            yield from super().head_rules(config, head)
+    def lm_rules(self) -> Iterator[Rule]:
+        yield from module("transform.dense", "lm_head.dense")
+        yield from module("transform.norm", "lm_head.layer_norm")
+        yield from module("lm_head", "lm_head.decoder")
+        yield copy_of("lm_head.bias", "lm_head.bias")
+
+    def sequence_names(self, head: str) -> tuple[str, str]:
+        if head == "sequence-classification":
+            return "classifier.dense", "classifier.out_proj"
+        return super().sequence_names(head)

@@ -16,6 +16,7 @@ from .architecture import Architecture
 from .bert import Bert, Roberta
 from .checks import InteropError
 from .distilbert import DistilBert
+from .permutation import is_permuted, permute_width, to_halves
 from .rules import Tensors, carry_in, carry_out
 
 ARCHITECTURES: dict[str, Architecture] = {
@@ -139,16 +140,16 @@ def tensors_in(architecture: Architecture, config: Any, stock: PreTrainedModel, 
         InteropError: a weight is missing, left over, or cannot be expressed here.
     """
     tensors = carry_in(architecture.rules(config, stock.config, head), stock.state_dict())
-    if seq2seq.is_permuted(stock.config):
-        tensors = seq2seq.permute_width(tensors, seq2seq.to_halves(config.hidden_size).argsort())
+    if is_permuted(stock.config):
+        tensors = permute_width(tensors, to_halves(config.hidden_size).argsort())
     return tensors
 
 
 def tensors_out(architecture: Architecture, ours: PreTrainedModel, config: Any, head: str) -> Tensors:
     """What the weights of one of our models are in a stock one with that configuration; see [`tensors_in`]."""
     tensors: Tensors = dict(ours.state_dict())
-    if seq2seq.is_permuted(config):
-        tensors = seq2seq.permute_width(tensors, seq2seq.to_halves(ours.config.hidden_size))
+    if is_permuted(config):
+        tensors = permute_width(tensors, to_halves(ours.config.hidden_size))
     return carry_out(architecture.rules(ours.config, config, head), tensors)
 
 

@@ -29,6 +29,7 @@ class DistilBert(EncoderArchitecture):
     model_type = "distilbert"
     class_name = "DistilBert"
     names = NAMES
+    pooler_act = "relu"
 
     def config_in(self, model: PreTrainedModel, head: str) -> dict[str, Any]:
         stock: Any = model.config
@@ -40,11 +41,10 @@ class DistilBert(EncoderArchitecture):
             "max_position_embeddings": stock.max_position_embeddings,
             "type_vocab_size": 0,
             "pooler": head in SEQUENCE_HEADS,
-            "pooler_act": "relu",
+            "pooler_act": self.pooler_act,
         }
 
     def config_out(self, config: VanillaEncoderConfig, head: str) -> dict[str, Any]:
-        self.check_pooler(config, head, "relu")
         eps = config.layer_norm_eps
         refuse_unless(eps == 1e-12, "layer_norm_eps", eps, "1e-12 is fixed in a distilbert")
         refuse_unless(not config.type_vocab_size, "type_vocab_size", config.type_vocab_size, "a distilbert has 0")
@@ -61,25 +61,13 @@ class DistilBert(EncoderArchitecture):
             "max_position_embeddings": config.max_position_embeddings,
         }
 
-    def check(self, config: VanillaEncoderConfig, head: str) -> None:
-        super().check(config, head)
-        if head == "masked-lm":
-            act = config.lm_head_act or config.hidden_act
-            rule = f"a distilbert has its activation {config.hidden_act!r}"
-            refuse_unless(act == config.hidden_act, "lm_head_act", act, rule)
+    def lm_rules(self) -> Iterator[Rule]:
+        yield from module("transform.dense", "vocab_transform")
+        yield from module("transform.norm", "vocab_layer_norm")
+        yield from module("lm_head", "vocab_projector")
 
-    def head_rules(self, config: VanillaEncoderConfig, head: str) -> Iterator[Rule]:
-        if head == "masked-lm":
-            yield from module("transform.dense", "vocab_transform")
-            yield from module("transform.norm", "vocab_layer_norm")
-            yield from module("lm_head", "vocab_projector")
-        if head in SEQUENCE_HEADS:
-            yield from module("model.pooler.dense", "pre_classifier")
-            yield from module("classifier" if head == "sequence-classification" else "choice_score", "classifier")
-        if head == "token-classification":
-            yield from module("classifier", "classifier")
-        if head == "question-answering":
-            yield from module("qa_outputs", "qa_outputs")
+    def sequence_names(self, head: str) -> tuple[str, str]:
+        return "pre_classifier", "classifier"
 
     def token_type_rules(self, config: VanillaEncoderConfig, ours: str, theirs: str) -> Iterator[Rule]:
         return iter(())

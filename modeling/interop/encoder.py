@@ -49,11 +49,13 @@ class EncoderArchitecture(Architecture):
     Attributes:
         class_name: what the names of the stock classes begin with.
         names: what the parts are called there.
+        pooler_act: the activation before a sequence classifier.
     """
 
     config_class = VanillaEncoderConfig
     class_name: str
     names: Names
+    pooler_act = "tanh"
 
     @property
     def heads(self) -> dict[str, Head]:  # type: ignore[override]
@@ -114,9 +116,32 @@ class EncoderArchitecture(Architecture):
             yield from self._layer_rules(f"{ours}layers.{number}", f"{theirs}{self.names.layers}.{number}")
         yield from self.head_rules(config, head)
 
-    @abstractmethod
     def head_rules(self, config: VanillaEncoderConfig, head: str) -> Iterator[Rule]:
         """The rules of what stands on the layers."""
+        if head == "masked-lm":
+            yield from self.lm_rules()
+        elif head in SEQUENCE_HEADS:
+            dense, output = self.sequence_names(head)
+            yield from module("model.pooler.dense", dense)
+            yield from module("choice_score" if head == "multiple-choice" else "classifier", output)
+        elif head == "token-classification":
+            yield from module("classifier", "classifier")
+        elif head == "question-answering":
+            yield from module("qa_outputs", "qa_outputs")
+        elif config.pooler:
+            yield from module("pooler.dense", "pooler.dense")
+
+    @abstractmethod
+    def lm_rules(self) -> Iterator[Rule]:
+        """The rules of the masked-language-model head."""
+
+    @abstractmethod
+    def sequence_names(self, head: str) -> tuple[str, str]:
+        """What the two layers of a head that reads one vector a sequence are called."""
+
+    def lm_head_act(self, config: VanillaEncoderConfig) -> str:
+        """The activation of the masked-language-model head, for one of our configurations."""
+        return config.hidden_act
 
     def offset(self, config: Any) -> int:
         """The number of the first position."""
@@ -145,7 +170,7 @@ class EncoderArchitecture(Architecture):
             yield from module(f"{ours}.{our_part}", f"{theirs}.{their_part}")
 
     def check(self, config: VanillaEncoderConfig, head: str) -> None:
-        """Refuse what none of the three can express, by name."""
+        """Refuse what the architecture cannot express, by name."""
         kind = self.model_type
         facts: list[tuple[str, object, object]] = [
             ("norm_position", config.norm_position, "post"),
@@ -154,14 +179,10 @@ class EncoderArchitecture(Architecture):
             ("scale_embeddings", config.scales_embeddings, False),
         ]
         if head == "masked-lm":
-            facts.append(("lm_head_bias", config.lm_head_bias, True))
+            act = config.lm_head_act or config.hidden_act
+            facts += [("lm_head_bias", config.lm_head_bias, True), ("lm_head_act", act, self.lm_head_act(config))]
         if head in SEQUENCE_HEADS or (head == "base" and config.pooler):
             facts.append(("classifier_pooling", config.classifier_pooling, "cls"))
-            facts.append(("pooler", config.pooler, True))
+            facts += [("pooler", config.pooler, True), ("pooler_act", config.pooler_act, self.pooler_act)]
         for name, value, needed in facts:
             refuse_unless(value == needed, name, value, f"a {kind} has {needed!r}")
-
-    def check_pooler(self, config: VanillaEncoderConfig, head: str, needed: str) -> None:
-        if head in SEQUENCE_HEADS or (head == "base" and config.pooler):
-            rule = f"a {self.model_type} has {needed!r}"
-            refuse_unless(config.pooler_act == needed, "pooler_act", config.pooler_act, rule)

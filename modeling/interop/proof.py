@@ -11,9 +11,9 @@ from ..configuration_vanilla import VanillaConfig
 from .architecture import Architecture
 from .checks import Check, difference_check, tokens_check
 from .conversion import tensors_in, tensors_out
+from .permutation import is_permuted, to_halves
 from .probes import end_tokens, padded, plain_generation
 from .rules import Tensors
-from .seq2seq import is_permuted, to_halves
 
 TOLERANCE = 1e-5
 """Largest difference of logits and hidden states in fp32, relative to the largest of them where that exceeds 1."""

@@ -2,18 +2,15 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
-import torch
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from ..configuration_vanilla import VanillaSeq2SeqConfig
 from ..modeling_seq2seq import VanillaSeq2SeqForConditionalGeneration, VanillaSeq2SeqModel
 from .architecture import Architecture, Head, position_table, refuse_unless, special_ids
-from .rules import Rule, Tensors, absent_here, absent_there, computed, copy_of, flat_row, module, same
-
-LAYOUT_MARK = "vanilla_sinusoidal_layout"
-"""In the config of a stock model whose width was permuted on its way out: the layout that it had here."""
+from .permutation import LAYOUT_MARK
+from .rules import Rule, absent_here, absent_there, computed, copy_of, flat_row, module, same
 
 
 @dataclass(frozen=True)
@@ -30,6 +27,9 @@ class Seq2SeqArchitecture(Architecture):
         offset: the number of the first position; `None`: behind `pad_token_id`.
         logits_bias: whether the class has a `final_logits_bias`.
         shared_table: whether there is a `shared` table.
+        projection: the name of the projection to the vocabulary.
+        saves_sinusoids: whether the table of sinusoids is a weight, rather than a buffer that is not saved.
+        needed_ids: the special tokens that it cannot be without.
     """
 
     model_type: str  # type: ignore[misc]
@@ -42,6 +42,9 @@ class Seq2SeqArchitecture(Architecture):
     offset: int | None = 0
     logits_bias: bool = True
     shared_table: bool = True
+    projection: str = "lm_head.weight"
+    saves_sinusoids: bool = True
+    needed_ids: ClassVar[tuple[str, ...]] = ("pad_token_id",)
 
     config_class = VanillaSeq2SeqConfig
 
@@ -51,10 +54,10 @@ class Seq2SeqArchitecture(Architecture):
 
     @property
     def heads(self) -> dict[str, Head]:  # type: ignore[override]
-        heads = {"base": Head(VanillaSeq2SeqModel, f"{self.class_name}Model")}
-        if not self.shared_table:  # FSMT's bare model ends with the projection
-            heads = {}
-        return heads | {"seq2seq-lm": Head(VanillaSeq2SeqForConditionalGeneration, self.class_name + self.lm_name)}
+        return {
+            "base": Head(VanillaSeq2SeqModel, f"{self.class_name}Model"),
+            "seq2seq-lm": Head(VanillaSeq2SeqForConditionalGeneration, self.class_name + self.lm_name),
+        }
 
     def config_in(self, model: PreTrainedModel, head: str) -> dict[str, Any]:
         stock: Any = model.config
@@ -89,7 +92,7 @@ class Seq2SeqArchitecture(Architecture):
             "lm_head_bias": bias is not None and bool(bias.any()),
             "tie_word_embeddings": stock.tie_word_embeddings,
             "initializer_range": stock.init_std,
-            **self._vocabularies_in(stock),
+            **self.vocabularies_in(stock),
             **special_ids(stock, "decoder_start_token_id"),
         }
 
@@ -103,10 +106,9 @@ class Seq2SeqArchitecture(Architecture):
             "attention_dropout": config.attention_probs_dropout_prob,
             "max_position_embeddings": config.max_position_embeddings,
             "scale_embedding": config.scales_embeddings,
-            "tie_word_embeddings": config.tie_word_embeddings,
             "init_std": config.initializer_range,
             "forced_eos_token_id": None,
-            **self._vocabularies_out(config),
+            **self.vocabularies_out(config),
             **special_ids(config, "decoder_start_token_id"),
         }
         for side in ("encoder", "decoder"):
@@ -130,9 +132,7 @@ class Seq2SeqArchitecture(Architecture):
             yield copy_of(f"{prefix}encoder.embed_tokens.weight", f"{prefix}shared.weight")
         if head == "base":
             return
-        yield same(
-            "lm_head.weight", "lm_head.weight" if self.shared_table else "model.decoder.output_projection.weight"
-        )
+        yield same("lm_head.weight", self.projection)
         size = config.vocab_size
         if self.logits_bias and config.lm_head_bias:
             yield flat_row("lm_head.bias", "final_logits_bias")
@@ -147,32 +147,12 @@ class Seq2SeqArchitecture(Architecture):
             found.append("decoder_start_token_id is None, so a loss needs decoder_input_ids")
         return found
 
-    def notes_out(self, ours: Any, stock: PreTrainedModel) -> list[str]:
-        found = super().notes_out(ours, stock)
-        config: Any = stock.config
-        if ours.tie_word_embeddings and not config.tie_word_embeddings:
-            found.append(f"tie_word_embeddings is False there, where a {self.model_type} ties all three tables or none")
-        start = config.decoder_start_token_id
-        if self.model_type != "marian" or start is None:
-            return found
-        decoder: Any = stock.get_decoder()
-        if (
-            start == config.pad_token_id == config.decoder_vocab_size - 1
-            and not decoder.embed_tokens.weight[start].any()
-        ):
-            return found
-        return [
-            *found,
-            "CTranslate2's own converter for Marian takes a zero vector for the embedding of the start token "
-            f"(here {start}) and drops the last token, so its translations would differ; use --to ctranslate2",
-        ]
-
     def _stack_rules(self, config, stock, stack: str, side: str) -> Iterator[Rule]:
         yield same(f"{stack}.embed_tokens.weight", f"{stack}.embed_tokens.weight")
         positions = f"{stack}.embed_positions.weight"
         if self.positions == "learned":
             yield position_table(f"{stack}.input_embedding.positions.weight", positions, config, self._offset(stock))
-        elif self.model_type != "m2m_100":  # whose table is a buffer that is not saved
+        elif self.saves_sinusoids:
             yield computed(positions)
         if self.embedding_norm:
             yield from module(f"{stack}.input_embedding.norm", f"{stack}.layernorm_embedding")
@@ -205,12 +185,9 @@ class Seq2SeqArchitecture(Architecture):
                 ("sinusoidal_frequency", config.sinusoidal_frequency, self.frequency),
                 ("position_offset", config.position_offset, self._offset(config)),
             ]
-        if self.shared_table and self.model_type != "marian" and config.tie_word_embeddings:
-            facts.append(("share_encoder_decoder_embeddings", config.share_encoder_decoder_embeddings, True))
         for name, value, needed in facts:
             refuse_unless(value == needed, name, value, f"a {self.model_type} has {needed!r}")
-        names = ["pad_token_id"] + ["decoder_start_token_id"] * (self.model_type == "marian")
-        for name in names:
+        for name in self.needed_ids:
             rule = f"a {self.model_type} needs one; set it in config.json"
             refuse_unless(getattr(config, name) is not None, name, None, rule)
 
@@ -221,69 +198,89 @@ class Seq2SeqArchitecture(Architecture):
         refuse_unless(pad is not None, "pad_token_id", None, f"positions of a {kind} begin behind it")
         return pad + 1
 
-    def _vocabularies_in(self, stock: Any) -> dict[str, Any]:
-        if self.model_type == "fsmt":
-            is_shared = stock.tie_word_embeddings  # ties all three tables
-            sizes = {
-                "source_vocab_size": None if is_shared else stock.src_vocab_size,
-                "vocab_size": stock.tgt_vocab_size,
-            }
-            return {"share_encoder_decoder_embeddings": is_shared, **sizes}
-        if not getattr(stock, "share_encoder_decoder_embeddings", True):
-            sizes = {"source_vocab_size": stock.vocab_size, "vocab_size": stock.decoder_vocab_size}
-            return {"share_encoder_decoder_embeddings": False, **sizes}
+    def vocabularies_in(self, stock: Any) -> dict[str, Any]:
+        """The fields of ours that say how many tokens there are, and which tables are one."""
         # Untied, these classes have three tables, and `shared` is no more than a name.
         return {"share_encoder_decoder_embeddings": stock.tie_word_embeddings, "vocab_size": stock.vocab_size}
 
-    def _vocabularies_out(self, config: VanillaSeq2SeqConfig) -> dict[str, Any]:
-        if self.model_type == "fsmt":
-            sizes = {"src_vocab_size": config.encoder_vocab_size, "tgt_vocab_size": config.vocab_size}
-            is_tied = config.tie_word_embeddings and config.share_encoder_decoder_embeddings
-            return {"langs": ["source", "target"], "tie_word_embeddings": is_tied, **sizes}
-        if self.model_type == "marian":
-            shared = config.share_encoder_decoder_embeddings
-            sizes = {"vocab_size": config.encoder_vocab_size, "decoder_vocab_size": config.vocab_size}
-            return {"share_encoder_decoder_embeddings": shared, **sizes}
-        return {"vocab_size": config.vocab_size}
+    def vocabularies_out(self, config: VanillaSeq2SeqConfig) -> dict[str, Any]:
+        """The stock fields that say the same."""
+        shared = config.share_encoder_decoder_embeddings or not config.tie_word_embeddings
+        refuse_unless(shared, "share_encoder_decoder_embeddings", False, f"a {self.model_type} has True")
+        return {"vocab_size": config.vocab_size, "tie_word_embeddings": config.tie_word_embeddings}
 
+
+@dataclass(frozen=True)
+class Marian(Seq2SeqArchitecture):
+    """Marian, whose two tables need not be one."""
+
+    needed_ids = ("pad_token_id", "decoder_start_token_id")
+
+    def vocabularies_in(self, stock: Any) -> dict[str, Any]:
+        if stock.share_encoder_decoder_embeddings:
+            return super().vocabularies_in(stock)
+        sizes = {"source_vocab_size": stock.vocab_size, "vocab_size": stock.decoder_vocab_size}
+        return {"share_encoder_decoder_embeddings": False, **sizes}
+
+    def vocabularies_out(self, config: VanillaSeq2SeqConfig) -> dict[str, Any]:
+        return {
+            "vocab_size": config.encoder_vocab_size,
+            "decoder_vocab_size": config.vocab_size,
+            "share_encoder_decoder_embeddings": config.share_encoder_decoder_embeddings,
+            "tie_word_embeddings": config.tie_word_embeddings,
+        }
+
+    def notes_out(self, ours: Any, stock: PreTrainedModel) -> list[str]:
+        config, decoder = stock.config, stock.get_decoder()
+        start = config.decoder_start_token_id
+        is_last = start == config.pad_token_id == config.decoder_vocab_size - 1
+        if is_last and not decoder.embed_tokens.weight[start].any():
+            return super().notes_out(ours, stock)
+        return [
+            *super().notes_out(ours, stock),
+            "CTranslate2's own converter for Marian takes a zero vector for the embedding of the start token "
+            f"(here {start}) and drops the last token, so its translations would differ; use --to ctranslate2",
+        ]
+
+
+@dataclass(frozen=True)
+class Fsmt(Seq2SeqArchitecture):
+    """FSMT, which ties all three tables or none, and has no bare model: it ends with the projection."""
+
+    shared_table: bool = False
+    projection: str = "model.decoder.output_projection.weight"
+
+    @property
+    def heads(self) -> dict[str, Head]:  # type: ignore[override]
+        return {head: classes for head, classes in super().heads.items() if head != "base"}
+
+    def vocabularies_in(self, stock: Any) -> dict[str, Any]:
+        source_size = None if stock.tie_word_embeddings else stock.src_vocab_size
+        sizes = {"source_vocab_size": source_size, "vocab_size": stock.tgt_vocab_size}
+        return {"share_encoder_decoder_embeddings": stock.tie_word_embeddings, **sizes}
+
+    def vocabularies_out(self, config: VanillaSeq2SeqConfig) -> dict[str, Any]:
+        return {
+            "langs": ["source", "target"],
+            "src_vocab_size": config.encoder_vocab_size,
+            "tgt_vocab_size": config.vocab_size,
+            "tie_word_embeddings": config.tie_word_embeddings and config.share_encoder_decoder_embeddings,
+        }
+
+    def notes_out(self, ours: Any, stock: PreTrainedModel) -> list[str]:
+        found = super().notes_out(ours, stock)
+        if ours.tie_word_embeddings and not stock.config.tie_word_embeddings:
+            found.append("tie_word_embeddings is False there, where a fsmt ties all three tables or none")
+        return found
+
+
+_TENSOR2TENSOR: dict[str, Any] = {"frequency": "tensor2tensor", "offset": None, "logits_bias": False}
+_LEARNED: dict[str, Any] = {"embedding_norm": True, "positions": "learned", "offset": 2}
 
 ARCHITECTURES = (
-    Seq2SeqArchitecture("marian", "Marian", lm_name="MTModel"),
-    Seq2SeqArchitecture("bart", "Bart", embedding_norm=True, positions="learned", offset=2),
-    Seq2SeqArchitecture("mbart", "MBart", norm_position="pre", embedding_norm=True, positions="learned", offset=2),
-    Seq2SeqArchitecture(
-        "m2m_100", "M2M100", norm_position="pre", frequency="tensor2tensor", offset=None, logits_bias=False
-    ),
-    Seq2SeqArchitecture("fsmt", "FSMT", frequency="tensor2tensor", offset=None, logits_bias=False, shared_table=False),
+    Marian("marian", "Marian", lm_name="MTModel"),
+    Seq2SeqArchitecture("bart", "Bart", **_LEARNED),
+    Seq2SeqArchitecture("mbart", "MBart", norm_position="pre", **_LEARNED),
+    Seq2SeqArchitecture("m2m_100", "M2M100", norm_position="pre", saves_sinusoids=False, **_TENSOR2TENSOR),
+    Fsmt("fsmt", "FSMT", **_TENSOR2TENSOR),
 )
-
-
-def permute_width(tensors: Tensors, order: torch.Tensor) -> Tensors:
-    """The same model with the components of its residual stream in another order.
-
-    A layer norm treats all components alike and every other weight touches them in rows or columns of its own, so
-    nothing changes but the order in which numbers are added up.
-
-    Args:
-        tensors: our state dict.
-        order: (D,), the old component at each new place.
-    """
-    return {name: _permuted(name, tensor, order) for name, tensor in tensors.items()}
-
-
-def _permuted(name: str, tensor: torch.Tensor, order: torch.Tensor) -> torch.Tensor:
-    module_name, part = name.split(".")[-2:]
-    if module_name in ("norm", "o_proj", "down_proj"):  # what is written to the stream
-        return tensor[order]
-    is_read = module_name in ("embed_tokens", "lm_head", "q_proj", "k_proj", "v_proj", "up_proj")
-    return tensor[:, order] if is_read and part == "weight" else tensor
-
-
-def is_permuted(stock: PreTrainedConfig) -> bool:
-    """Whether the width of that stock model was permuted on its way out."""
-    return getattr(stock, LAYOUT_MARK, None) == "interleaved"
-
-
-def to_halves(width: int) -> torch.Tensor:
-    """The order (D,) that puts interleaved sines and cosines into halves; its `argsort` is the way back."""
-    return torch.cat((torch.arange(0, width, 2), torch.arange(1, width, 2)))

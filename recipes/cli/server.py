@@ -84,7 +84,7 @@ class PositionsEnd(StoppingCriteria):
 
 
 def bound_length(model: Any) -> None:
-    """Let answers end where the model's positions end: unless a client names a number, the server asks for 1,024 tokens."""
+    """Let answers end where the model's positions end: unless a client names a number, 1,024 tokens are asked for."""
     limit = num_positions(model.config)
     generate = model.generate
 

@@ -6,6 +6,7 @@ at hand. So their logits are used alone, and the losses of this package on them,
 
 import functools
 import inspect
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -57,15 +58,15 @@ def logits_of(model: PreTrainedModel, batch: Batch) -> torch.Tensor:
     labels = batch.get("labels")
     if model.config.is_encoder_decoder and labels is not None and labels.ndim == 2:
         inputs.setdefault("decoder_input_ids", _shifted(model.config, labels))
-    known = _arguments(type(model))
+    known = _arguments(type(model).forward)
     inputs = {name: tensor for name, tensor in inputs.items() if name in known}
     logits = model(**inputs, **({"use_cache": False} if "use_cache" in known else {})).logits
     return logits if positions is None else logits.flatten(0, 1)[positions]
 
 
 @functools.cache
-def _arguments(model_class: type[PreTrainedModel]) -> frozenset[str]:
-    return frozenset(inspect.signature(model_class.forward).parameters)
+def _arguments(forward: Callable[..., Any]) -> frozenset[str]:
+    return frozenset(inspect.signature(forward).parameters)
 
 
 def _shifted(config: PreTrainedConfig, labels: torch.Tensor) -> torch.Tensor:
