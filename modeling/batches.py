@@ -12,6 +12,8 @@ Rows = NDArray[np.int64]
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+ROW_MULTIPLE = 8
+
 WINDOW = 1024
 """Items that are read before their results are given."""
 
@@ -39,6 +41,9 @@ def length_sorted_batches(lengths: Sequence[int] | NDArray, batch_tokens: int) -
 def cut(order: Rows, lengths: NDArray, batch_tokens: int) -> list[Rows]:
     """Cuts ordered rows into the longest runs whose cost stays within the budget; every run has a row at least.
 
+    Of more than eight rows, a run has a multiple of eight: fewer shapes, for each of which kernels are compiled or
+    captured, and such as matrix units are made for.
+
     Args:
         order: the numbers of the rows.
         lengths: tokens of the rows in this order, shape (rows, sides).
@@ -47,6 +52,8 @@ def cut(order: Rows, lengths: NDArray, batch_tokens: int) -> list[Rows]:
     batches, start = [], 0
     while start < len(order):
         stop = start + max(1, _num_fitting(lengths[start:], batch_tokens))
+        if stop < len(order) and stop - start > ROW_MULTIPLE:
+            stop -= (stop - start) % ROW_MULTIPLE
         batches.append(order[start:stop])
         start = stop
     return batches

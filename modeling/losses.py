@@ -4,6 +4,8 @@ With `num_items_in_batch`, the number of targets in the whole optimizer step, ea
 divided by that number; without it, a mean over the targets at hand.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import nn
 
@@ -26,13 +28,12 @@ def cross_entropy_loss(
     labels: torch.Tensor,
     num_items_in_batch: torch.Tensor | int | None = None,
     label_smoothing: float = 0.0,
-    ignore_index: int = IGNORE_INDEX,
 ) -> torch.Tensor:
     """Cross entropy in fp32 with label smoothing as torch defines it: its mass is spread over all classes.
 
     Args:
         logits: (..., C).
-        labels: (...), class ids; `ignore_index` marks what is no target.
+        labels: (...), class ids; -100 marks what is no target.
         num_items_in_batch: Number of targets in the whole optimizer step.
         label_smoothing: Share of the mass that is spread (Szegedy et al. 2016; 2017 paper, section 5.4).
 
@@ -42,25 +43,39 @@ def cross_entropy_loss(
     Raises:
         ValueError: A label is no class, or there is not one label for each target.
     """
-    shape = tuple(logits.shape[:-1])
-    _check_labels(labels, shape, *([(*shape, 1)] if len(shape) == 1 else []))
-    if labels.is_floating_point() or labels.dtype == torch.bool:
-        raise ValueError(f"labels are {labels.dtype}, but class or token ids are needed: convert them with .long()")
-    labels = labels.reshape(-1).to(logits.device, torch.long)
+    labels = flat_labels(labels, logits.shape[:-1]).to(logits.device)
     try:
         losses = nn.functional.cross_entropy(
             logits.reshape(-1, logits.shape[-1]).float(),
             labels,
-            ignore_index=ignore_index,
+            ignore_index=IGNORE_INDEX,
             reduction="sum",
             label_smoothing=label_smoothing,
         )
     except IndexError:
-        raise ValueError(
-            f"labels range from {labels.min()} to {labels.max()}, but there are {logits.shape[-1]} classes or tokens, "
-            f"and only {ignore_index} marks what is no target: use the model's own tokenizer or label ids"
-        ) from None
-    return reduce_loss(losses, labels.ne(ignore_index).sum(), num_items_in_batch)
+        raise out_of_range(labels, logits.shape[-1]) from None
+    return reduce_loss(losses, labels.ne(IGNORE_INDEX).sum(), num_items_in_batch)
+
+
+def flat_labels(labels: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
+    """The class ids (N,) of predictions of a shape, which `labels` must have too.
+
+    Raises:
+        ValueError: They have another shape, or are no ids.
+    """
+    shape = tuple(shape)
+    _check_labels(labels, shape, *([(*shape, 1)] if len(shape) == 1 else []))
+    if labels.is_floating_point() or labels.dtype == torch.bool:
+        raise ValueError(f"labels are {labels.dtype}, but class or token ids are needed: convert them with .long()")
+    return labels.reshape(-1).long()
+
+
+def out_of_range(labels: torch.Tensor, num_classes: int) -> ValueError:
+    """What is to be raised where a label is no class."""
+    return ValueError(
+        f"labels range from {labels.min()} to {labels.max()}, but there are {num_classes} classes or tokens, "
+        f"and only {IGNORE_INDEX} marks what is no target: use the model's own tokenizer or label ids"
+    )
 
 
 def _check_labels(labels: torch.Tensor, *shapes: tuple[int, ...]) -> None:
@@ -70,22 +85,14 @@ def _check_labels(labels: torch.Tensor, *shapes: tuple[int, ...]) -> None:
         raise ValueError(f"labels have the shape {tuple(labels.shape)}, but the predictions call for {needed}")
 
 
-def causal_lm_loss(
-    logits: torch.Tensor, labels: torch.Tensor | None, shift_labels: torch.Tensor | None = None, **kwargs
-) -> torch.Tensor:
-    """Cross entropy of the next token.
+def shift_labels_left(labels: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
+    """The labels (B, T) of an input of that shape, each moved to the token before it, which predicts it.
 
-    Args:
-        logits: (B, T, V).
-        labels: (B, T), aligned with the input; they are shifted here, once.
-        shift_labels: (B, T), already shifted; takes the place of `labels`.
-        kwargs: `num_items_in_batch` and `label_smoothing`, see [`cross_entropy_loss`].
+    Raises:
+        ValueError: They have another shape.
     """
-    if shift_labels is None:
-        assert labels is not None, "the head asks for a loss only with one of the two"
-        _check_labels(labels, tuple(logits.shape[:-1]))
-        shift_labels = nn.functional.pad(labels, (0, 1), value=IGNORE_INDEX)[..., 1:]
-    return cross_entropy_loss(logits, shift_labels, **kwargs)
+    _check_labels(labels, tuple(shape))
+    return nn.functional.pad(labels, (0, 1), value=IGNORE_INDEX)[..., 1:]
 
 
 def sequence_classification_loss(

@@ -25,7 +25,7 @@ from .configuration_vanilla import LM_HEAD_FSDP_PLAN, LM_HEAD_PP_PLAN, LM_HEAD_T
 from .dropout import Dropout
 from .heads import pool
 from .layers import VanillaLayer
-from .losses import causal_lm_loss, cross_entropy_loss, sequence_classification_loss
+from .losses import cross_entropy_loss, sequence_classification_loss, shift_labels_left
 from .pretrained import VanillaPreTrainedModel
 from .stacks import VanillaStack
 
@@ -111,6 +111,7 @@ class VanillaDecoderForCausalLM(VanillaPreTrainedModel, GenerationMixin):
         logits_to_keep: int | torch.Tensor = 0,
         num_items_in_batch: torch.Tensor | int | None = None,
         shift_labels: torch.LongTensor | None = None,
+        return_logits: bool = True,
         **kwargs: Unpack[TransformersKwargs],
     ) -> CausalLMOutputWithPast:
         """Logits (B, T, V) and, with labels, the loss.
@@ -120,6 +121,7 @@ class VanillaDecoderForCausalLM(VanillaPreTrainedModel, GenerationMixin):
             logits_to_keep: Number of last positions, or the positions, that get logits; 0 for all.
             num_items_in_batch: Number of targets in the whole optimizer step.
             shift_labels: (B, T), labels that are shifted already.
+            return_logits: With labels, `False` gives the loss alone, in less time and memory.
         """
         has_labels = labels is not None or shift_labels is not None
         outputs = self.model(
@@ -131,16 +133,10 @@ class VanillaDecoderForCausalLM(VanillaPreTrainedModel, GenerationMixin):
             use_cache=False if has_labels else use_cache,
             **kwargs,
         )
-        logits = self.lm_head(slice_logits_to_keep(outputs.last_hidden_state, logits_to_keep))
-        loss = None
-        if has_labels:
-            loss = causal_lm_loss(
-                logits,
-                labels,
-                shift_labels,
-                num_items_in_batch=num_items_in_batch,
-                label_smoothing=self.training_label_smoothing,
-            )
+        hidden_states = slice_logits_to_keep(outputs.last_hidden_state, logits_to_keep)
+        if shift_labels is None and labels is not None:
+            shift_labels = shift_labels_left(labels, hidden_states.shape[:-1])
+        logits, loss = self.logits_and_loss(hidden_states, shift_labels, num_items_in_batch, return_logits)
         return CausalLMOutputWithPast(
             loss=loss,
             logits=logits,

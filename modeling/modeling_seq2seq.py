@@ -15,7 +15,7 @@ from transformers.processing_utils import Unpack
 from transformers.utils import TransformersKwargs, can_return_tuple
 
 from .configuration_vanilla import LM_HEAD_FSDP_PLAN, LM_HEAD_PP_PLAN, LM_HEAD_TP_PLAN, VanillaSeq2SeqConfig
-from .losses import IGNORE_INDEX, cross_entropy_loss
+from .losses import IGNORE_INDEX
 from .pretrained import VanillaPreTrainedModel
 from .stacks import VanillaDecoderStack, VanillaEncoderStack
 
@@ -160,6 +160,7 @@ class VanillaSeq2SeqForConditionalGeneration(VanillaPreTrainedModel, GenerationM
         use_cache: bool | None = None,
         logits_to_keep: int | torch.Tensor = 0,
         num_items_in_batch: torch.Tensor | int | None = None,
+        return_logits: bool = True,
         **kwargs: Unpack[TransformersKwargs],
     ) -> Seq2SeqLMOutput:
         """Logits (B, T, V) and, with labels, the loss.
@@ -169,6 +170,7 @@ class VanillaSeq2SeqForConditionalGeneration(VanillaPreTrainedModel, GenerationM
                 right to make it.
             logits_to_keep: Number of last target positions, or the positions, that get logits; 0 for all.
             num_items_in_batch: Number of targets in the whole optimizer step.
+            return_logits: With labels, `False` gives the loss alone, in less time and memory.
 
         See [`VanillaSeq2SeqModel.forward`] for the others.
         """
@@ -188,10 +190,8 @@ class VanillaSeq2SeqForConditionalGeneration(VanillaPreTrainedModel, GenerationM
             use_cache=use_cache,
             **kwargs,
         )
-        logits = self.lm_head(slice_logits_to_keep(outputs.last_hidden_state, logits_to_keep))
-        loss = None
-        if labels is not None:
-            loss = cross_entropy_loss(logits, labels, num_items_in_batch, self.training_label_smoothing)
+        hidden_states = slice_logits_to_keep(outputs.last_hidden_state, logits_to_keep)
+        logits, loss = self.logits_and_loss(hidden_states, labels, num_items_in_batch, return_logits)
         return Seq2SeqLMOutput(
             loss=loss,
             logits=logits,

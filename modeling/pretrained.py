@@ -6,6 +6,8 @@ from transformers import initialization as init
 
 from .configuration_vanilla import VanillaConfig
 from .embeddings import SinusoidalPositions
+from .linear_cross_entropy import linear_cross_entropy_loss
+from .losses import cross_entropy_loss
 
 
 class VanillaPreTrainedModel(PreTrainedModel):
@@ -33,3 +35,22 @@ class VanillaPreTrainedModel(PreTrainedModel):
     def training_label_smoothing(self) -> float:
         """Label smoothing of the loss now: like dropout, it acts in training mode only."""
         return self.config.label_smoothing if self.training else 0.0
+
+    def logits_and_loss(
+        self,
+        hidden_states: torch.Tensor,
+        labels: torch.Tensor | None,
+        num_items_in_batch: torch.Tensor | int | None,
+        return_logits: bool,
+    ) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+        """What `lm_head` makes of hidden states (..., D): logits (..., V) and, with labels (...), their loss.
+
+        Without `return_logits` the logits are `None` wherever there are labels.
+        """
+        smoothing = self.training_label_smoothing
+        if labels is None:
+            return self.lm_head(hidden_states), None
+        if return_logits:
+            logits = self.lm_head(hidden_states)
+            return logits, cross_entropy_loss(logits, labels, num_items_in_batch, smoothing)
+        return None, linear_cross_entropy_loss(self.lm_head, hidden_states, labels, num_items_in_batch, smoothing)

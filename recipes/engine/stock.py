@@ -43,7 +43,8 @@ def set_field(config: PreTrainedConfig, name: str, value: Any) -> bool:
 def training_loss(model: PreTrainedModel, batch: Batch, num_items_in_batch: torch.Tensor) -> torch.Tensor:
     """The loss of a batch, summed over its targets and divided by those of the whole optimizer step."""
     if not is_stock(model):
-        return model(**batch, num_items_in_batch=num_items_in_batch).loss
+        options = {"return_logits": False} if "return_logits" in _arguments(type(model).forward) else {}
+        return model(**batch, num_items_in_batch=num_items_in_batch, **options).loss
     labels = batch["shift_labels"] if "shift_labels" in batch else batch["labels"]
     label_smoothing = getattr(model.config, "label_smoothing", 0.0) if model.training else 0.0
     return cross_entropy_loss(logits_of(model, batch), labels, num_items_in_batch, label_smoothing)

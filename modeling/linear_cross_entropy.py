@@ -1,0 +1,140 @@
+"""The loss of a projection to the vocabulary without its logits.
+
+Of N targets and V tokens, the logits (N, V), their copy in fp32 and the gradients of both are the largest tensors of a
+training step. Without them a step takes less time and memory: the gradient is made in the forward pass, some rows at a
+time, while their logits are in the cache (Hsu et al. 2024, "Liger Kernel", fused linear cross entropy).
+"""
+
+from collections.abc import Iterator
+
+import torch
+from torch import nn
+from torch.autograd.function import once_differentiable
+
+from .losses import IGNORE_INDEX, cross_entropy_loss, flat_labels, out_of_range, reduce_loss
+
+# Logits at a time: as many as the caches of a CPU hold, and enough to keep a GPU busy.
+CPU_CHUNK_SIZE = 2**21
+GPU_CHUNK_SIZE = 2**26
+MIN_ROWS = 256  # fewer are no work for a matrix product
+
+
+def linear_cross_entropy_loss(
+    projection: nn.Module,
+    hidden_states: torch.Tensor,
+    labels: torch.Tensor,
+    num_items_in_batch: torch.Tensor | int | None = None,
+    label_smoothing: float = 0.0,
+) -> torch.Tensor:
+    """`cross_entropy_loss(projection(hidden_states), labels, ...)` without the logits in whole.
+
+    Where `projection` is more than an `nn.Linear` with weights of its own (adapted, hooked, sharded or compiled), the
+    logits are computed after all. There are no second derivatives.
+    """
+    if not _is_plain(projection):
+        return cross_entropy_loss(projection(hidden_states), labels, num_items_in_batch, label_smoothing)
+    device = hidden_states.device
+    labels = flat_labels(labels, hidden_states.shape[:-1]).to(device)
+    vectors = hidden_states.reshape(-1, hidden_states.shape[-1])
+    is_target = labels.ne(IGNORE_INDEX)
+    num_targets = is_target.sum()
+    if device.type == "cpu":  # elsewhere their number would have to be waited for
+        vectors, labels = vectors[is_target], labels[is_target]
+        if len(labels) and not 0 <= labels.min() <= labels.max() < projection.out_features:
+            raise out_of_range(labels, projection.out_features)
+    dtype = torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else hidden_states.dtype
+    arguments = [vectors, projection.weight, projection.bias]
+    if not torch.is_grad_enabled():
+        arguments = [tensor if tensor is None else tensor.detach() for tensor in arguments]
+    loss = _LinearCrossEntropy.apply(*arguments, labels, label_smoothing, dtype)
+    return reduce_loss(loss, num_targets, num_items_in_batch)
+
+
+def _is_plain(projection: nn.Module) -> bool:
+    """Whether a module's weights alone tell what it computes."""
+    weight = getattr(projection, "weight", None)
+    hooks = (
+        projection._forward_hooks,
+        projection._forward_pre_hooks,
+        projection._backward_hooks,
+        projection._backward_pre_hooks,
+    )
+    return (
+        type(projection) is nn.Linear
+        and type(weight) is nn.Parameter  # no shard and no quantized weight
+        and not hasattr(weight, "ds_id")  # DeepSpeed's third stage has it gathered by the module's call
+        and not any(hooks)
+        and "forward" not in vars(projection)
+        and not torch.compiler.is_compiling()
+    )
+
+
+class _LinearCrossEntropy(torch.autograd.Function):
+    """Sum of the cross entropies of `vectors @ weight.T + bias`; the gradient of the sum is made with it.
+
+    Smoothing adds the mean of a row's logits, which is linear: its gradient is the same for every row, or for every
+    token, so that nothing of the size of the logits is touched for it.
+    """
+
+    @staticmethod
+    def forward(ctx, vectors, weight, bias, labels, label_smoothing, dtype):
+        """(N, D), (V, D), (V,) or `None`, and (N,) -> scalar in fp32."""
+        needs_vectors, needs_weight, needs_bias = ctx.needs_input_grad[:3]
+        num_tokens, device = len(weight), vectors.device
+        is_target = labels.ne(IGNORE_INDEX).unsqueeze(1)  # (N, 1)
+        tokens = labels.clamp(min=0).unsqueeze(1)
+        with torch.autocast(device.type, enabled=False):
+            cast_weight, cast_bias = weight.to(dtype), None if bias is None else bias.to(dtype)
+            targets = vectors.to(dtype) * is_target  # so that other rows have no part in the gradient of the weights
+            total = torch.zeros((), dtype=torch.float32, device=device)
+            vectors_grad = torch.empty_like(vectors) if needs_vectors else None
+            weight_grad = torch.zeros_like(weight, dtype=torch.float32) if needs_weight else None
+            bias_grad = torch.zeros_like(weight[:, 0], dtype=torch.float32) if needs_bias else None
+            for rows in _chunks(len(vectors), num_tokens, device):
+                logits = nn.functional.linear(targets[rows], cast_weight, cast_bias)  # (C, V)
+                log_probs = logits.log_softmax(1, dtype=torch.float32)
+                losses = label_smoothing * logits.gather(1, tokens[rows]) - log_probs.gather(1, tokens[rows])
+                total += (losses * is_target[rows]).sum()
+                if not any((needs_vectors, needs_weight, needs_bias)):
+                    continue
+                # The probabilities less the target, in the place of their logarithms.
+                target_share = losses.new_full(losses.shape, 1.0 - label_smoothing)
+                errors = log_probs.exp_().scatter_add_(1, tokens[rows], -target_share)
+                if bias_grad is not None:
+                    bias_grad += (errors * is_target[rows]).sum(0)
+                errors = errors.to(dtype)
+                if vectors_grad is not None:
+                    vectors_grad[rows] = errors @ cast_weight
+                if weight_grad is not None:
+                    weight_grad += errors.T @ targets[rows]
+            if label_smoothing:
+                num_targets, sum_of_targets = is_target.sum(), targets.sum(0, dtype=torch.float32)
+                mean_weight = cast_weight.mean(0, dtype=torch.float32)
+                total -= label_smoothing * (sum_of_targets @ mean_weight)
+                if cast_bias is not None:
+                    total -= label_smoothing * num_targets * cast_bias.mean(dtype=torch.float32)
+                if vectors_grad is not None:
+                    vectors_grad -= label_smoothing * mean_weight
+                if weight_grad is not None:
+                    weight_grad -= label_smoothing / num_tokens * sum_of_targets
+                if bias_grad is not None:
+                    bias_grad -= label_smoothing / num_tokens * num_targets
+            if vectors_grad is not None:
+                vectors_grad *= is_target
+        ctx.save_for_backward(vectors_grad, weight_grad, bias_grad)
+        ctx.dtypes = vectors.dtype, weight.dtype, weight.dtype  # a bias has that of its weight
+        return total
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad):
+        """Scales what `forward` made."""
+        # In fp32: a loss that was scaled for fp16 is beyond its range.
+        grads = zip(ctx.saved_tensors, ctx.dtypes, strict=True)
+        return *(None if each is None else (each.float() * grad).to(dtype) for each, dtype in grads), None, None, None
+
+
+def _chunks(num_rows: int, num_tokens: int, device: torch.device) -> Iterator[slice]:
+    """The rows whose logits are held at a time."""
+    size = max(MIN_ROWS, (CPU_CHUNK_SIZE if device.type == "cpu" else GPU_CHUNK_SIZE) // num_tokens)
+    return (slice(start, start + size) for start in range(0, num_rows, size))
