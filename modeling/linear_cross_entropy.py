@@ -31,7 +31,7 @@ def linear_cross_entropy_loss(
     Where `projection` is more than an `nn.Linear` with weights of its own (adapted, hooked, sharded or compiled), the
     logits are computed after all. There are no second derivatives.
     """
-    if not _is_plain(projection):
+    if not isinstance(projection, nn.Linear) or not _is_plain(projection):
         return cross_entropy_loss(projection(hidden_states), labels, num_items_in_batch, label_smoothing)
     device = hidden_states.device
     labels = flat_labels(labels, hidden_states.shape[:-1]).to(device)
@@ -50,9 +50,8 @@ def linear_cross_entropy_loss(
     return reduce_loss(loss, num_targets, num_items_in_batch)
 
 
-def _is_plain(projection: nn.Module) -> bool:
+def _is_plain(projection: nn.Linear) -> bool:
     """Whether a module's weights alone tell what it computes."""
-    weight = getattr(projection, "weight", None)
     hooks = (
         projection._forward_hooks,
         projection._forward_pre_hooks,
@@ -61,8 +60,8 @@ def _is_plain(projection: nn.Module) -> bool:
     )
     return (
         type(projection) is nn.Linear
-        and type(weight) is nn.Parameter  # no shard and no quantized weight
-        and not hasattr(weight, "ds_id")  # DeepSpeed's third stage has it gathered by the module's call
+        and type(projection.weight) is nn.Parameter  # no shard and no quantized weight
+        and not hasattr(projection.weight, "ds_id")  # DeepSpeed's third stage has it gathered by the module's call
         and not any(hooks)
         and "forward" not in vars(projection)
         and not torch.compiler.is_compiling()
@@ -70,59 +69,36 @@ def _is_plain(projection: nn.Module) -> bool:
 
 
 class _LinearCrossEntropy(torch.autograd.Function):
-    """Sum of the cross entropies of `vectors @ weight.T + bias`; the gradient of the sum is made with it.
-
-    Smoothing adds the mean of a row's logits, which is linear: its gradient is the same for every row, or for every
-    token, so that nothing of the size of the logits is touched for it.
-    """
+    """Sum of the cross entropies of `vectors @ weight.T + bias`; the gradient of the sum is made with it."""
 
     @staticmethod
     def forward(ctx, vectors, weight, bias, labels, label_smoothing, dtype):
         """(N, D), (V, D), (V,) or `None`, and (N,) -> scalar in fp32."""
-        needs_vectors, needs_weight, needs_bias = ctx.needs_input_grad[:3]
-        num_tokens, device = len(weight), vectors.device
+        needs_gradients = ctx.needs_input_grad[:3]
+        ctx.dtypes = vectors.dtype, weight.dtype, weight.dtype  # a bias has that of its weight
         is_target = labels.ne(IGNORE_INDEX).unsqueeze(1)  # (N, 1)
         tokens = labels.clamp(min=0).unsqueeze(1)
-        with torch.autocast(device.type, enabled=False):
-            cast_weight, cast_bias = weight.to(dtype), None if bias is None else bias.to(dtype)
-            targets = vectors.to(dtype) * is_target  # so that other rows have no part in the gradient of the weights
-            total = torch.zeros((), dtype=torch.float32, device=device)
-            vectors_grad = torch.empty_like(vectors) if needs_vectors else None
-            weight_grad = torch.zeros_like(weight, dtype=torch.float32) if needs_weight else None
-            bias_grad = torch.zeros_like(weight[:, 0], dtype=torch.float32) if needs_bias else None
-            for rows in _chunks(len(vectors), num_tokens, device):
-                logits = nn.functional.linear(targets[rows], cast_weight, cast_bias)  # (C, V)
+        with torch.autocast(vectors.device.type, enabled=False):
+            weight, bias = weight.to(dtype), None if bias is None else bias.to(dtype)
+            vectors = vectors.to(dtype) * is_target  # so that other rows have no part in the gradient of the weights
+            total = torch.zeros((), dtype=torch.float32, device=vectors.device)
+            grads = [
+                torch.zeros_like(tensor, dtype=torch.float32) if needed else None
+                for tensor, needed in zip((vectors, weight, bias), needs_gradients, strict=True)
+            ]
+            for rows in _chunks(len(vectors), len(weight), vectors.device):
+                logits = nn.functional.linear(vectors[rows], weight, bias)  # (C, V)
                 log_probs = logits.log_softmax(1, dtype=torch.float32)
                 losses = label_smoothing * logits.gather(1, tokens[rows]) - log_probs.gather(1, tokens[rows])
                 total += (losses * is_target[rows]).sum()
-                if not any((needs_vectors, needs_weight, needs_bias)):
-                    continue
-                # The probabilities less the target, in the place of their logarithms.
-                target_share = losses.new_full(losses.shape, 1.0 - label_smoothing)
-                errors = log_probs.exp_().scatter_add_(1, tokens[rows], -target_share)
-                if bias_grad is not None:
-                    bias_grad += (errors * is_target[rows]).sum(0)
-                errors = errors.to(dtype)
-                if vectors_grad is not None:
-                    vectors_grad[rows] = errors @ cast_weight
-                if weight_grad is not None:
-                    weight_grad += errors.T @ targets[rows]
+                if any(needs_gradients):
+                    # The probabilities less the target, in the place of their logarithms.
+                    target_share = losses.new_full(losses.shape, 1.0 - label_smoothing)
+                    errors = log_probs.exp_().scatter_add_(1, tokens[rows], -target_share)
+                    _add_gradients(grads, errors, vectors, weight, rows, is_target)
             if label_smoothing:
-                num_targets, sum_of_targets = is_target.sum(), targets.sum(0, dtype=torch.float32)
-                mean_weight = cast_weight.mean(0, dtype=torch.float32)
-                total -= label_smoothing * (sum_of_targets @ mean_weight)
-                if cast_bias is not None:
-                    total -= label_smoothing * num_targets * cast_bias.mean(dtype=torch.float32)
-                if vectors_grad is not None:
-                    vectors_grad -= label_smoothing * mean_weight
-                if weight_grad is not None:
-                    weight_grad -= label_smoothing / num_tokens * sum_of_targets
-                if bias_grad is not None:
-                    bias_grad -= label_smoothing / num_tokens * num_targets
-            if vectors_grad is not None:
-                vectors_grad *= is_target
-        ctx.save_for_backward(vectors_grad, weight_grad, bias_grad)
-        ctx.dtypes = vectors.dtype, weight.dtype, weight.dtype  # a bias has that of its weight
+                _smooth(total, grads, vectors, weight, bias, label_smoothing, is_target)
+        ctx.save_for_backward(*grads)
         return total
 
     @staticmethod
@@ -131,7 +107,38 @@ class _LinearCrossEntropy(torch.autograd.Function):
         """Scales what `forward` made."""
         # In fp32: a loss that was scaled for fp16 is beyond its range.
         grads = zip(ctx.saved_tensors, ctx.dtypes, strict=True)
-        return *(None if each is None else (each.float() * grad).to(dtype) for each, dtype in grads), None, None, None
+        return *(None if each is None else (each * grad).to(dtype) for each, dtype in grads), None, None, None
+
+
+def _add_gradients(grads, errors, vectors, weight, rows, is_target) -> None:
+    """Adds what the errors (C, V) of some rows make of the gradients of vectors, weight and bias, where wanted."""
+    vectors_grad, weight_grad, bias_grad = grads
+    if bias_grad is not None:
+        bias_grad += (errors * is_target[rows]).sum(0)
+    errors = errors.to(weight.dtype)
+    if vectors_grad is not None:
+        vectors_grad[rows] = (errors @ weight * is_target[rows]).float()
+    if weight_grad is not None:
+        weight_grad += errors.T @ vectors[rows]
+
+
+def _smooth(total, grads, vectors, weight, bias, label_smoothing, is_target) -> None:
+    """Takes the smoothed share of the mean logit off each row's loss.
+
+    It is linear, so that its gradient is the same for every row, or for every token: nothing of the size of the logits
+    is touched.
+    """
+    vectors_grad, weight_grad, bias_grad = grads
+    sum_of_vectors, mean_weight = vectors.sum(0, dtype=torch.float32), weight.mean(0, dtype=torch.float32)
+    total -= label_smoothing * (sum_of_vectors @ mean_weight)
+    if bias is not None:
+        total -= label_smoothing * is_target.sum() * bias.mean(dtype=torch.float32)
+    if vectors_grad is not None:
+        vectors_grad -= label_smoothing * mean_weight * is_target
+    if weight_grad is not None:
+        weight_grad -= label_smoothing / len(weight) * sum_of_vectors
+    if bias_grad is not None:
+        bias_grad -= label_smoothing / len(weight) * is_target.sum()
 
 
 def _chunks(num_rows: int, num_tokens: int, device: torch.device) -> Iterator[slice]:

@@ -134,9 +134,10 @@ class VanillaDecoderForCausalLM(VanillaPreTrainedModel, GenerationMixin):
             **kwargs,
         )
         hidden_states = slice_logits_to_keep(outputs.last_hidden_state, logits_to_keep)
-        if shift_labels is None and labels is not None:
-            shift_labels = shift_labels_left(labels, hidden_states.shape[:-1])
-        logits, loss = self.logits_and_loss(hidden_states, shift_labels, num_items_in_batch, return_logits)
+        targets: torch.Tensor | None = shift_labels
+        if targets is None and labels is not None:
+            targets = shift_labels_left(labels, hidden_states.shape[:-1])
+        logits, loss = self.logits_and_loss(hidden_states, targets, num_items_in_batch, return_logits)
         return CausalLMOutputWithPast(
             loss=loss,
             logits=logits,

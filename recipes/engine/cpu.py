@@ -9,7 +9,7 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _LARGE = 2**30
 
 
-def spare_the_host() -> None:
+def keep_memory_and_kernels() -> None:
     """Has this process keep the memory and the kernels that every step needs again.
 
     glibc returns large blocks to the system when they are freed, and gets them back a page at a time, cleared: a tenth

@@ -15,7 +15,7 @@ from torch.distributed.fsdp import MixedPrecisionPolicy
 from transformers import PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
-from vanilla_transformers.recipes.engine.cpu import spare_the_host
+from vanilla_transformers.recipes.engine.cpu import keep_memory_and_kernels
 from vanilla_transformers.recipes.engine.experiment import Experiment
 from vanilla_transformers.recipes.engine.processes import speaks
 from vanilla_transformers.recipes.engine.stock import is_stock
@@ -55,7 +55,7 @@ def build_accelerator(experiment: Experiment) -> Accelerator:
     os.environ["FSDP_CPU_RAM_EFFICIENT_LOADING"] = "false"  # every process builds the model; transformers reads it too
     AcceleratorState._reset_state()  # an earlier run in this process may have had another precision
     if not has_device:
-        spare_the_host()
+        keep_memory_and_kernels()
     accelerator = _meet(experiment, cpu=not has_device)
     _refuse(_ignored_requests(accelerator, os.environ))
     if accelerator.distributed_type == DistributedType.FSDP:

@@ -1,4 +1,4 @@
-"""Adapters on stock models of the sizes that people have, and the names of their settings."""
+"""Stock models of the sizes that people have: adapters and names of settings; and which models give no logits."""
 
 import pytest
 import torch
@@ -14,8 +14,13 @@ from transformers import (
     PreTrainedModel,
 )
 
+from vanilla_transformers import (
+    VanillaDecoderConfig,
+    VanillaDecoderForCausalLM,
+    VanillaDecoderForSequenceClassification,
+)
 from vanilla_transformers.recipes.engine.adapters import block_layers
-from vanilla_transformers.recipes.engine.stock import set_field
+from vanilla_transformers.recipes.engine.stock import set_field, training_loss
 from vanilla_transformers.recipes.sentiment import HEAD
 
 OPUS_MT = {
@@ -74,3 +79,20 @@ def test_dropout_of_zero_leaves_none():
         set_field(config, name, 0)
     rates = {module.p for module in GPT2LMHeadModel(config).modules() if isinstance(module, nn.Dropout)}
     assert rates == {0}
+
+
+@pytest.mark.parametrize(
+    ("model_class", "makes_logits"),
+    [(VanillaDecoderForCausalLM, False), (VanillaDecoderForSequenceClassification, True)],
+)
+def test_training_holds_no_logits_of_the_vocabulary(model_class, makes_logits):
+    sizes = {"hidden_size": 8, "num_attention_heads": 2, "intermediate_size": 8, "num_hidden_layers": 1}
+    model = model_class(VanillaDecoderConfig(vocab_size=50, num_labels=3, pad_token_id=0, **sizes)).eval()
+    seen = []
+    model.register_forward_hook(lambda module, inputs, output: seen.append(output))
+    ids = torch.arange(1, 13).reshape(2, 6)
+    labels = torch.tensor([0, 2]) if makes_logits else ids
+    loss = training_loss(model, {"input_ids": ids, "labels": labels}, torch.tensor(7.0))
+    assert (seen[0].logits is not None) == makes_logits
+    whole = model(input_ids=ids, labels=labels, num_items_in_batch=torch.tensor(7.0)).loss
+    torch.testing.assert_close(loss, whole, rtol=1e-6, atol=0)
