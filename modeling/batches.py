@@ -12,8 +12,6 @@ Rows = NDArray[np.int64]
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-ROW_MULTIPLE = 8
-
 WINDOW = 1024
 """Items that are read before their results are given."""
 
@@ -41,8 +39,8 @@ def length_sorted_batches(lengths: Sequence[int] | NDArray, batch_tokens: int) -
 def cut(order: Rows, lengths: NDArray, batch_tokens: int) -> list[Rows]:
     """Cuts ordered rows into the longest runs whose cost stays within the budget; every run has a row at least.
 
-    Of more than eight rows, a run has a multiple of eight: fewer shapes, for each of which kernels are compiled or
-    captured, and such as matrix units are made for.
+    A run of 32 rows or more has a multiple of eight, and of 16 or 8 a multiple of four or two: fewer shapes, for each
+    of which kernels are compiled, and such as matrix units are made for.
 
     Args:
         order: the numbers of the rows.
@@ -51,12 +49,18 @@ def cut(order: Rows, lengths: NDArray, batch_tokens: int) -> list[Rows]:
     """
     batches, start = [], 0
     while start < len(order):
-        stop = start + max(1, _num_fitting(lengths[start:], batch_tokens))
-        if stop < len(order) and stop - start > ROW_MULTIPLE:
-            stop -= (stop - start) % ROW_MULTIPLE
+        num_rows = max(1, _num_fitting(lengths[start:], batch_tokens))
+        stop = start + num_rows
+        if stop < len(order):
+            stop -= num_rows % _row_multiple(num_rows)
         batches.append(order[start:stop])
         start = stop
     return batches
+
+
+def _row_multiple(num_rows: int) -> int:
+    """The greatest power of two up to 8 that is at most a quarter of the rows, or 1."""
+    return next((multiple for multiple in (8, 4, 2) if num_rows >= 4 * multiple), 1)
 
 
 def _num_fitting(lengths: NDArray, batch_tokens: int) -> int:

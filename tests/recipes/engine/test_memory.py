@@ -22,6 +22,7 @@ FAULTS = [
     RuntimeError("[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory: you tried to"),
     RuntimeError("MPS backend out of memory (MPS allocated: 1.00 GB)"),
 ]
+MAX_PLACES = 32
 AUTO = {"batch": BatchConfig(tokens=160, micro_batches="auto")}
 
 
@@ -31,14 +32,14 @@ def no_garbage_collection(monkeypatch):
     monkeypatch.setattr("vanilla_transformers.recipes.engine.memory.clear_device_cache", lambda **_: None)
 
 
-def limited_task(max_rows: int, fault: Exception = FAULTS[0], **settings) -> Task:
-    """A task whose model takes batches of so many rows at most; the fault comes after the layers have been computed."""
+def limited_task(max_places: int, fault: Exception = FAULTS[0], **settings) -> Task:
+    """A task whose model takes so many tokens at most, padding included; the fault comes after the layers."""
     task = tiny_task(**settings)
     forward = task.model.forward
 
     def limited(**batch):
         outputs = forward(**batch)
-        if task.model.training and len(batch["input_ids"]) > max_rows:
+        if task.model.training and batch["input_ids"].numel() > max_places:
             raise fault
         return outputs
 
@@ -52,16 +53,16 @@ def loop_of(experiment: Experiment, task: Task) -> _Loop:
 
 @pytest.mark.parametrize("fault", FAULTS, ids=["cuda", "cpu", "mps"])
 def test_doubles_until_the_largest_batches_fit(tmp_path, fault):
-    loop = loop_of(tiny_experiment(tmp_path, **AUTO), limited_task(5, fault))
-    most = max(map(len, loop.plan.epoch(0)))
-    assert most > 10
+    loop = loop_of(tiny_experiment(tmp_path, **AUTO), limited_task(MAX_PLACES, fault))
+    assert max(loop.plan.cost(rows, 0) for rows in loop.plan.epoch(0)) > 2 * MAX_PLACES
     found = find_micro_batches(loop.gradients, loop.plan, 0)
     assert found in (2, 4, 8)
-    assert all(len(batch["labels"]) <= 5 for batch, _ in loop.gradients.cut(max(loop.plan.epoch(0), key=len), 0, found))
+    parts = [batch for rows in loop.plan.epoch(0) for batch, _ in loop.gradients.cut(rows, 0, found)]
+    assert max(batch["input_ids"].numel() for batch in parts) <= MAX_PLACES
 
 
 def test_probe_leaves_no_trace(tmp_path):
-    loop = loop_of(tiny_experiment(tmp_path, **AUTO), limited_task(5))
+    loop = loop_of(tiny_experiment(tmp_path, **AUTO), limited_task(MAX_PLACES))
     before = {name: tensor.clone() for name, tensor in loop.task.model.state_dict().items()}
     random_state = torch.get_rng_state()
     find_micro_batches(loop.gradients, loop.plan, 0)
@@ -72,7 +73,7 @@ def test_probe_leaves_no_trace(tmp_path):
 
 
 def test_run_equals_one_with_the_number_given(tmp_path):
-    train(tiny_experiment(tmp_path / "found", **AUTO), limited_task(5))
+    train(tiny_experiment(tmp_path / "found", **AUTO), limited_task(MAX_PLACES))
     state = json.loads(next((tmp_path / "found" / "checkpoints").glob("*12/state.json")).read_text())["state"]
     given = BatchConfig(tokens=160, micro_batches=state["micro_batches"])
     train(tiny_experiment(tmp_path / "given", batch=given))
@@ -80,12 +81,12 @@ def test_run_equals_one_with_the_number_given(tmp_path):
 
 
 def test_resumed_run_keeps_the_number_although_memory_has_grown(tmp_path):
-    dying = kill_after(30)  # batches of the probe and of the steps, some of them cut into several
-    limited = dataclasses.replace(limited_task(5), make_batch=dying.make_batch)
+    dying = kill_after(45)  # batches of the probe and of the steps, some of them cut into several
+    limited = dataclasses.replace(limited_task(MAX_PLACES), make_batch=dying.make_batch)
     with pytest.raises(KilledError):
         train(tiny_experiment(tmp_path / "run", **AUTO), limited)
-    train(tiny_experiment(tmp_path / "straight", **AUTO), limited_task(5))
-    train(tiny_experiment(tmp_path / "run", resume="always", **AUTO), limited_task(1000))
+    train(tiny_experiment(tmp_path / "straight", **AUTO), limited_task(MAX_PLACES))
+    train(tiny_experiment(tmp_path / "run", resume="always", **AUTO), limited_task(10_000))
     assert losses(tmp_path / "run") == losses(tmp_path / "straight")
     first, second = weights(tmp_path / "run" / "final"), weights(tmp_path / "straight" / "final")
     assert all(torch.equal(first[name], second[name]) for name in first)
@@ -109,7 +110,7 @@ def test_sharded_models_need_a_number(tmp_path, monkeypatch):
 
 def test_other_errors_are_not_taken_for_too_little_memory(tmp_path):
     with pytest.raises(RuntimeError, match="shapes do not match"):
-        train(tiny_experiment(tmp_path / "run", **AUTO), limited_task(5, RuntimeError("shapes do not match")))
+        train(tiny_experiment(tmp_path / "run", **AUTO), limited_task(MAX_PLACES, RuntimeError("shapes do not match")))
 
 
 def test_step_that_runs_out_of_memory_is_one_clear_line(tmp_path):

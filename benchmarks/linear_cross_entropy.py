@@ -1,0 +1,103 @@
+"""`python -m benchmarks.linear_cross_entropy`: projection, loss and their gradients, with the logits and without.
+
+Ours beside torch's linear layer and cross entropy, and its own `linear_cross_entropy`, in alternating rounds; the
+memory of each is the growth of a process of its own. With `--keep`, freed memory is kept, as our recipes do it.
+"""
+
+import argparse
+import multiprocessing
+import resource
+import statistics
+from collections.abc import Callable
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from benchmarks.__main__ import alternate
+from vanilla_transformers.linear_cross_entropy import linear_cross_entropy_loss
+from vanilla_transformers.recipes.engine.cpu import keep_memory_and_kernels
+
+Loss = Callable[[nn.Linear, torch.Tensor, torch.Tensor, float], torch.Tensor]
+
+
+def ours(projection: nn.Linear, vectors: torch.Tensor, labels: torch.Tensor, label_smoothing: float) -> torch.Tensor:
+    """The loss that our models and recipes have."""
+    return linear_cross_entropy_loss(projection, vectors, labels, None, label_smoothing)
+
+
+def whole(projection: nn.Linear, vectors: torch.Tensor, labels: torch.Tensor, label_smoothing: float) -> torch.Tensor:
+    """All logits, in fp32 for the loss."""
+    return functional.cross_entropy(projection(vectors).float(), labels, label_smoothing=label_smoothing)
+
+
+def torchs(projection: nn.Linear, vectors: torch.Tensor, labels: torch.Tensor, label_smoothing: float) -> torch.Tensor:
+    """torch's pieces; with smoothing they are the whole again, and autocast does not reach them."""
+    options = nn.LinearCrossEntropyOptions()  # type: ignore[attr-defined]
+    return functional.linear_cross_entropy(  # type: ignore[attr-defined]
+        vectors, projection.weight, labels, label_smoothing=label_smoothing, options=options
+    )
+
+
+LOSSES: dict[str, Loss] = {"ours": ours, "whole": whole, "torch": torchs}
+
+
+def subject(loss: Loss, arguments: argparse.Namespace) -> Callable[[], None]:
+    """A forward and a backward pass."""
+    torch.manual_seed(0)
+    projection = nn.Linear(arguments.width, arguments.tokens, bias=False)
+    vectors = torch.randn(arguments.rows, arguments.width, requires_grad=True)
+    labels = torch.randint(arguments.tokens, (arguments.rows,))
+
+    def step() -> None:
+        with torch.autocast("cpu", torch.bfloat16, enabled=arguments.precision == "bf16"):
+            value = loss(projection, vectors, labels, arguments.label_smoothing)
+        value.backward()
+        vectors.grad = projection.weight.grad = None
+
+    return step
+
+
+def growth(name: str, arguments: argparse.Namespace) -> float:
+    """MB by which a process grows at most in two passes, the gradients included."""
+    torch.set_num_threads(arguments.threads)
+    step = subject(LOSSES[name], arguments)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    step()
+    step()
+    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.linear_cross_entropy",
+        description=__doc__,
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument("--rows", type=int, default=512, help="targets")
+    parser.add_argument("--width", type=int, default=256)
+    parser.add_argument("--tokens", type=int, default=8000, help="vocabulary")
+    parser.add_argument("--label-smoothing", type=float, default=0.1)
+    parser.add_argument("--precision", choices=["fp32", "bf16"], default="bf16")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--steps", type=int, default=5, help="passes of each in a round")
+    parser.add_argument("--keep", action="store_true", help="keep freed memory")
+    arguments = parser.parse_args()
+    with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
+        memory = {name: pool.apply(growth, (name, arguments)) for name in LOSSES}
+    if arguments.keep:
+        keep_memory_and_kernels()
+    torch.set_num_threads(arguments.threads)
+    subjects = {name: subject(loss, arguments) for name, loss in LOSSES.items()}
+    seconds = alternate(subjects, arguments.rounds, arguments.steps)
+    for name, values in seconds.items():
+        ratios = sorted(theirs / own for theirs, own in zip(values, seconds["ours"], strict=True))
+        print(
+            f"{name:6} {1000 * statistics.median(values):8.1f} ms, {statistics.median(ratios):.2f} of ours "
+            f"({ratios[0]:.2f}-{ratios[-1]:.2f}); {memory[name]:6.0f} MB"
+        )
+
+
+if __name__ == "__main__":
+    main()
