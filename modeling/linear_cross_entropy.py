@@ -1,8 +1,9 @@
 """The loss of a projection to the vocabulary without its logits.
 
 Of N targets and V tokens, the logits (N, V), their copy in fp32 and the gradients of both are the largest tensors of a
-training step. Without them a step takes less time and memory: the gradient is made in the forward pass, some rows at a
-time, while their logits are in the cache (Hsu et al. 2024, "Liger Kernel", fused linear cross entropy).
+training step. Without them a step takes less memory, and less time where vocabulary and batch are large: the gradient
+is made in the forward pass, some rows at a time, while their logits are in the cache (Hsu et al. 2024, "Liger Kernel",
+fused linear cross entropy).
 """
 
 from collections.abc import Iterator
@@ -117,7 +118,7 @@ def _add_gradients(grads, errors, vectors, weight, rows, is_target) -> None:
         bias_grad += (errors * is_target[rows]).sum(0)
     errors = errors.to(weight.dtype)
     if vectors_grad is not None:
-        vectors_grad[rows] = (errors @ weight * is_target[rows]).float()
+        vectors_grad[rows] = errors @ weight * is_target[rows]
     if weight_grad is not None:
         weight_grad += errors.T @ vectors[rows]
 

@@ -121,7 +121,7 @@ class VanillaDecoderForCausalLM(VanillaPreTrainedModel, GenerationMixin):
             logits_to_keep: Number of last positions, or the positions, that get logits; 0 for all.
             num_items_in_batch: Number of targets in the whole optimizer step.
             shift_labels: (B, T), labels that are shifted already.
-            return_logits: With labels, `False` gives the loss alone, in less time and memory.
+            return_logits: With labels, `False` gives the loss alone, in less memory.
         """
         has_labels = labels is not None or shift_labels is not None
         outputs = self.model(

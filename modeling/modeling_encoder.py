@@ -111,7 +111,7 @@ class VanillaEncoderForMaskedLM(VanillaPreTrainedModel):
             masked_positions: (N,), places b * T + t of the tokens to predict. The head then computes theirs alone:
                 logits (N, V) from labels (N,), with the same loss and gradients as over all tokens, of which 15 % or
                 so are masked.
-            return_logits: With labels, `False` gives the loss alone, in less time and memory.
+            return_logits: With labels, `False` gives the loss alone, in less memory.
 
         Raises:
             ValueError: A masked position lies outside the batch, or labels do not go with the positions.

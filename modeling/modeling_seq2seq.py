@@ -170,7 +170,7 @@ class VanillaSeq2SeqForConditionalGeneration(VanillaPreTrainedModel, GenerationM
                 right to make it.
             logits_to_keep: Number of last target positions, or the positions, that get logits; 0 for all.
             num_items_in_batch: Number of targets in the whole optimizer step.
-            return_logits: With labels, `False` gives the loss alone, in less time and memory.
+            return_logits: With labels, `False` gives the loss alone, in less memory.
 
         See [`VanillaSeq2SeqModel.forward`] for the others.
         """

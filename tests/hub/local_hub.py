@@ -149,7 +149,7 @@ class _Handler(BaseHTTPRequestHandler):
         super().__init__(*arguments)
 
     def log_message(self, *arguments: object) -> None:
-        pass
+        """Silent."""
 
     def _answer(self) -> None:
         parts = urlsplit(self.path)

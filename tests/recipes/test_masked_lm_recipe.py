@@ -92,7 +92,7 @@ def test_model_fills_masks(run_folder):
     answers = fill("Once upon a [MASK], there was a little girl.", top_k=3)
     assert len(answers) == 3
     assert answers[0]["sequence"].startswith("once upon a")  # six steps do not tell which word, or part of one, follows
-    assert answers[0]["sequence"].endswith(", there was a little girl.".replace(",", " ,").replace(".", " ."))
+    assert answers[0]["sequence"].endswith(" , there was a little girl .")
 
 
 def test_model_loads_through_every_auto_class(run_folder, caplog):
