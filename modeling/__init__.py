@@ -32,6 +32,7 @@ from .pretrained import VanillaPreTrainedModel
 if TYPE_CHECKING:
     from .interop import convert
     from .pipelines import pipeline
+    from .recipes.publishing.publication import publish
 
 __version__ = "0.1.0"
 
@@ -54,7 +55,7 @@ def _register() -> None:
 
 _register()
 
-_LAZY = {"convert": "interop", "pipeline": "pipelines"}
+_LAZY = {"convert": "interop", "pipeline": "pipelines", "publish": "recipes.publishing.publication"}
 """Functions that most programs have no use for, with the modules that are imported for them."""
 
 
@@ -84,4 +85,5 @@ __all__ = [
     "VanillaSeq2SeqModel",
     "convert",
     "pipeline",
+    "publish",
 ]

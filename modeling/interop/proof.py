@@ -47,7 +47,7 @@ def compare(before: PreTrainedModel, after: PreTrainedModel, tokenizer: Any = No
     """
     ours, stock = (before, after) if isinstance(before.config, VanillaConfig) else (after, before)
     checks = []
-    for kind, inputs in _all_inputs(ours, tokenizer):
+    for kind, inputs in all_inputs(ours, tokenizer):
         checks += _compare_outputs(ours, stock, kind, inputs)
         if ours.can_generate():
             checks += _compare_generation(ours, stock, kind, inputs)
@@ -95,9 +95,10 @@ def _settings_check(ours: PreTrainedModel, stock: PreTrainedModel) -> Check:
 # Inputs
 
 
-def _all_inputs(ours: PreTrainedModel, tokenizer: Any) -> Iterator[tuple[str, Inputs]]:
+def all_inputs(ours: PreTrainedModel, tokenizer: Any) -> Iterator[tuple[str, Inputs]]:
+    """Random rows and, with a tokenizer, sentences, each under its name; of an encoder-decoder with targets."""
     is_decoder = ours.can_generate() and not ours.config.is_encoder_decoder
-    room = ours.config.max_position_embeddings - (NEW_TOKENS if is_decoder else 0)
+    room = getattr(ours.config, "max_position_embeddings", LONGEST_INPUT) - (NEW_TOKENS if is_decoder else 0)
     longest = max(1, min(room, LONGEST_INPUT))
     kinds = {"random rows": _random_rows(ours, min(10, longest))}
     if tokenizer is not None and longest > tokenizer.num_special_tokens_to_add():
@@ -121,7 +122,7 @@ def _random_rows(ours: PreTrainedModel, length: int) -> Inputs:
         ids[-1, -3:] = ours.config.pad_token_id
         mask[-1, -3:] = 0
     inputs = {"input_ids": ids, "attention_mask": mask}
-    if ours.config.type_vocab_size:
+    if getattr(ours.config, "type_vocab_size", 0):
         types = torch.Generator().manual_seed(2)
         inputs["token_type_ids"] = torch.randint(ours.config.type_vocab_size, ids.shape, generator=types)
     return inputs

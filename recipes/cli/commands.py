@@ -56,12 +56,20 @@ def export(arguments: argparse.Namespace) -> int:
     return export_model(arguments)
 
 
+def push(arguments: argparse.Namespace) -> int:
+    """Put a model on the Hub."""
+    from vanilla_cli.push import push as push_model
+
+    return push_model(arguments)
+
+
 COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "classify": infer,
     "configs": configs,
     "export": export,
     "generate": infer,
     "import": import_,
+    "push": push,
     "serve": serve,
     "train": train,
     "translate": infer,

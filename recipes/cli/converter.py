@@ -20,13 +20,13 @@ from vanilla_transformers.interop.conversion import (
     from_stock,
     our_class,
     our_head,
-    to_stock,
 )
 from vanilla_transformers.interop.conversion import load_stock as load_stock_class
-from vanilla_transformers.interop.proof import SENTENCES, compare, there_and_back, tokenizer_check
+from vanilla_transformers.interop.proof import SENTENCES, compare, there_and_back
 from vanilla_transformers.recipes.engine.folders import complete_folder
-from vanilla_transformers.recipes.engine.model_folder import load_saved, load_tokenizer
+from vanilla_transformers.recipes.engine.model_folder import load_saved
 from vanilla_transformers.recipes.errors import UserError
+from vanilla_transformers.recipes.publishing.stock import save, tokenizer_checks, write_stock
 
 
 def import_model(arguments: argparse.Namespace) -> int:
@@ -71,22 +71,6 @@ def export_model(arguments: argparse.Namespace) -> int:
             checks = write_stock(model, tokenizer, folder, target)
         report(checks, folder, started, out)
     return 0
-
-
-def write_stock(model: PreTrainedModel, tokenizer: Any, folder: Path, model_type: str) -> list[Check]:
-    """A folder of a class of transformers' own."""
-    architecture = architecture_of(model_type)
-    head = our_head(architecture, model)
-    stock = to_stock(model, model_type)
-    for note in architecture.notes_out(model.config, stock):
-        print(f"note   {note}")
-    save(folder, stock, tokenizer)
-    written = load_stock_class(type(stock), str(folder), dtype=torch.float32)[0].eval()
-    return [
-        there_and_back(architecture, model, written, head),
-        *tokenizer_checks(tokenizer, folder),
-        *compare(model.float(), written, tokenizer),
-    ]
 
 
 def write_ctranslate2(model: PreTrainedModel, tokenizer: Any, folder: Path, quantization: str) -> list[Check]:
@@ -175,19 +159,6 @@ def load_ours(name: str) -> tuple[PreTrainedModel, Any]:
     quiet()
     model, tokenizer = load_saved(name, None, check_config, needs_tokenizer=False, dtype="auto")
     return model.eval(), tokenizer
-
-
-def save(folder: Path, model: PreTrainedModel, tokenizer: Any) -> None:
-    model.save_pretrained(folder)
-    if tokenizer is None:
-        print("note   there is no tokenizer beside the model, so none is written and no sentences are compared")
-    else:
-        tokenizer.save_pretrained(folder)
-
-
-def tokenizer_checks(tokenizer: Any, folder: Path) -> list[Check]:
-    """That the tokenizer which is found in the folder is the one that was written."""
-    return [] if tokenizer is None else [tokenizer_check(tokenizer, load_tokenizer(str(folder)))]
 
 
 def report(checks: Iterable[Check], folder: Path, started: float, out: Path) -> None:

@@ -29,6 +29,7 @@ from vanilla_cli.inference_parser import (
     define_translate,
 )
 from vanilla_cli.option_types import port, positive
+from vanilla_cli.push_parser import PUSH_DESCRIPTION, PUSH_EXAMPLES, define_push
 
 DESCRIPTION = """\
 Train and use the Transformer of 2017 and its BERT- and GPT-style descendants as Hugging Face models.
@@ -78,6 +79,7 @@ COMMANDS = (
     ("serve", "serve a decoder over HTTP", SERVE_DESCRIPTION, SERVE_EXAMPLES),
     ("import", "convert a stock checkpoint into one of our models", IMPORT_DESCRIPTION, IMPORT_EXAMPLES),
     ("export", "convert one of our models for others", EXPORT_DESCRIPTION, EXPORT_EXAMPLES),
+    ("push", "put a model on the Hugging Face Hub", PUSH_DESCRIPTION, PUSH_EXAMPLES),
     ("configs", "list the packaged configurations", CONFIGS_DESCRIPTION, ""),
 )
 LAYOUT: dict[str, Any] = {
@@ -135,6 +137,7 @@ def build_parser() -> tuple[Parser, dict[str, Parser]]:
     define_classify(commands["classify"])
     define_generate(commands["generate"])
     define_serve(commands["serve"])
+    define_push(commands["push"])
     for each in (parser, *commands.values()):
         each.add_argument(
             "--debug", action="store_true", default=argparse.SUPPRESS, help="show the whole traceback of an error"

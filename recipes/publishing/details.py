@@ -1,0 +1,79 @@
+"""What a run cannot know of its model, and whoever publishes it may say: `vanilla push --card FILE`."""
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from vanilla_transformers.recipes.errors import UserError, one_line
+
+
+@dataclass(frozen=True)
+class CardDetails:
+    """Words for the model card; what is left out does not appear there.
+
+    Attributes:
+        summary: what the model is and is for, below its name.
+        license: its identifier on the Hub, such as `apache-2.0`.
+        language: codes of ISO 639, such as `[en, de]`.
+        datasets: identifiers of data sets on the Hub.
+        base_model: identifier of the model on the Hub that the training started from.
+        tags: words to find the model by.
+        data: what it was trained on.
+        terms: the terms of these data.
+        limits: what it is not for, and where it fails.
+        energy: what the training took, and how that was measured.
+        example: a text to show its use with.
+    """
+
+    summary: str | None = None
+    license: str | None = None
+    language: list[str] = field(default_factory=list)
+    datasets: list[str] = field(default_factory=list)
+    base_model: str | None = None
+    tags: list[str] = field(default_factory=list)
+    data: str | None = None
+    terms: str | None = None
+    limits: str | None = None
+    energy: str | None = None
+    example: str | None = None
+
+
+def read_details(file: str | Path | None) -> CardDetails:
+    """The details in a YAML file; none without a file.
+
+    Raises:
+        UserError: it cannot be read, or names something else; the nearest name is given.
+    """
+    if file is None:
+        return CardDetails()
+    try:
+        found = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise UserError(f"{file}: cannot be read: {one_line(str(error))}") from error
+    if not isinstance(found, dict):
+        raise UserError(f"{file}: must hold `name: text` lines, such as `license: apache-2.0`")
+    return checked_details(found, str(file))
+
+
+def checked_details(found: Mapping[str, Any], where: str) -> CardDetails:
+    """The details as given by name.
+
+    Raises:
+        UserError: a name or the type of a value is wrong.
+    """
+    types = {each.name: each.type for each in fields(CardDetails)}
+    for name, value in found.items():
+        if name not in types:
+            near = difflib.get_close_matches(str(name), types, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(types)}"
+            raise UserError(f"{where}: there is no {name}; {hint}")
+        takes_list = str(types[name]).startswith("list")
+        is_fitting = isinstance(value, list) and all(isinstance(each, str) for each in value)
+        if not (is_fitting if takes_list else isinstance(value, str)):
+            what = "a list of texts, such as [en, de]" if takes_list else "a text"
+            raise UserError(f"{where}: {name} is {value!r}, but must be {what}")
+    return CardDetails(**found)

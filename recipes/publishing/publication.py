@@ -1,0 +1,179 @@
+"""From a run to a repository on the Hugging Face Hub."""
+
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, PreTrainedModel
+from transformers.utils import logging
+
+import vanilla_transformers  # noqa: F401  # registers the classes that are looked up by name
+from vanilla_transformers.interop.checks import Check, InteropError
+from vanilla_transformers.recipes.engine.model_folder import load_saved
+from vanilla_transformers.recipes.errors import UserError
+from vanilla_transformers.recipes.publishing.card import Facts, write_card
+from vanilla_transformers.recipes.publishing.details import CardDetails
+from vanilla_transformers.recipes.publishing.model_class import class_of
+from vanilla_transformers.recipes.publishing.privacy import check_private
+from vanilla_transformers.recipes.publishing.proof import Subject, prove
+from vanilla_transformers.recipes.publishing.repository import (
+    copy_model,
+    left_out,
+    model_files,
+    sizes,
+    state,
+    write_training,
+)
+from vanilla_transformers.recipes.publishing.sources import Source, Which, find_source
+from vanilla_transformers.recipes.publishing.stock import write_stock
+from vanilla_transformers.recipes.publishing.upload import MAIN, Target, check_access, check_name, check_place, upload
+
+
+@dataclass(frozen=True)
+class Publication:
+    """What was published, or would be.
+
+    Attributes:
+        files: bytes of each file, by its path in the repository.
+        left_out: what lies in the model's folder and was not taken.
+        checks: what was compared.
+        card: the model card.
+        url: where it can be seen; `None` if it was only tried.
+        commit: the id of its commit, for `revision=`; likewise.
+    """
+
+    files: dict[str, int]
+    left_out: list[str]
+    checks: list[Check]
+    card: str
+    url: str | None = None
+    commit: str | None = None
+
+
+def publish(
+    run: str | Path,
+    name: str,
+    *,
+    model: Which = "best",
+    details: CardDetails | None = None,
+    to: str | None = None,
+    beside: str | None = None,
+    private: bool = False,
+    revision: str = MAIN,
+    create_pr: bool = False,
+    overwrite: bool = False,
+    message: str = "Upload a model of vanilla_transformers",
+    dry_run: bool = False,
+    tell: Callable[[str], None] = print,
+) -> Publication:
+    """Pushes a model with its card to the Hub, once it is proved that it loads there as it is here.
+
+    A fresh process with an empty cache and without this package loads what is to be pushed: its outputs must equal
+    those of the model, and every Auto class of its family must load it. The access token is `huggingface_hub`'s.
+
+    Args:
+        run: a run folder, or a folder of `save_pretrained`.
+        name: of the repository, `USER/NAME`; it is made if there is none.
+        model: which of a run's models.
+        details: what the run cannot know, for the card.
+        to: a model type of transformers, such as `"marian"`, that it is pushed as instead.
+        beside: a model type that it is pushed as too, in a folder of that name.
+        private: whether a new repository is for its owner alone.
+        revision: the branch, which is made where there is none.
+        create_pr: whether the commit becomes a pull request.
+        overwrite: whether it may replace a model of another type.
+        message: of the commit.
+        dry_run: everything but the upload; the Hub is not asked.
+        tell: is told what was checked, in a line each.
+
+    Raises:
+        UserError: the model is damaged or not finished, a check failed, something private would become public, or the
+            Hub cannot be reached or refuses it. Nothing was uploaded then, or what was there before is as it was.
+    """
+    if to is not None and beside is not None:
+        raise UserError(f"to={to} and beside={beside} exclude each other: the one replaces what the other accompanies")
+    target = Target(name, "model", private, revision, create_pr)
+    check_name(name)
+    source = find_source(run, model)
+    if not dry_run:
+        check_access(target)
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    before = state(model_files(source.model))
+    with tempfile.TemporaryDirectory() as staged:
+        folder = Path(staged)
+        card, checks, model_type = _build(source, folder, name, details or CardDetails(), to, beside, tell)
+        failed = [check.name for check in checks if not check.passed]
+        if failed:
+            raise UserError(f"{source.model}: not pushed, because what would be loaded differs: {'; '.join(failed)}")
+        num_files = check_private(folder, name)
+        tell(f"ok     nothing private in {num_files} files")
+        if state(model_files(source.model)) != before:
+            raise UserError(f"{source.model}: changed while it was being pushed; push again when nothing writes to it")
+        made = {"files": sizes(folder), "left_out": left_out(source), "checks": checks, "card": card}
+        if dry_run:
+            return Publication(**made)
+        check_place(target, model_type, overwrite)
+        url, commit = upload(folder, target, message)
+        return Publication(**made, url=url, commit=commit)
+
+
+def _build(
+    source: Source,
+    folder: Path,
+    name: str,
+    details: CardDetails,
+    to: str | None,
+    beside: str | None,
+    tell: Callable[[str], None],
+) -> tuple[str, list[Check], str]:
+    """Fills the folder; the card, what was compared and the type of the model."""
+    model, tokenizer = _load(source.model)
+    checks: list[Check] = []
+    subjects: list[Subject] = []
+    if to is None:
+        copy_model(source, folder)
+        subjects.append(Subject("model", folder, model, tokenizer))
+    stock_type = to or beside
+    if stock_type is not None:
+        place = folder if to else folder / stock_type
+        place.mkdir(exist_ok=True)
+        stock, found = _export(source, model, tokenizer, place, stock_type, tell)
+        checks += found
+        subjects.append(Subject(stock_type, place, stock, tokenizer))
+    checks += prove(*subjects)
+    _report(checks, tell)
+    has_curves = write_training(source, folder)
+    shown = subjects[0].model
+    proved = [check for check in checks if check.name.startswith(f"{subjects[0].name}: ")]
+    facts = Facts(name, shown, tokenizer is not None, source, details, proved, has_curves, beside)
+    card = write_card(facts)
+    (folder / "README.md").write_text(card, encoding="utf-8")
+    return card, checks, shown.config.model_type
+
+
+def _load(folder: Path) -> tuple[PreTrainedModel, Any]:
+    """The model as its class has it, in fp32 and on the CPU."""
+    model, tokenizer = load_saved(str(folder), None, class_of, needs_tokenizer=False, dtype=torch.float32)
+    return model.eval(), tokenizer
+
+
+def _export(
+    source: Source, model: PreTrainedModel, tokenizer: Any, folder: Path, model_type: str, tell: Callable[[str], None]
+) -> tuple[PreTrainedModel, list[Check]]:
+    try:
+        checks = write_stock(model, tokenizer, folder, model_type, tell)
+    except InteropError as error:
+        raise UserError(f"{source.model}: {error}") from error
+    config = AutoConfig.from_pretrained(folder)
+    stock = class_of(config).from_pretrained(folder, dtype=torch.float32).eval()
+    return stock, [Check(f"{model_type}: {check.name}", check.result, check.passed) for check in checks]
+
+
+def _report(checks: Sequence[Check], tell: Callable[[str], None]) -> None:
+    width = max(len(check.name) for check in checks)
+    for check in checks:
+        tell(f"{'ok' if check.passed else 'FAILED':6} {check.name:{width}}  {check.result}")

@@ -1,0 +1,91 @@
+"""The folder that goes to the Hub: the model, its card, and what tells how it came about."""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import yaml
+
+from vanilla_transformers.recipes.publishing.settings import public_settings
+from vanilla_transformers.recipes.publishing.sources import CURVES, METRICS, RESULTS, Source
+
+TRAINING = "training"
+# Nothing else is taken: a model folder may hold a trainer's state, logs or notes.
+_MODEL_FILES = (
+    "config.json",
+    "generation_config.json",
+    "*.safetensors",
+    "*.safetensors.index.json",
+    "*.py",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "vocab.txt",
+    "merges.txt",
+    "*.spm",
+    "*.model",
+    "chat_template.jinja",
+)
+_CHUNK = 2**20
+
+
+def model_files(folder: Path) -> list[Path]:
+    """The files of a model folder that are published."""
+    return sorted({file for pattern in _MODEL_FILES for file in folder.glob(pattern) if file.is_file()})
+
+
+def left_out(source: Source) -> list[str]:
+    """What lies beside them and stays here."""
+    taken = {file.name for file in model_files(source.model)}
+    return sorted(
+        f"{path.name}/" if path.is_dir() else path.name for path in source.model.iterdir() if path.name not in taken
+    )
+
+
+def copy_model(source: Source, folder: Path) -> None:
+    """Copies the model."""
+    for file in model_files(source.model):
+        shutil.copyfile(file, folder / file.name)
+
+
+def write_training(source: Source, folder: Path) -> bool:
+    """Writes what the run tells of itself; whether there are curves."""
+    if source.run is None:
+        return False
+    told = folder / TRAINING
+    told.mkdir()
+    settings = yaml.safe_dump(public_settings(source.experiment), sort_keys=False, allow_unicode=True)
+    (told / "config.yaml").write_text(settings, encoding="utf-8")
+    (told / RESULTS).write_text(json.dumps(dict(source.results), indent=2) + "\n", encoding="utf-8")
+    if (source.run / METRICS).is_file():
+        shutil.copyfile(source.run / METRICS, told / METRICS)
+    has_curves = (source.run / CURVES).is_file()
+    if has_curves:
+        shutil.copyfile(source.run / CURVES, folder / CURVES)
+    return has_curves
+
+
+def sizes(folder: Path) -> dict[str, int]:
+    """Bytes of each file below a folder."""
+    files = sorted(file for file in folder.rglob("*") if file.is_file())
+    return {file.relative_to(folder).as_posix(): file.stat().st_size for file in files}
+
+
+def state(files: list[Path]) -> str:
+    """The SHA-256 of some files with their names."""
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(f"{file.name}\0".encode())
+        for piece in _pieces(file):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+def _pieces(file: Path) -> Iterator[bytes]:
+    with open(file, "rb") as content:
+        while piece := content.read(_CHUNK):
+            yield piece

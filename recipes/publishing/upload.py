@@ -1,0 +1,187 @@
+"""Sends a folder to the Hugging Face Hub as one commit, and tells in one line why it could not."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+from huggingface_hub import HfApi, constants, get_token
+from huggingface_hub.errors import (
+    EntryNotFoundError,
+    HfHubHTTPError,
+    HFValidationError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+from huggingface_hub.utils import disable_progress_bars, validate_repo_id
+
+from vanilla_transformers.recipes.errors import UserError, one_line
+from vanilla_transformers.recipes.hub import refusal, unreachable
+
+MAIN = "main"
+# What an older push may have left that a new one does not overwrite: it would be loaded, or taken for its own.
+_REPLACED = ["*.py", "*.safetensors", "*.safetensors.index.json", "*.bin", "training/*", "*.png"]
+_NO_TOKEN = (
+    "pushing needs an access token that may write: make one at {endpoint}/settings/tokens, and set HF_TOKEN to it or "
+    "call `hf auth login`"
+)
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where a model goes.
+
+    Attributes:
+        name: of the repository, `USER/NAME`.
+        kind: `"model"` or `"space"`.
+        private: whether a new repository is for its owner alone.
+        revision: the branch, which is made where there is none.
+        create_pr: whether the commit becomes a pull request.
+    """
+
+    name: str
+    kind: str = "model"
+    private: bool = False
+    revision: str = MAIN
+    create_pr: bool = False
+
+
+def check_name(name: str) -> None:
+    """Refuse what can be no name of a repository.
+
+    Raises:
+        UserError: as it says.
+    """
+    try:
+        validate_repo_id(name)
+        if name.count("/") != 1:
+            raise HFValidationError("there is no user in it")
+    except HFValidationError as error:
+        raise UserError(
+            f"{name}: cannot be the name of a repository ({one_line(str(error))}); name one as USER/NAME, of letters, "
+            "digits, `-`, `_` and `.`"
+        ) from error
+
+
+def check_access(target: Target) -> str:
+    """Refuse before any work is done what the Hub would refuse after it.
+
+    Returns:
+        The user whose token it is.
+
+    Raises:
+        UserError: the Hub cannot be reached, there is no token, or it may not write.
+    """
+    fault = unreachable()
+    if fault is not None:
+        raise UserError(f"{target.name}: the Hub cannot be reached ({fault}), so nothing was pushed; try again later")
+    if get_token() is None:
+        raise UserError(_NO_TOKEN.format(endpoint=constants.ENDPOINT))
+    with told(target.name):
+        identity = HfApi().whoami()
+    role = identity.get("auth", {}).get("accessToken", {}).get("role")
+    if role == "read":
+        raise UserError(
+            f"the access token of {identity['name']} may only read; {_NO_TOKEN.format(endpoint=constants.ENDPOINT)}"
+        )
+    owner = target.name.split("/")[0]
+    owners = [identity["name"], *(each["name"] for each in identity.get("orgs", []))]
+    if role == "write" and owner not in owners and not target.create_pr:
+        raise UserError(
+            f"{target.name}: the access token is that of {identity['name']}, who may not write there; name a "
+            f"repository of {' or '.join(owners)}, or propose a change to one of others with --create-pr"
+        )
+    return identity["name"]
+
+
+def check_place(target: Target, model_type: str, overwrite: bool) -> None:
+    """Refuse a repository that holds something else, or that others can see where they must not.
+
+    Raises:
+        UserError: as it says.
+    """
+    api = HfApi()
+    with told(target.name):
+        try:
+            info = api.repo_info(target.name, repo_type=target.kind)
+        except RepositoryNotFoundError:
+            return
+        if target.private and not info.private:
+            raise UserError(
+                f"{target.name}: exists and is public, so --private cannot hold; make it private in its settings "
+                "first, or name another one"
+            )
+        found = None if overwrite else _model_type(api, target)
+    if found is not None and found != model_type:
+        raise UserError(
+            f"{target.name}: holds a model of another type, {found}, which this {model_type} would replace; name "
+            "another repository, or give --overwrite"
+        )
+
+
+def _model_type(api: HfApi, target: Target) -> str | None:
+    """The type of the model that is there, if one is."""
+    try:
+        file = api.hf_hub_download(target.name, "config.json", revision=target.revision, repo_type=target.kind)
+        return json.loads(Path(file).read_text(encoding="utf-8")).get("model_type")
+    except (EntryNotFoundError, RevisionNotFoundError, ValueError):
+        return None
+
+
+def upload(folder: Path, target: Target, message: str) -> tuple[str, str]:
+    """Makes the repository if there is none, and sends all files as one commit.
+
+    What was there before stays as it is until everything has arrived. Files that have arrived are not sent again.
+
+    Returns:
+        Where it can be seen, and the id of the commit.
+
+    Raises:
+        UserError: the Hub refused it, or the connection failed.
+    """
+    api = HfApi()
+    disable_progress_bars()
+    with told(target.name):
+        space = {"space_sdk": "gradio"} if target.kind == "space" else {}
+        api.create_repo(target.name, repo_type=target.kind, private=target.private or None, exist_ok=True, **space)
+        if target.revision != MAIN:
+            api.create_branch(target.name, branch=target.revision, repo_type=target.kind, exist_ok=True)
+        commit = api.upload_folder(
+            repo_id=target.name,
+            repo_type=target.kind,
+            folder_path=folder,
+            revision=target.revision,
+            create_pr=target.create_pr,
+            commit_message=message,
+            delete_patterns=_REPLACED,
+        )
+    return commit.pr_url or commit.commit_url, commit.oid
+
+
+@contextmanager
+def told(name: str) -> Iterator[None]:
+    """What the Hub or the connection says becomes one line."""
+    try:
+        yield
+    except (httpx.HTTPError, ConnectionError, TimeoutError) as error:
+        raise UserError(f"{name}: {_why(error)}") from error
+
+
+def _why(error: Exception) -> str:
+    text = one_line(str(error)) or type(error).__name__
+    if not isinstance(error, HfHubHTTPError):
+        return (
+            f"the connection to the Hub failed ({text}); what was there is as it was: run the same command again, "
+            "and what has arrived is not sent twice"
+        )
+    status = error.response.status_code
+    said = error.server_message or text
+    if status in (413, 507) or any(word in said.lower() for word in ("storage", "quota", "space left")):
+        return f"there is no room for it on the Hub ({said}); delete what is no longer needed there"
+    if status == 403:
+        return f"the access token may not write there ({said}); use one that may, or propose a change with --create-pr"
+    if status == 401:
+        return refusal(error) or _NO_TOKEN.format(endpoint=constants.ENDPOINT)
+    return f"the Hub refused it ({status}: {said}); what was there is as it was"
