@@ -34,6 +34,7 @@ class TrainState:
         checkpoint_step: the step of the last checkpoint that was due, rather than written because the run stopped.
         averaged_step: the step at whose end the checkpoints were averaged and the mean scored.
         micro_batches: the parts into which each process cuts its share of a batch; None before they are known.
+        resumes: how often the run was continued from a checkpoint.
     """
 
     global_step: int = 0
@@ -49,6 +50,7 @@ class TrainState:
     checkpoint_step: int | None = None
     averaged_step: int | None = None
     micro_batches: int | None = None
+    resumes: int = 0
 
     def position(self, unit: Unit) -> float:
         """How far the run is, counted in `unit`; epochs count in fractions."""

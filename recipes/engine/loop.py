@@ -254,7 +254,7 @@ class _Loop:
         """Continues from the newest checkpoint, or starts."""
         checkpoint = None if self.experiment.resume == "never" else self.folder.newest(self.task.fingerprint)
         self.accelerator.wait_for_everyone()
-        state = TrainState() if checkpoint is None else checkpoint.state
+        state = TrainState() if checkpoint is None else replace(checkpoint.state, resumes=checkpoint.state.resumes + 1)
         if self.accelerator.is_main_process:
             self.folder.begin()
             self.metrics.rewind(state.global_step if checkpoint else -1)

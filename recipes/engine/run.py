@@ -7,6 +7,7 @@ from typing import TypeVar
 from accelerate import Accelerator
 
 from vanilla_transformers.recipes.engine.adapters import check_adapters, with_adapters
+from vanilla_transformers.recipes.engine.certificates import certificates
 from vanilla_transformers.recipes.engine.checkpoints import RunFolder
 from vanilla_transformers.recipes.engine.config_files import load_experiment
 from vanilla_transformers.recipes.engine.durations import TrainState
@@ -68,7 +69,8 @@ def _conclude(
     records = MetricsLog(run_folder.metrics_file, accelerator).read()
     scores = {"validation": best_scores(state, records)} | ({"test": test} if test else {})
     figures = run_figures(state, records, accelerator)
-    results = {"model": "best", **scores, **task.settings, "run": figures}
+    shown = certificates(model, task, state, experiment)
+    results = {"model": "best", **scores, **task.settings, "run": figures, "certificates": shown}
     write_text(run_folder.path / "results.json", json.dumps(results, indent=2) + "\n")
     numbers = {f"test_{name}": value for name, value in test.items() if not isinstance(value, str)}
     accelerator.log(numbers, step=state.global_step)

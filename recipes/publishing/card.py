@@ -347,10 +347,10 @@ def _certificates(facts: Facts) -> str:
         )
     if "resume" in found:
         times = found["resume"]["times"]
-        how = "never interrupted" if not times else f"interrupted and resumed {times} time{'s' * (times > 1)}"
+        how = "done at one go" if not times else f"continued from a checkpoint {times} time{'s' * (times > 1)}"
         lines.append(
-            f"- Resume: the run was {how}; a resume starts from a checkpoint whose files have the SHA-256 of its "
-            f"manifest, on rows with the fingerprint `{found['resume']['fingerprint'][:16]}`, and repeats order, masks "
-            "and dropout."
+            f"- Resume: the run was {how}, on rows with the fingerprint `{found['resume']['fingerprint'][:16]}`; a "
+            "checkpoint counts only if its files have the SHA-256 of its manifest, and order, masks and dropout are "
+            "functions of the seed and the step."
         )
     return "\n".join(lines)

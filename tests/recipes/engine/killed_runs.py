@@ -88,6 +88,7 @@ def work(recipe: str, arguments: list[str], folder: Path, environment: dict[str,
     """One process of a run; leaves its output, the rows of its batches and its course beside the folder."""
     import torch
 
+    from vanilla_transformers.recipes.engine import run as engine_run
     from vanilla_transformers.recipes.engine.tracking import MetricsLog
 
     torch.set_num_threads(1)
@@ -98,6 +99,7 @@ def work(recipe: str, arguments: list[str], folder: Path, environment: dict[str,
     os.dup2(log, 2)
     operations = count(1)
     begins: list[float] = []  # of the steps
+    tasks: list = []
 
     def operate() -> None:
         if next(operations) == operation:
@@ -115,10 +117,16 @@ def work(recipe: str, arguments: list[str], folder: Path, environment: dict[str,
                 file.write(f"{rows.tolist()}\n")
             return task.make_batch(rows, epoch)
 
+        tasks.append(task)
         return dataclasses.replace(task, make_batch=logged)
 
+    certificates = engine_run.certificates  # whose batches are not those of steps
     on_file_operation(f"{folder}{os.sep}", operate)
-    with mock.patch.object(MetricsLog, "draw"), mock.patch.object(module, "setup", setup_with_log):
+    with (
+        mock.patch.object(MetricsLog, "draw"),
+        mock.patch.object(module, "setup", setup_with_log),
+        mock.patch.object(engine_run, "certificates", lambda model, task, *rest: certificates(model, tasks[0], *rest)),
+    ):
         module.main([*arguments, f"output_dir={folder}"])
     ends = time.process_time()
     Path(f"{name}.course").write_text(json.dumps([begins[0] if begins else ends, ends, next(operations) - 1]))
@@ -189,10 +197,10 @@ def records(folder: Path) -> list[dict]:
 
 
 def outcome(folder: Path) -> dict:
-    """All that a run leaves but times: the names of its files, records, scores, samples and weights."""
+    """All that a run leaves but times and the number of resumes: names of files, records, scores, samples, weights."""
     files = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
     results = json.loads((folder / "results.json").read_text())
-    del results["run"]
+    del results["run"], results["certificates"]["resume"]["times"]
     exact = [path for path in files if path.suffix == ".safetensors" or path.name == "samples.txt"]
     return {"files": files, "records": records(folder), "results": results} | {
         str(path): (folder / path).read_bytes() for path in exact

@@ -65,6 +65,15 @@ def test_results_hold_the_figures_of_the_run(watched):
     assert str(watched[0]) not in json.dumps(results)
 
 
+def test_results_certify_the_gradient(watched):
+    found = json.loads((watched[0] / "results.json").read_text())["certificates"]
+    assert found["resume"]["times"] == 0
+    assert len(found["resume"]["fingerprint"]) == 64
+    gradient = found["gradient"]
+    assert gradient["parts"] == sorted({2, gradient["rows"]})
+    assert 0 <= gradient["relative_difference"] < 1e-6
+
+
 def test_the_run_ends_with_a_table(watched):
     folder, printed = watched
     lines = dict(line.split(maxsplit=1) for line in printed.splitlines())

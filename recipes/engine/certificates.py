@@ -1,0 +1,62 @@
+"""What a run can show of itself at its end: that its gradient does not depend on how a batch is cut."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import PreTrainedModel
+
+from vanilla_transformers.recipes.engine.durations import TrainState
+from vanilla_transformers.recipes.engine.experiment import Experiment
+from vanilla_transformers.recipes.engine.plan import Rows, share
+from vanilla_transformers.recipes.engine.stock import training_loss
+from vanilla_transformers.recipes.engine.task import Task
+
+_MOST_ROWS = 32
+
+
+def certificates(model: PreTrainedModel, task: Task, state: TrainState, experiment: Experiment) -> dict[str, Any]:
+    """Figures for `results.json`.
+
+    Args:
+        model: the trained model in fp32, without dropout; its gradients are used and thrown away.
+        task: makes the batches.
+        state: where the run ended.
+        experiment: says how large a batch may be.
+    """
+    rows = _some_rows(task, state, experiment)
+    resume = {"times": state.resumes, "fingerprint": task.fingerprint}
+    if len(rows) < 2:
+        return {"resume": resume}
+    parts = sorted({2, len(rows)})
+    whole = _gradient(model, task, rows, state.epoch, 1)
+    norm = torch.linalg.vector_norm(whole, dtype=torch.float64)
+    differences = [
+        torch.linalg.vector_norm(_gradient(model, task, rows, state.epoch, count) - whole, dtype=torch.float64)
+        for count in parts
+    ]
+    relative = float(max(differences) / norm) if norm > 0 else 0.0
+    return {"gradient": {"rows": len(rows), "parts": parts, "relative_difference": relative}, "resume": resume}
+
+
+def _some_rows(task: Task, state: TrainState, experiment: Experiment) -> Rows:
+    """The first rows of the last epoch that fit into a micro-batch, but two at least."""
+    lengths = task.lengths_in(state.epoch)[:_MOST_ROWS]
+    longest = np.maximum.accumulate(lengths.reshape(len(lengths), -1).sum(axis=1))
+    places = longest * np.arange(1, len(longest) + 1)
+    budget = experiment.batch.tokens // (state.micro_batches or 1)
+    return np.arange(min(len(lengths), max(2, int((places <= budget).sum()))))
+
+
+def _gradient(model: PreTrainedModel, task: Task, rows: Rows, epoch: int, num_parts: int) -> torch.Tensor:
+    """The gradient of a batch cut into parts, all parameters in one vector."""
+    model.zero_grad(set_to_none=True)
+    batches = [task.make_batch(share(rows, part, num_parts), epoch) for part in range(num_parts)]
+    count = torch.tensor(max(1.0, float(sum(map(task.num_targets, batches)))), device=model.device)
+    for batch in batches:
+        placed = {name: each.to(model.device) if torch.is_tensor(each) else each for name, each in batch.items()}
+        training_loss(model, placed, count).backward()
+    gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+    vector = torch.cat([gradient.flatten().float() for gradient in gradients])
+    model.zero_grad(set_to_none=True)
+    return vector
