@@ -3,6 +3,8 @@
 Shapes: B batch, T length, P past length, D width, V vocabulary.
 """
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import nn
 from transformers import GenerationMixin
@@ -28,6 +30,14 @@ from .layers import VanillaLayer
 from .losses import cross_entropy_loss, sequence_classification_loss, shift_labels_left
 from .pretrained import VanillaPreTrainedModel
 from .stacks import VanillaStack
+
+if TYPE_CHECKING:
+    # Processes that load this code from the Hub at once copy each file that this one names unless it is there, and take
+    # what those name in their turn for granted: so it names all.
+    from .embeddings import InputEmbedding as InputEmbedding
+    from .feed_forward import FeedForward as FeedForward
+    from .linear_cross_entropy import linear_cross_entropy_loss as linear_cross_entropy_loss
+    from .varlen import PackedLengths as PackedLengths
 
 
 class VanillaDecoderModel(VanillaStack):

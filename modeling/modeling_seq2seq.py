@@ -3,7 +3,7 @@
 Shapes: B batch, S source length, T target length, P past length, D width, V vocabulary.
 """
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -18,6 +18,17 @@ from .configuration_vanilla import LM_HEAD_FSDP_PLAN, LM_HEAD_PP_PLAN, LM_HEAD_T
 from .losses import IGNORE_INDEX
 from .pretrained import VanillaPreTrainedModel
 from .stacks import VanillaDecoderStack, VanillaEncoderStack
+
+if TYPE_CHECKING:
+    # Processes that load this code from the Hub at once copy each file that this one names unless it is there, and take
+    # what those name in their turn for granted: so it names all.
+    from .attention import MultiHeadAttention as MultiHeadAttention
+    from .dropout import Dropout as Dropout
+    from .embeddings import InputEmbedding as InputEmbedding
+    from .feed_forward import FeedForward as FeedForward
+    from .layers import VanillaLayer as VanillaLayer
+    from .linear_cross_entropy import linear_cross_entropy_loss as linear_cross_entropy_loss
+    from .varlen import PackedLengths as PackedLengths
 
 
 class VanillaSeq2SeqModel(VanillaPreTrainedModel):

@@ -53,7 +53,7 @@ def refusal(error: BaseException | None) -> str | None:
         text = str(error)
         if isinstance(error, GatedRepoError) or "is a gated dataset" in text:
             return _GATED
-        if isinstance(error, HfHubHTTPError) and "Invalid credentials" in text:
+        if isinstance(error, HfHubHTTPError) and ("Invalid credentials" in text or "Invalid user token" in text):
             return _WRONG_TOKEN
         if isinstance(error, RepositoryNotFoundError) or "doesn't exist on the Hub or cannot be accessed" in text:
             return _NOT_SEEN

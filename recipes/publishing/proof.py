@@ -21,7 +21,7 @@ from vanilla_transformers.interop.checks import Check, difference_check, tokens_
 from vanilla_transformers.interop.proof import SENTENCES, all_inputs
 from vanilla_transformers.recipes.errors import UserError
 
-_READER = Path(__file__).with_name("reader.py")
+READER = Path(__file__).with_name("reader.py")
 _SECONDS = 600
 _NEW_TOKENS = 12
 # Pipelines that transformers has for a head.
@@ -89,17 +89,17 @@ def prove(*subjects: Subject) -> list[Check]:
         UserError: the process failed; its last line is told.
     """
     with tempfile.TemporaryDirectory() as folder:
-        entries = [_entry(subject) for subject in subjects]
+        entries = [questions(subject) for subject in subjects]
         reports, tensors = _read_elsewhere(entries, Path(folder))
         checks = []
         for number, (subject, entry, report) in enumerate(zip(subjects, entries, reports, strict=True)):
             found = {kind: tensors[f"{number}/{kind}"] for kind in entry["inputs"]}
-            checks += _compare(subject, entry, report, found)
+            checks += compare(subject, entry, report, found)
     return checks
 
 
-def _entry(subject: Subject) -> dict[str, Any]:
-    """What the other process is told; it must find out everything else."""
+def questions(subject: Subject) -> dict[str, Any]:
+    """What another process is asked of a model, in JSON; it must find out everything else."""
     own, names = auto_names(subject.model)
     model, tokenizer = subject.model, subject.tokenizer
     task = _TASKS.get(own) if tokenizer is not None else None
@@ -144,7 +144,7 @@ def _read_elsewhere(
     (folder / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "TRANSFORMERS_"))}
     done = subprocess.run(
-        [sys.executable, "-P", str(_READER), str(folder / "manifest.json")],
+        [sys.executable, "-P", str(READER), str(folder / "manifest.json")],
         env=inherited | {"HF_HOME": str(folder / "cache"), "HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error"},
         cwd=folder,
         capture_output=True,
@@ -158,7 +158,7 @@ def _read_elsewhere(
     return json.loads((folder / "report.json").read_text(encoding="utf-8")), load_file(folder / "outputs.safetensors")
 
 
-def _compare(
+def compare(
     subject: Subject, entry: dict[str, Any], report: dict[str, Any], found: dict[str, torch.Tensor]
 ) -> list[Check]:
     model, tokenizer, own, title = subject.model, subject.tokenizer, entry["own"], subject.name

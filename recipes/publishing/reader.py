@@ -66,7 +66,7 @@ def main() -> None:
         reports.append(report)
         tensors |= {f"{number}/{kind}": output for kind, output in outputs.items()}
     save_file(tensors, manifest["tensors"])
-    Path(manifest["report"]).write_text(json.dumps(reports), encoding="utf-8")
+    Path(manifest["report"]).write_text(json.dumps(reports, default=float), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import httpx
 from huggingface_hub import HfApi, constants, get_token
 from huggingface_hub.errors import (
     EntryNotFoundError,
@@ -21,6 +20,8 @@ from vanilla_transformers.recipes.errors import UserError, one_line
 from vanilla_transformers.recipes.hub import refusal, unreachable
 
 MAIN = "main"
+# The first is of the library with which the client happens to speak HTTP.
+_NETWORK_ERRORS = (HfHubHTTPError.__bases__[0], ConnectionError, TimeoutError)
 # What an older push may have left that a new one does not overwrite: it would be loaded, or taken for its own.
 _REPLACED = ["*.py", "*.safetensors", "*.safetensors.index.json", "*.bin", "training/*", "*.png"]
 _NO_TOKEN = (
@@ -165,11 +166,16 @@ def told(name: str) -> Iterator[None]:
     """What the Hub or the connection says becomes one line."""
     try:
         yield
-    except (httpx.HTTPError, ConnectionError, TimeoutError) as error:
-        raise UserError(f"{name}: {_why(error)}") from error
+    except (*_NETWORK_ERRORS, RuntimeError) as error:
+        cause: BaseException | None = error  # an upload that fails becomes a RuntimeError
+        while cause is not None and not isinstance(cause, _NETWORK_ERRORS):
+            cause = cause.__cause__
+        if cause is None:
+            raise
+        raise UserError(f"{name}: {_why(cause)}") from error
 
 
-def _why(error: Exception) -> str:
+def _why(error: BaseException) -> str:
     text = one_line(str(error)) or type(error).__name__
     if not isinstance(error, HfHubHTTPError):
         return (
@@ -177,7 +183,7 @@ def _why(error: Exception) -> str:
             "and what has arrived is not sent twice"
         )
     status = error.response.status_code
-    said = error.server_message or text
+    said = (error.server_message or text).splitlines()[0].rstrip(".")
     if status in (413, 507) or any(word in said.lower() for word in ("storage", "quota", "space left")):
         return f"there is no room for it on the Hub ({said}); delete what is no longer needed there"
     if status == 403:

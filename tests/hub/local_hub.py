@@ -19,6 +19,7 @@ from typing import Any
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 MAIN = "main"
+READ = ":read"
 LARGE = 10_000_000
 LARGE_SUFFIXES = (".safetensors", ".bin", ".onnx", ".png")
 CHUNK = 2**16
@@ -64,19 +65,21 @@ class LocalHub:
 
     Args:
         folder: where the files live.
-        tokens: the user of each access token.
+        tokens: the user of each access token; a name that ends in `:read` is that of a user whose token may only read.
         large_files: how files of weights and pictures are to come: `"lfs"`, or `"regular"`, inside the commit, which a
             client that has xet needs here.
 
     Attributes:
         repositories: by kind and name, such as `("model", "user/name")`.
         requests: method and path of each request.
+        is_full: whether there is no room for anything more.
     """
 
     def __init__(self, folder: Path, tokens: Mapping[str, str], large_files: str = "lfs") -> None:
         self.folder, self.tokens, self.large_files = folder, dict(tokens), large_files
         self.repositories: dict[tuple[str, str], Repository] = {}
         self.requests: list[tuple[str, str]] = []
+        self.is_full = False
         self.lock = threading.RLock()
         self._cuts: list[int] = []
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), lambda *arguments: _Handler(self, *arguments))
@@ -227,12 +230,21 @@ class _Handler(BaseHTTPRequestHandler):
     def user(self) -> str | None:
         """Whose token came with the request."""
         token = self.headers.get("Authorization", "").removeprefix("Bearer ")
-        return self.hub.tokens.get(token)
+        name = self.hub.tokens.get(token)
+        return name and name.removesuffix(READ)
+
+    @property
+    def may_write(self) -> bool:
+        """Whether the token is for writing too."""
+        token = self.headers.get("Authorization", "").removeprefix("Bearer ")
+        return not self.hub.tokens.get(token, READ).endswith(READ)
 
     def writer(self) -> str:
-        """The user, who must be known."""
+        """The user, who must be known and may write."""
         if self.user is None:
             raise RefusedError(HTTPStatus.UNAUTHORIZED, "Unauthorized")
+        if not self.may_write:
+            raise RefusedError(HTTPStatus.FORBIDDEN, "Forbidden")
         return self.user
 
     def repository(self, kind: str | None, name: str) -> Repository:
@@ -256,8 +268,10 @@ class _Handler(BaseHTTPRequestHandler):
 
 @route("GET", r"/api/whoami-v2")
 def _whoami(request: _Handler) -> dict[str, Any]:
-    access = {"accessToken": {"displayName": "test", "role": "write"}}
-    return {"type": "user", "name": request.writer(), "orgs": [], "auth": access}
+    if request.user is None:
+        raise RefusedError(HTTPStatus.UNAUTHORIZED, "Unauthorized")
+    access = {"accessToken": {"displayName": "test", "role": "write" if request.may_write else "read"}}
+    return {"type": "user", "name": request.user, "orgs": [], "auth": access}
 
 
 @route("POST", r"/api/validate-yaml")
@@ -355,6 +369,8 @@ def _preupload(request: _Handler, kind: str, name: str, revision: str) -> dict[s
 @route("POST", rf"{_FILES}\.git/info/lfs/objects/batch")
 def _lfs_batch(request: _Handler, kind: str | None, name: str) -> dict[str, Any]:
     request.writer()
+    if request.hub.is_full:
+        raise RefusedError(HTTPStatus.FORBIDDEN, "Forbidden", {"X-Error-Message": "Storage limit reached."})
     request.repository(kind, name)
     objects = []
     for asked in request.json()["objects"]:

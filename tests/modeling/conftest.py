@@ -1,14 +1,7 @@
 """Fixtures shared by the tests of the models."""
 
-from pathlib import Path
-
 import pytest
 import torch
-from tiny import MODELS, VOCAB_SIZE, name_of, tiny_model
-from tokenizers import Tokenizer, models, pre_tokenizers, processors
-from transformers import PreTrainedTokenizerFast
-
-SPECIAL_TOKENS = ("<unk>", "<pad>", "<s>", "</s>", "<mask>")
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -18,39 +11,3 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
-
-
-@pytest.fixture(scope="session")
-def tokenizer() -> PreTrainedTokenizerFast:
-    """Words `w5`, `w6`, ... with their number as id, between `<s>` and `</s>`."""
-    vocabulary = {token: index for index, token in enumerate(SPECIAL_TOKENS)}
-    vocabulary |= {f"w{index}": index for index in range(len(SPECIAL_TOKENS), VOCAB_SIZE)}
-    backend = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
-    backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    backend.post_processor = processors.TemplateProcessing(
-        single="<s> $A </s>", pair="<s> $A </s> $B:1 </s>:1", special_tokens=[("<s>", 2), ("</s>", 3)]
-    )
-    return PreTrainedTokenizerFast(
-        tokenizer_object=backend,
-        model_max_length=48,
-        unk_token="<unk>",
-        pad_token="<pad>",
-        bos_token="<s>",
-        eos_token="</s>",
-        cls_token="<s>",
-        sep_token="</s>",
-        mask_token="<mask>",
-        model_input_names=["input_ids", "attention_mask"],
-    )
-
-
-@pytest.fixture(scope="session")
-def saved_models(tmp_path_factory, tokenizer) -> dict[str, Path]:
-    """A folder saved by `save_pretrained` from each class, with a tokenizer, by class name without `Vanilla`."""
-    folders = {}
-    for model_class in MODELS:
-        folder = tmp_path_factory.mktemp(name_of(model_class))
-        tiny_model(model_class).save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
-        folders[name_of(model_class)] = folder
-    return folders

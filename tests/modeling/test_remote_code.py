@@ -12,6 +12,9 @@ import transformers
 from safetensors.torch import load_file
 from tiny import DECODERS, MODELS, first_output, name_of, tiny_inputs, tiny_model
 from transformers import AutoModelForCausalLM, pipeline
+from transformers.dynamic_module_utils import get_relative_import_files, get_relative_imports
+
+import vanilla_transformers
 
 READER = Path(__file__).with_name("remote_reader.py")
 PIPELINES = {
@@ -122,3 +125,10 @@ def test_a_folder_saved_there_is_complete_here(elsewhere):
     model = AutoModelForCausalLM.from_pretrained(folder)
     inputs = tiny_inputs(DECODERS[1])
     assert torch.equal(first_output(model, inputs), first_output(tiny_model(DECODERS[1]), inputs))
+
+
+@pytest.mark.parametrize("family", ["seq2seq", "encoder", "decoder"])
+def test_the_code_names_all_its_files_at_once(family):
+    """transformers takes what a copied file names for copied too, so that processes that load at once would miss it."""
+    file = Path(vanilla_transformers.__file__).with_name(f"modeling_{family}.py")
+    assert {Path(other).stem for other in get_relative_import_files(file)} == set(get_relative_imports(file))

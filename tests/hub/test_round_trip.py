@@ -1,0 +1,122 @@
+"""Every head goes to the Hub and comes back by its name, in a process without the package."""
+
+import json
+import re
+import subprocess
+import sys
+
+import pytest
+import torch
+from local_hub import LocalHub
+from safetensors.torch import load_file
+from tiny import HEADS, name_of
+
+from vanilla_transformers.recipes.engine.model_folder import load_saved
+from vanilla_transformers.recipes.publishing.model_class import class_of
+from vanilla_transformers.recipes.publishing.proof import READER, Subject, compare, questions
+
+UPLOAD = """
+import sys
+from pathlib import Path
+from vanilla_transformers.recipes.publishing.upload import Target, upload
+for folder, name in zip(sys.argv[1::2], sys.argv[2::2]):
+    print(upload(Path(folder), Target(name), "push"))
+"""
+
+
+def hub_name(name: str) -> str:
+    return f"owner/{re.sub('(?<=[a-z])(?=[A-Z])', '-', name).lower()}"
+
+
+def subjects(saved_models) -> list[Subject]:
+    """All saved models, as they are loaded here."""
+    torch.set_num_threads(1)
+    found = []
+    for name, folder in saved_models.items():
+        model, tokenizer = load_saved(str(folder), None, class_of)
+        found.append(Subject(name, folder, model.eval(), tokenizer))
+    return found
+
+
+def pushed(client, saved_models, **environment) -> None:
+    words = [word for name, folder in saved_models.items() for word in (folder, hub_name(name))]
+    done = client(UPLOAD, *words, **environment)
+    assert done.returncode == 0, done.stderr
+
+
+def asked(subjects, tmp_path) -> tuple[list, str]:
+    """What the other process is asked of the models, by their names on the Hub, and the file that says so.
+
+    One model of each family is loaded by every Auto class.
+    """
+    entries, families = [], set()
+    for subject in subjects:
+        entry, family = questions(subject), subject.model.config.model_type
+        is_first = family not in families
+        entries.append(entry | {"name": hub_name(subject.name)} | ({} if is_first else {"auto_names": [entry["own"]]}))
+        families.add(family)
+    manifest = {
+        "models": entries,
+        "threads": 1,
+        "tensors": str(tmp_path / "outputs.safetensors"),
+        "report": str(tmp_path / "report.json"),
+    }
+    file = tmp_path / "manifest.json"
+    file.write_text(json.dumps(manifest))
+    return entries, str(file)
+
+
+def failed(subjects, entries, tmp_path) -> list:
+    reports, tensors = json.loads((tmp_path / "report.json").read_text()), load_file(tmp_path / "outputs.safetensors")
+    checks = []
+    for number, (subject, entry, report) in enumerate(zip(subjects, entries, reports, strict=True)):
+        found = {kind: tensors[f"{number}/{kind}"] for kind in entry["inputs"]}
+        checks += compare(subject, entry, report, found)
+    assert len(checks) > 6 * len(subjects)
+    return [check for check in checks if not check.passed]
+
+
+def test_all_heads_load_by_name_without_the_package(client, saved_models, tmp_path):
+    heads = {name_of(model): saved_models[name_of(model)] for model in HEADS}
+    assert len(heads) == 9
+    pushed(client, heads)
+    models = subjects(heads)
+    entries, manifest = asked(models, tmp_path)
+    done = client(READER.read_text(), manifest, token=None, HF_HOME=str(tmp_path / "empty"))
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert failed(models, entries, tmp_path) == []
+
+
+def test_four_processes_load_at_once_from_an_empty_cache(hub, client, saved_models, tmp_path):
+    chosen = {"EncoderForMaskedLM": saved_models["EncoderForMaskedLM"]}
+    pushed(client, chosen)
+    models = subjects(chosen)
+    started = []
+    for number in range(4):
+        place = tmp_path / str(number)
+        place.mkdir()
+        entries, manifest = asked(models, place)
+        started.append(start(hub, tmp_path / "shared", manifest))
+    for number, process in enumerate(started):
+        _, errors = process.communicate(timeout=120)
+        assert process.returncode == 0, errors[-3000:]
+        assert failed(models, entries, tmp_path / str(number)) == []
+
+
+def start(hub: LocalHub, cache, manifest: str) -> subprocess.Popen[str]:
+    environment = {"HF_ENDPOINT": hub.endpoint, "HF_HOME": str(cache), "HF_HUB_DISABLE_XET": "1", "PATH": ""}
+    command = [sys.executable, "-P", str(READER), manifest]
+    return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+
+
+def test_a_client_with_xet(tmp_path, saved_models, client_of):
+    pytest.importorskip("hf_xet")
+    chosen = {"DecoderForCausalLM": saved_models["DecoderForCausalLM"]}
+    with LocalHub(tmp_path / "xet", {"hf_owner_token": "owner"}, "regular") as hub:
+        client = client_of(hub)
+        pushed(client, chosen, HF_HUB_DISABLE_XET="0")
+        models = subjects(chosen)
+        entries, manifest = asked(models, tmp_path)
+        done = client(READER.read_text(), manifest, HF_HUB_DISABLE_XET="0", HF_HOME=str(tmp_path / "empty"))
+        assert done.returncode == 0, done.stderr[-3000:]
+        assert failed(models, entries, tmp_path) == []
