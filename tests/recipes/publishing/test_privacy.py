@@ -1,0 +1,60 @@
+"""What must not become public is found and named; a token is not repeated."""
+
+import getpass
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from vanilla_transformers.recipes.errors import UserError
+from vanilla_transformers.recipes.publishing import privacy
+from vanilla_transformers.recipes.publishing.privacy import check_private
+
+SECRET = "hf_" + "a1B2" * 8
+
+
+@pytest.fixture(autouse=True)
+def somebody(monkeypatch):
+    monkeypatch.setattr(getpass, "getuser", lambda: "ada")
+    monkeypatch.setattr(privacy, "get_token", lambda: "token of another form")
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (f"token: {SECRET}", "an access token"),
+        ("key = token of another form;", "an access token"),
+        ("github_pat_" + "x" * 40, "an access token"),
+        ("data: /home/eve/corpus", "the path /home/eve of this machine"),
+        ("data: /Users/eve/corpus", "the path /Users/eve of this machine"),
+        (r"data: C:\Users\eve\corpus", r"the path C:\Users\eve of this machine"),
+        (f"data: {Path.home() / 'corpus'}", "of this machine"),
+        ("trained by Ada on a laptop", "the name Ada of this machine or of its user"),
+    ],
+)
+def test_private_things_are_named(tmp_path, text, told):
+    (tmp_path / "training").mkdir()
+    (tmp_path / "training" / "config.yaml").write_text(f"seed: 1\n{text}\n")
+    with pytest.raises(UserError) as error:
+        check_private(tmp_path)
+    assert str(error.value).startswith("training/config.yaml, line 2: it holds ")
+    assert told in str(error.value)
+    assert SECRET not in str(error.value)
+
+
+def test_weights_are_read_for_what_their_header_says(tmp_path):
+    save_file({"a": torch.zeros(1)}, tmp_path / "model.safetensors", metadata={"from": "/home/eve/model"})
+    with pytest.raises(UserError, match=r"model\.safetensors, line 1: it holds the path /home/eve"):
+        check_private(tmp_path)
+
+
+def test_what_is_public_passes(tmp_path):
+    (tmp_path / "README.md").write_text("The model of ada/translator, see https://huggingface.co/ada/translator.\n")
+    (tmp_path / "tokenizer.json").write_text(json.dumps({"model": {"vocab": {"ada": 1}}}))
+    (tmp_path / "modeling.py").write_text("ada = 1\nradar = 'canada'\n")
+    (tmp_path / "curves.png").write_bytes(b"/home/eve")
+    assert check_private(tmp_path, "ada/translator") == 4
+    with pytest.raises(UserError, match=r"README\.md, line 1"):
+        check_private(tmp_path, "somebody/translator")

@@ -1,0 +1,132 @@
+"""What `publish` proves and refuses before anything is sent, without a Hub."""
+
+import json
+import shutil
+
+import pytest
+import torch
+from huggingface_hub import ModelCard
+from safetensors.torch import load_file, save_file
+from tokenizers import processors
+
+import vanilla_transformers
+from vanilla_transformers.recipes.errors import UserError
+from vanilla_transformers.recipes.publishing.details import CardDetails
+from vanilla_transformers.recipes.publishing.publication import publish
+
+NAME = "owner/model"
+
+
+@pytest.fixture
+def folder(tmp_path, saved_models):
+    """A model that a test may spoil."""
+    return shutil.copytree(saved_models["EncoderForSequenceClassification"], tmp_path / "model")
+
+
+def quiet(line: str) -> None:
+    """Nobody reads it."""
+
+
+def tried(folder, **options):
+    return publish(folder, NAME, dry_run=True, tell=quiet, **options)
+
+
+def test_a_model_without_a_run_has_a_card_without_its_training(folder):
+    (folder / "optimizer.pt").write_bytes(b"state")
+    (folder / "notes").mkdir()
+    done = tried(folder, details=CardDetails(license="mit", language=["en"], energy="0.2 kWh, measured at the plug"))
+    assert all(check.passed for check in done.checks)
+    assert {check.result for check in done.checks if ": output" in check.name} == {"maximum difference 0.0e+00"}
+    assert "text-classification" in {check.result for check in done.checks}
+    assert done.left_out == ["notes/", "optimizer.pt"]
+    assert {"README.md", "modeling_encoder.py", "model.safetensors"} <= done.files.keys()
+    assert "optimizer.pt" not in done.files
+    data = ModelCard(done.card).data
+    assert (data.license, data.pipeline_tag, data.eval_results) == ("mit", "text-classification", None)
+    assert "0.2 kWh" in done.card
+    assert "## Evaluation" not in done.card
+    assert "None" not in done.card
+    assert (done.url, done.commit) == (None, None)
+
+
+def test_a_stock_class_can_go_in_its_place(saved_models):
+    done = tried(saved_models["DecoderForCausalLM"], to="gpt2")
+    assert "modeling_decoder.py" not in done.files
+    assert "trust_remote_code" not in done.card
+    assert "gpt2" in ModelCard(done.card).data.tags
+
+
+def test_code_that_computes_something_else_is_not_pushed(folder):
+    code = folder / "feed_forward.py"
+    code.write_text(code.read_text().replace("return self.down_proj(", "return 1.001 * self.down_proj("))
+    with pytest.raises(UserError, match="not pushed, because what would be loaded differs: model: output, random rows"):
+        tried(folder)
+
+
+def test_code_that_is_missing_is_not_pushed(folder):
+    (folder / "feed_forward.py").unlink()
+    with pytest.raises(UserError, match=r"the model cannot be loaded without this package: .*feed_forward.py"):
+        tried(folder)
+
+
+def test_code_that_needs_the_package_is_not_pushed(folder):
+    code = folder / "layers.py"
+    code.write_text(code.read_text().replace("from .dropout", "from vanilla_transformers.dropout"))
+    with pytest.raises(UserError, match=r"cannot be loaded without this package: .*vanilla_transformers"):
+        tried(folder)
+
+
+def test_a_tokenizer_that_reads_otherwise_elsewhere_is_not_pushed(folder, monkeypatch):
+    from vanilla_transformers.recipes.publishing import publication
+
+    load = publication._load
+
+    def spoiled(place):
+        model, tokenizer = load(place)
+        tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing("<s> $A", None, [("<s>", 2)])
+        return model, tokenizer
+
+    monkeypatch.setattr(publication, "_load", spoiled)
+    with pytest.raises(UserError, match="model: tokenizer"):
+        tried(folder)
+
+
+def test_a_private_path_in_the_configuration_stops_it(folder):
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"_name_or_path": "/home/eve/models/best"}, indent=2))
+    with pytest.raises(UserError, match=r"config.json, line \d+: it holds the path /home/eve of this machine"):
+        tried(folder)
+
+
+def test_a_folder_that_changes_during_the_push_stops_it(folder):
+    weights = load_file(folder / "model.safetensors")
+
+    def change(line: str) -> None:
+        if "nothing private" in line:
+            save_file({name: tensor + 1 for name, tensor in weights.items()}, folder / "model.safetensors")
+
+    with pytest.raises(UserError, match="changed while it was being pushed; push again when nothing writes to it"):
+        publish(folder, NAME, dry_run=True, tell=change)
+
+
+def test_a_model_without_a_tokenizer_can_be_pushed(tmp_path):
+    config = vanilla_transformers.VanillaEncoderConfig(
+        vocab_size=20, hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8
+    )
+    torch.manual_seed(0)
+    vanilla_transformers.VanillaEncoderModel(config).save_pretrained(tmp_path / "bare")
+    done = tried(tmp_path / "bare")
+    assert "AutoTokenizer" not in done.card
+    assert ModelCard(done.card).data.pipeline_tag == "feature-extraction"
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"to": "marian"}, "a VanillaEncoderForSequenceClassification cannot become a marian"),
+        ({"to": "bert", "beside": "bert"}, "exclude each other"),
+    ],
+)
+def test_what_contradicts_itself_is_refused(folder, options, told):
+    with pytest.raises(UserError, match=told):
+        tried(folder, **options)
