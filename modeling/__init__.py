@@ -30,6 +30,7 @@ from .modeling_seq2seq import VanillaSeq2SeqForConditionalGeneration, VanillaSeq
 from .pretrained import VanillaPreTrainedModel
 
 if TYPE_CHECKING:
+    from .attention_mapping import attention_maps
     from .interop import convert
     from .pipelines import pipeline
     from .recipes.publishing.publication import publish
@@ -55,8 +56,13 @@ def _register() -> None:
 
 _register()
 
-_LAZY = {"convert": "interop", "pipeline": "pipelines", "publish": "recipes.publishing.publication"}
-"""Functions that most programs have no use for, with the modules that are imported for them."""
+_LAZY = {
+    "attention_maps": "attention_mapping",
+    "convert": "interop",
+    "pipeline": "pipelines",
+    "publish": "recipes.publishing.publication",
+}
+"""Functions that most programs have no use for, with the modules that are imported for them; these have other names."""
 
 
 def __getattr__(name: str) -> Any:
@@ -83,6 +89,7 @@ __all__ = [
     "VanillaSeq2SeqConfig",
     "VanillaSeq2SeqForConditionalGeneration",
     "VanillaSeq2SeqModel",
+    "attention_maps",
     "convert",
     "pipeline",
     "publish",

@@ -22,7 +22,7 @@ SOURCES = sorted(
     file.relative_to(ROOT)
     for folder in ("modeling", "recipes", "configs")
     for file in (ROOT / folder).rglob("*")
-    if file.suffix in (".py", ".yaml", ".sh", ".typed")
+    if file.suffix in (".py", ".yaml", ".sh", ".typed", ".html") or file.name == "model_card.md"
 )
 
 

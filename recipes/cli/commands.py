@@ -63,7 +63,15 @@ def push(arguments: argparse.Namespace) -> int:
     return push_model(arguments)
 
 
+def attention(arguments: argparse.Namespace) -> int:
+    """Show what a model attends to."""
+    from vanilla_cli.attention import show_attention
+
+    return show_attention(arguments)
+
+
 COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
+    "attention": attention,
     "classify": infer,
     "configs": configs,
     "export": export,

@@ -1,4 +1,4 @@
-"""The models that `vanilla translate`, `classify` and `generate` use, on the device that was asked for."""
+"""The models that `vanilla translate`, `classify`, `generate` and `attention` use, on the device asked for."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -7,12 +7,19 @@ import torch
 import transformers
 from transformers import (
     MODEL_FOR_CAUSAL_LM_MAPPING,
+    MODEL_FOR_MASKED_LM_MAPPING,
+    MODEL_FOR_QUESTION_ANSWERING_MAPPING,
     MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING,
     MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
+    MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING,
     MODEL_MAPPING,
+    AutoModel,
     AutoModelForCausalLM,
+    AutoModelForMaskedLM,
+    AutoModelForQuestionAnswering,
     AutoModelForSeq2SeqLM,
     AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
     PreTrainedConfig,
     PreTrainedModel,
 )
@@ -40,6 +47,10 @@ class Use(NamedTuple):
 _SEQ2SEQ = (MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING, AutoModelForSeq2SeqLM)
 _CAUSAL = (MODEL_FOR_CAUSAL_LM_MAPPING, AutoModelForCausalLM)
 _CLASSIFIER = (MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING, AutoModelForSequenceClassification)
+_MASKED = (MODEL_FOR_MASKED_LM_MAPPING, AutoModelForMaskedLM)
+_TOKENS = (MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING, AutoModelForTokenClassification)
+_SPANS = (MODEL_FOR_QUESTION_ANSWERING_MAPPING, AutoModelForQuestionAnswering)
+_BASE = (MODEL_MAPPING, AutoModel)
 
 USES = {
     "translate": Use(
@@ -56,7 +67,13 @@ USES = {
         "a decoder or an encoder-decoder with a language-model head is needed, such as vanilla_decoder, gpt2 or t5",
         (_CAUSAL, _SEQ2SEQ),
     ),
+    "attention": Use(
+        "show its attention",
+        "a language model, a classifier or a bare model of texts is needed",
+        (_BASE, _SEQ2SEQ, _CAUSAL, _MASKED, _CLASSIFIER, _TOKENS, _SPANS),
+    ),
 }  # fmt: skip
+_ANSWERING = ("translate", "classify", "generate")
 
 
 def load_for(command: str, name: str, device: str | None) -> tuple[PreTrainedModel, Any]:
@@ -84,7 +101,7 @@ def _checked_loader(command: str, name: str, config: PreTrainedConfig) -> Any:
     if loader is None:
         is_known_type = any(type(config) in mapping for mapping, _ in use.classes)
         what = (config.architectures or [""])[0] if is_known_type else f"{config.model_type!r} model"
-        fitting = [other for other in USES if _loader(USES[other], config) is not None]
+        fitting = [other for other in _ANSWERING if _loader(USES[other], config) is not None]
         way_out = " or ".join(f"`vanilla {other}`" for other in fitting) + " takes it" if fitting else use.needed
         raise UserError(f"{name}: it is a {what}, which cannot {use.deed}; {way_out}")
     return loader

@@ -11,6 +11,24 @@ def positive(text: str) -> int:
     return int(text)
 
 
+def numbers(text: str) -> tuple[int, ...]:
+    """Whole numbers of at least 0, with commas between them."""
+    parts = [part.strip() for part in text.split(",")]
+    wrong = [part for part in parts if not part.isascii() or not part.isdigit()]
+    if wrong:
+        raise argparse.ArgumentTypeError(f"{wrong[0]!r} is not a whole number of at least 0; write 0,3 for several")
+    return tuple(dict.fromkeys(map(int, parts)))
+
+
+def kinds(text: str) -> tuple[str, ...]:
+    """Kinds of attention, with commas between them."""
+    parts = [part.strip() for part in text.split(",")]
+    wrong = [part for part in parts if part not in ("encoder", "decoder", "cross")]
+    if wrong:
+        raise argparse.ArgumentTypeError(f"{wrong[0]!r} is no kind of attention; there are encoder, decoder and cross")
+    return tuple(dict.fromkeys(parts))
+
+
 def port(text: str) -> int:
     """A whole number from 1 to 65535."""
     if positive(text) > 65535:

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import Any, NoReturn
 
+from vanilla_cli.attention_parser import ATTENTION_DESCRIPTION, ATTENTION_EXAMPLES, define_attention
 from vanilla_cli.conversion_parser import (
     EXPORT_DESCRIPTION,
     EXPORT_EXAMPLES,
@@ -77,6 +78,7 @@ COMMANDS = (
     ("classify", "classify texts", CLASSIFY_DESCRIPTION, CLASSIFY_EXAMPLES),
     ("generate", "go on from prompts", GENERATE_DESCRIPTION, GENERATE_EXAMPLES),
     ("serve", "serve a decoder over HTTP", SERVE_DESCRIPTION, SERVE_EXAMPLES),
+    ("attention", "show what a model attends to", ATTENTION_DESCRIPTION, ATTENTION_EXAMPLES),
     ("import", "convert a stock checkpoint into one of our models", IMPORT_DESCRIPTION, IMPORT_EXAMPLES),
     ("export", "convert one of our models for others", EXPORT_DESCRIPTION, EXPORT_EXAMPLES),
     ("push", "put a model on the Hugging Face Hub", PUSH_DESCRIPTION, PUSH_EXAMPLES),
@@ -137,6 +139,7 @@ def build_parser() -> tuple[Parser, dict[str, Parser]]:
     define_classify(commands["classify"])
     define_generate(commands["generate"])
     define_serve(commands["serve"])
+    define_attention(commands["attention"])
     define_push(commands["push"])
     for each in (parser, *commands.values()):
         each.add_argument(

@@ -2,7 +2,7 @@
 
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -113,12 +113,12 @@ def publish(
         tell(f"ok     nothing private in {num_files} files")
         if state(model_files(source.model)) != before:
             raise UserError(f"{source.model}: changed while it was being pushed; push again when nothing writes to it")
-        made = {"files": sizes(folder), "left_out": left_out(source), "checks": checks, "card": card}
+        publication = Publication(sizes(folder), left_out(source), checks, card)
         if dry_run:
-            return Publication(**made)
+            return publication
         check_place(target, model_type, overwrite)
         url, commit = upload(folder, target, message)
-        return Publication(**made, url=url, commit=commit)
+        return replace(publication, url=url, commit=commit)
 
 
 def _build(

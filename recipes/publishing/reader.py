@@ -60,7 +60,8 @@ def as_tensors(values: dict[str, Any]) -> dict[str, torch.Tensor]:
 def main() -> None:
     manifest = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
     torch.set_num_threads(manifest["threads"])
-    reports, tensors = [], {}
+    reports = []
+    tensors: dict[str, torch.Tensor] = {}
     for number, entry in enumerate(manifest["models"]):
         report, outputs = read_model(entry)
         reports.append(report)

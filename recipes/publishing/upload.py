@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from huggingface_hub import HfApi, constants, get_token
 from huggingface_hub.errors import (
@@ -21,7 +22,7 @@ from vanilla_transformers.recipes.hub import refusal, unreachable
 
 MAIN = "main"
 # The first is of the library with which the client happens to speak HTTP.
-_NETWORK_ERRORS = (HfHubHTTPError.__bases__[0], ConnectionError, TimeoutError)
+_NETWORK_ERRORS: tuple[Any, ...] = (HfHubHTTPError.__bases__[0], ConnectionError, TimeoutError)
 # What an older push may have left that a new one does not overwrite: it would be loaded, or taken for its own.
 _REPLACED = ["*.py", "*.safetensors", "*.safetensors.index.json", "*.bin", "training/*", "*.png"]
 _NO_TOKEN = (
@@ -145,8 +146,13 @@ def upload(folder: Path, target: Target, message: str) -> tuple[str, str]:
     api = HfApi()
     disable_progress_bars()
     with told(target.name):
-        space = {"space_sdk": "gradio"} if target.kind == "space" else {}
-        api.create_repo(target.name, repo_type=target.kind, private=target.private or None, exist_ok=True, **space)
+        api.create_repo(
+            target.name,
+            repo_type=target.kind,
+            visibility="private" if target.private else None,
+            exist_ok=True,
+            space_sdk="gradio" if target.kind == "space" else None,
+        )
         if target.revision != MAIN:
             api.create_branch(target.name, branch=target.revision, repo_type=target.kind, exist_ok=True)
         commit = api.upload_folder(
