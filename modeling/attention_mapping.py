@@ -274,7 +274,8 @@ def _encoded(
         raise AttentionMapError(f"the {what} is {text!r}: give at least one word")
     argument: dict[str, Any] = {"text_target" if what == "target" else "text": text, "verbose": False}
     ids = tokenizer(**argument)["input_ids"]
-    if not len(ids) or all(tokenizer.get_special_tokens_mask(ids, already_has_special_tokens=True)):
+    special = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}  # a word that is unknown is a word
+    if special.issuperset(ids):
         raise AttentionMapError(f"the {what} is {text!r}, of which the tokenizer makes no token: give another one")
     limit = longest_input(model, tokenizer)
     notes = []

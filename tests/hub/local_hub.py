@@ -121,6 +121,13 @@ class LocalHub:
         self.blob(sha256).write_bytes(content)
         return sha256
 
+    def add(self, name: str, folder: Path, kind: str = "model") -> None:
+        """A repository that is there already, with the files of a folder."""
+        files = {file.relative_to(folder).as_posix(): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+        kept = {path: self.store(content) for path, content in files.items()}
+        repository = Repository(name, kind, private=False, refs={MAIN: [Commit(_new_oid(), "added", kept)]})
+        self.repositories[kind, name] = repository
+
     def files(self, name: str, revision: str = MAIN, kind: str = "model") -> dict[str, bytes]:
         """What a repository holds, for a test to look at."""
         commit = self.repositories[kind, name].commit(revision)
