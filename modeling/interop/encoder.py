@@ -101,7 +101,7 @@ class EncoderArchitecture(Architecture):
             "num_hidden_layers": config.num_hidden_layers,
             "initializer_range": config.initializer_range,
             "tie_word_embeddings": config.tie_word_embeddings,
-            **classes_in(config),
+            **({} if head == "question-answering" else classes_in(config)),  # a span has two ends, whatever classes
             **special_ids(config),
         }
 
