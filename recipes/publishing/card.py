@@ -99,15 +99,20 @@ class Facts:
     @property
     def datasets(self) -> list[str]:
         """Identifiers of the data on the Hub, where they are known."""
-        data = self.source.experiment.get("data", {})
-        is_on_hub = not data.get("path") and data.get("name") not in (None, TOY)
-        return self.details.datasets or ([data["name"]] if is_on_hub else [])
+        return datasets_of(self.source, self.details)
 
     @property
     def languages(self) -> list[str]:
         """Codes of its languages, where they are known."""
         data = self.source.experiment.get("data", {})
         return self.details.language or [data[name] for name in ("source_lang", "target_lang") if data.get(name)]
+
+
+def datasets_of(source: Source, details: CardDetails) -> list[str]:
+    """Identifiers on the Hub of the data that a model was trained on, where they are known."""
+    data = source.experiment.get("data", {})
+    is_on_hub = not data.get("path") and data.get("name") not in (None, TOY)
+    return details.datasets or ([data["name"]] if is_on_hub else [])
 
 
 def write_card(facts: Facts) -> str:

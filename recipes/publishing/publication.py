@@ -14,7 +14,7 @@ import vanilla_transformers  # noqa: F401  # registers the classes that are look
 from vanilla_transformers.interop.checks import Check, InteropError
 from vanilla_transformers.recipes.engine.model_folder import load_saved
 from vanilla_transformers.recipes.errors import UserError
-from vanilla_transformers.recipes.publishing.card import Facts, write_card
+from vanilla_transformers.recipes.publishing.card import Facts, datasets_of, write_card
 from vanilla_transformers.recipes.publishing.details import CardDetails
 from vanilla_transformers.recipes.publishing.model_class import class_of
 from vanilla_transformers.recipes.publishing.privacy import check_private
@@ -29,7 +29,15 @@ from vanilla_transformers.recipes.publishing.repository import (
 )
 from vanilla_transformers.recipes.publishing.sources import Source, Which, find_source
 from vanilla_transformers.recipes.publishing.stock import write_stock
-from vanilla_transformers.recipes.publishing.upload import MAIN, Target, check_access, check_name, check_place, upload
+from vanilla_transformers.recipes.publishing.upload import (
+    MAIN,
+    Target,
+    check_access,
+    check_name,
+    check_place,
+    terms_of,
+    upload,
+)
 
 
 @dataclass(frozen=True)
@@ -78,7 +86,7 @@ def publish(
         run: a run folder, or a folder of `save_pretrained`.
         name: of the repository, `USER/NAME`; it is made if there is none.
         model: which of a run's models.
-        details: what the run cannot know, for the card.
+        details: what the run cannot know, for the card; without `terms`, the Hub is asked for those of its data sets.
         to: a model type of transformers, such as `"marian"`, that it is pushed as instead.
         beside: a model type that it is pushed as too, in a folder of that name.
         private: whether a new repository is for its owner alone.
@@ -105,7 +113,10 @@ def publish(
     before = state(model_files(source.model))
     with tempfile.TemporaryDirectory() as staged:
         folder = Path(staged)
-        card, checks, model_type = _build(source, folder, name, details or CardDetails(), to, beside, tell)
+        details = details or CardDetails()
+        if not dry_run and details.terms is None:
+            details = replace(details, terms=terms_of(datasets_of(source, details)))
+        card, checks, model_type = _build(source, folder, name, details, to, beside, tell)
         failed = [check.name for check in checks if not check.passed]
         if failed:
             raise UserError(f"{source.model}: not pushed, because what would be loaded differs: {'; '.join(failed)}")

@@ -1,7 +1,7 @@
 """Sends a folder to the Hugging Face Hub as one commit, and tells in one line why it could not."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -130,6 +130,20 @@ def _model_type(api: HfApi, target: Target) -> str | None:
         return json.loads(Path(file).read_text(encoding="utf-8")).get("model_type")
     except (EntryNotFoundError, RevisionNotFoundError, ValueError):
         return None
+
+
+def terms_of(datasets: Sequence[str]) -> str | None:
+    """The licences that the Hub knows of data sets; `None` where it knows none."""
+    found = []
+    for name in datasets:
+        try:
+            data = HfApi().dataset_info(name).card_data
+        except (*_NETWORK_ERRORS, HFValidationError):
+            continue
+        licence = data.get("license") if data else None
+        if licence:
+            found.append(f"{name}: {', '.join(licence) if isinstance(licence, list) else licence}")
+    return "; ".join(found) or None
 
 
 def upload(folder: Path, target: Target, message: str) -> tuple[str, str]:

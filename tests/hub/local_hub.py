@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
+import yaml
+
 MAIN = "main"
 READ = ":read"
 LARGE = 10_000_000
@@ -127,6 +129,10 @@ class LocalHub:
         kept = {path: self.store(content) for path, content in files.items()}
         repository = Repository(name, kind, private=False, refs={MAIN: [Commit(_new_oid(), "added", kept)]})
         self.repositories[kind, name] = repository
+
+    def text(self, commit: Commit, path: str) -> str:
+        """A file of a commit; empty where there is none."""
+        return self.blob(commit.files[path]).read_text("utf-8") if path in commit.files else ""
 
     def files(self, name: str, revision: str = MAIN, kind: str = "model") -> dict[str, bytes]:
         """What a repository holds, for a test to look at."""
@@ -306,7 +312,9 @@ def _info(request: _Handler, kind: str, name: str, revision: str | None) -> dict
     repository = request.repository(kind, name)
     commit = request.commit_of(repository, revision or MAIN)
     siblings = [{"rfilename": path} for path in sorted(commit.files)]
-    return {"id": name, "sha": commit.oid, "private": repository.private, "siblings": siblings, "tags": []}
+    described = {"id": name, "sha": commit.oid, "private": repository.private, "siblings": siblings, "tags": []}
+    card = re.match(r"---\n(.*?)---", request.hub.text(commit, "README.md"), flags=re.DOTALL)
+    return described | ({"cardData": yaml.safe_load(card[1])} if card else {})
 
 
 @route("GET", rf"{_REPO}/refs")

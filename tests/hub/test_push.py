@@ -56,8 +56,14 @@ def pushed(run, tmp_path_factory):
     """The run on a Hub, with a card of details and a stock copy."""
     place = tmp_path_factory.mktemp("pushed")
     details = place / "card.yaml"
-    details.write_text("license: mit\nlimits: It knows few words.\nexample: The cat sleeps.\ntags: [toy]\n")
+    details.write_text(
+        "license: mit\nlimits: It knows few words.\nexample: The cat sleeps.\ntags: [toy]\ndatasets: [them/corpus]\n"
+    )
+    corpus = place / "corpus"
+    corpus.mkdir()
+    (corpus / "README.md").write_text("---\nlicense: cc-by-4.0\n---\n\n# Corpus\n")
     with LocalHub(place / "hub", TOKENS) as hub:
+        hub.add("them/corpus", corpus, "dataset")
         client = make_client(hub, place)
         words = ["push", run, NAME, "--license", "apache-2.0", "--card", details, "--with", "marian"]
         done = client(COMMAND, *words)
@@ -104,6 +110,7 @@ def test_the_card_says_what_is_known(pushed, run):
     assert scores["test", "BLEU"] == pytest.approx(results["test"]["bleu"], abs=1e-4)
     assert scores["validation", "Loss"] == pytest.approx(results["validation"]["loss"], abs=1e-4)
     assert results["test"]["signature"] in text
+    assert "Terms of the data: them/corpus: cc-by-4.0" in text
     for part in (
         "It knows few words.",
         "2 steps",
