@@ -210,6 +210,9 @@ def _summary(facts: Facts) -> str:
         languages = facts.languages
         deed += f" from {languages[0]} to {languages[1]}" if len(languages) == 2 else " or otherwise rewrites texts"
     text = f"{article} {family} that {deed}: {size}."
+    labels = list((config.id2label or {}).values()) if facts.task.endswith("classification") else []
+    if labels and not any(str(label).startswith("LABEL_") for label in labels):
+        text += f" Its labels are {', '.join(map(str, labels))}."
     started = f" It started from [{details.base_model}](https://huggingface.co/{details.base_model})." * bool(
         details.base_model
     )
@@ -285,8 +288,8 @@ def _training(facts: Facts) -> str:
     if run:
         machine = run["machine"]
         lines.append(
-            f"- Amount: {run['steps']:,} steps, {run['epochs']:,.1f} epochs, {run['tokens']:,} tokens; padding, which "
-            f"is not counted, was {run['padding']:.1%} of the batches"
+            f"- Amount: {run['steps']:,} steps, {run['epochs']:,.1f} epochs, {run['tokens']:,} tokens, without "
+            f"padding, which was {run['padding']:.1%} of the batches"
         )
         lines.append(
             f"- Hardware and time: {machine['processes']} x {machine['device']}, {run['seconds'] / 60:,.1f} minutes, "

@@ -27,7 +27,7 @@ from vanilla_transformers.recipes.publishing.repository import (
     state,
     write_training,
 )
-from vanilla_transformers.recipes.publishing.sources import Source, Which, find_source
+from vanilla_transformers.recipes.publishing.sources import Source, Which, find_source, model_type_of
 from vanilla_transformers.recipes.publishing.stock import write_stock
 from vanilla_transformers.recipes.publishing.upload import (
     MAIN,
@@ -108,6 +108,7 @@ def publish(
     source = find_source(run, model)
     if not dry_run:
         check_access(target)
+        check_place(target, to or model_type_of(source), overwrite)
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     before = state(model_files(source.model))
@@ -116,7 +117,7 @@ def publish(
         details = details or CardDetails()
         if not dry_run and details.terms is None:
             details = replace(details, terms=terms_of(datasets_of(source, details)))
-        card, checks, model_type = _build(source, folder, name, details, to, beside, tell)
+        card, checks = _build(source, folder, name, details, to, beside, tell)
         failed = [check.name for check in checks if not check.passed]
         if failed:
             raise UserError(f"{source.model}: not pushed, because what would be loaded differs: {'; '.join(failed)}")
@@ -127,7 +128,6 @@ def publish(
         publication = Publication(sizes(folder), left_out(source), checks, card)
         if dry_run:
             return publication
-        check_place(target, model_type, overwrite)
         url, commit = upload(folder, target, message)
         return replace(publication, url=url, commit=commit)
 
@@ -140,8 +140,8 @@ def _build(
     to: str | None,
     beside: str | None,
     tell: Callable[[str], None],
-) -> tuple[str, list[Check], str]:
-    """Fills the folder; the card, what was compared and the type of the model."""
+) -> tuple[str, list[Check]]:
+    """Fills the folder; the card, and what was compared."""
     model, tokenizer = _load(source.model)
     checks: list[Check] = []
     subjects: list[Subject] = []
@@ -163,7 +163,7 @@ def _build(
     facts = Facts(name, shown, tokenizer is not None, source, details, proved, has_curves, beside)
     card = write_card(facts)
     (folder / "README.md").write_text(card, encoding="utf-8")
-    return card, checks, shown.config.model_type
+    return card, checks
 
 
 def _load(folder: Path) -> tuple[PreTrainedModel, Any]:

@@ -74,6 +74,11 @@ def find_source(name: str | Path, which: Which = "best") -> Source:
     return Source(folder / which, folder, _read(folder / CONFIG, yaml.safe_load), results)
 
 
+def model_type_of(source: Source) -> str:
+    """What the configuration calls the kind of the model."""
+    return str(_read(source.model / "config.json", json.loads).get("model_type"))
+
+
 def _last_scores(metrics: Path) -> dict[str, Any]:
     """The scores of the last evaluation, those of the final model; the test rows were given to the best one."""
     records = [json.loads(line) for line in metrics.read_text(encoding="utf-8").splitlines()]
