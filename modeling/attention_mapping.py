@@ -261,9 +261,20 @@ def _read(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, text: str,
         encoded, more = _encoded(model, tokenizer, target, "target")
         notes += more
         labels = encoded["input_ids"]
-        decoder_inputs = model.prepare_decoder_input_ids_from_labels(labels)  # type: ignore[operator]
+        decoder_inputs = _shifted(model, labels)
     inputs["decoder_input_ids"] = decoder_inputs
     return Passage(inputs, labels, source, token_labels(tokenizer, decoder_inputs[0].tolist()), tuple(notes))
+
+
+def _shifted(model: PreTrainedModel, labels: torch.Tensor) -> torch.Tensor:
+    """What a decoder reads to predict the labels (1, T): as its class has it, or the start token in front of them."""
+    prepare: Any = getattr(model, "prepare_decoder_input_ids_from_labels", None)
+    if prepare is not None:
+        return prepare(labels)
+    start = model.config.decoder_start_token_id
+    if start is None:
+        raise AttentionMapError(f"{type(model).__name__} has no decoder_start_token_id: leave target out")
+    return torch.cat((labels.new_full((1, 1), start), labels[:, :-1]), dim=1)
 
 
 def _encoded(

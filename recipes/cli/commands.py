@@ -35,6 +35,13 @@ def infer(arguments: argparse.Namespace) -> int:
     return run(arguments)
 
 
+def demo(arguments: argparse.Namespace) -> int:
+    """Show models on a page for the browser."""
+    from vanilla_cli.demo import demo as show_models
+
+    return show_models(arguments)
+
+
 def serve(arguments: argparse.Namespace) -> int:
     """Serve a decoder over HTTP."""
     from vanilla_cli.server import serve as serve_model
@@ -74,6 +81,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "attention": attention,
     "classify": infer,
     "configs": configs,
+    "demo": demo,
     "export": export,
     "generate": infer,
     "import": import_,

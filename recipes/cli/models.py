@@ -1,4 +1,4 @@
-"""The models that `vanilla translate`, `classify`, `generate` and `attention` use, on the device asked for."""
+"""The models that `vanilla translate`, `classify`, `generate`, `attention` and `demo` use, on the device asked for."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -71,6 +71,11 @@ USES = {
         "show its attention",
         "a language model, a classifier or a bare model of texts is needed",
         (_BASE, _SEQ2SEQ, _CAUSAL, _MASKED, _CLASSIFIER, _TOKENS, _SPANS),
+    ),
+    "demo": Use(
+        "be shown",
+        "an encoder-decoder, a decoder, a masked language model or a sequence classifier is needed",
+        (_SEQ2SEQ, _CAUSAL, _MASKED, _CLASSIFIER),
     ),
 }  # fmt: skip
 _ANSWERING = ("translate", "classify", "generate")

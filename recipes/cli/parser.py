@@ -17,6 +17,7 @@ from vanilla_cli.conversion_parser import (
     define_export,
     define_import,
 )
+from vanilla_cli.demo_parser import DEMO_DESCRIPTION, DEMO_EXAMPLES, define_demo
 from vanilla_cli.faults import UsageError
 from vanilla_cli.inference_parser import (
     CLASSIFY_DESCRIPTION,
@@ -77,6 +78,7 @@ COMMANDS = (
     ("translate", "translate sentences", TRANSLATE_DESCRIPTION, TRANSLATE_EXAMPLES),
     ("classify", "classify texts", CLASSIFY_DESCRIPTION, CLASSIFY_EXAMPLES),
     ("generate", "go on from prompts", GENERATE_DESCRIPTION, GENERATE_EXAMPLES),
+    ("demo", "show models on a page for the browser", DEMO_DESCRIPTION, DEMO_EXAMPLES),
     ("serve", "serve a decoder over HTTP", SERVE_DESCRIPTION, SERVE_EXAMPLES),
     ("attention", "show what a model attends to", ATTENTION_DESCRIPTION, ATTENTION_EXAMPLES),
     ("import", "convert a stock checkpoint into one of our models", IMPORT_DESCRIPTION, IMPORT_EXAMPLES),
@@ -138,6 +140,7 @@ def build_parser() -> tuple[Parser, dict[str, Parser]]:
     define_translate(commands["translate"])
     define_classify(commands["classify"])
     define_generate(commands["generate"])
+    define_demo(commands["demo"])
     define_serve(commands["serve"])
     define_attention(commands["attention"])
     define_push(commands["push"])

@@ -16,6 +16,7 @@ examples:
   vanilla push runs/translation-toy me/toy-translator --private --revision tried
   vanilla push runs/translation-toy me/toy-marian --to marian        as a stock model, without code
   vanilla push runs/translation-toy me/toy-translator --with marian  both, under one card
+  vanilla push runs/translation-toy me/toy-translator --space        and the page of `vanilla demo` beside it
   vanilla push runs/translation-toy them/translator --create-pr      as a pull request
   vanilla push my/model me/model --card card.yaml                    any folder of save_pretrained()
 
@@ -31,6 +32,9 @@ def define_push(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--to", metavar="TYPE", choices=SOURCES, help=f"push it as a stock model: {', '.join(SOURCES)}")
     parser.add_argument(
         "--with", dest="beside", metavar="TYPE", choices=SOURCES, help="push it as a stock model too, in a folder of it"
+    )
+    parser.add_argument(
+        "--space", action="store_true", help="push a Space of the same name too, with the page of `vanilla demo`"
     )
     parser.add_argument("--card", metavar="FILE", help="YAML with what the run cannot know, for the model card")
     parser.add_argument("--license", metavar="NAME", help="its identifier on the Hub, such as apache-2.0")

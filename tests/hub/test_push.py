@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 import yaml
-from conftest import TOKENS, make_client
+from hub_client import TOKENS, make_client
 from huggingface_hub import ModelCard
 from local_hub import LocalHub
 

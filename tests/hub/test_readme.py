@@ -22,6 +22,8 @@ case "$1" in
     "checkpoint.every=null" "data.num_validation_rows=20" "averaging.ema_decay=null" "precision=fp32" ;;
   serve) {sys.executable} -m vanilla_cli "$@" > serve.log 2>&1 & echo $! > serve.pid
     for second in $(seq 120); do curl -s localhost:8000/v1/models > /dev/null && exit 0; sleep 1; done; exit 1 ;;
+  demo) {sys.executable} -m vanilla_cli "$@" > demo.log 2>&1 & demo=$!
+    for second in $(seq 120); do curl -s localhost:7860 > /dev/null && kill $demo && exit 0; sleep 1; done; exit 1 ;;
   *) exec {sys.executable} -m vanilla_cli "$@" ;;
 esac
 """
@@ -105,7 +107,7 @@ def test_set_up_is_all_that_is_left_out():
 @pytest.mark.timeout(1200)
 @pytest.mark.usefixtures("stock")
 def test_every_block_runs(environment, place):
-    for module in ("ctranslate2", "onnxruntime", "uvicorn"):
+    for module in ("ctranslate2", "gradio", "onnxruntime", "uvicorn"):
         pytest.importorskip(module)
     settings, hub = environment
     script = f"set -eux\n{shell()}"
@@ -113,7 +115,7 @@ def test_every_block_runs(environment, place):
     if (place / "serve.pid").exists():
         os.kill(int((place / "serve.pid").read_text()), 15)
     assert done.returncode == 0, done.stderr[-4000:]
-    assert ("model", "me/toy-translator") in hub.repositories
+    assert {("model", "me/toy-translator"), ("space", "me/toy-translator")} <= hub.repositories.keys()
     shutil.copytree(place / "runs" / "translation-toy", place / "runs" / "demo" / "translation")
     done = subprocess.run(
         [sys.executable, "-c", python()], cwd=place, env=settings, capture_output=True, text=True, check=False

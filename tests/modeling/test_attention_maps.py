@@ -4,6 +4,7 @@ import logging
 
 import pytest
 import torch
+from test_languages import nllb as tiny_nllb
 from tiny import DECODERS, ENCODERS, SEQ2SEQ, tiny_model
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import GPT2Config, GPT2ForSequenceClassification
@@ -250,3 +251,16 @@ def test_bytes_are_shown_as_characters_and_white_space_is_visible():
 def test_the_public_name_is_the_function_whatever_was_imported():
     assert vanilla_transformers.attention_maps is attention_mapping.attention_maps
     assert "attention_maps" in vanilla_transformers.__all__
+
+
+def test_a_target_for_a_class_that_does_not_prepare_its_decoder_inputs():
+    model, tokenizer = tiny_nllb()
+    assert not hasattr(model, "prepare_decoder_input_ids_from_labels")
+    maps = attention_maps(model.eval(), tokenizer, "the dog", "the man")
+    rows, columns = maps.tokens["cross"]
+    target = tokenizer(text_target="the man")["input_ids"]
+    assert (len(rows), len(columns)) == (len(target), len(tokenizer("the dog")["input_ids"]))
+    assert rows[0] == tokenizer.convert_ids_to_tokens(model.config.decoder_start_token_id)
+    assert maps.loss == pytest.approx(
+        model(**tokenizer("the dog", return_tensors="pt"), labels=torch.tensor([target])).loss.item(), rel=1e-5
+    )
