@@ -161,6 +161,10 @@ def probed_attention_forward(
     Returns:
         The values (B, T, H, K), and no weights: these are left in the probe.
     """
+    if kwargs.get("softcap") is not None or kwargs.get("s_aux") is not None:
+        raise AttentionMapError(
+            f"{type(module).__name__} attends by more than a softmax (softcap or sinks), which sdpa and the maps lack"
+        )
     attended, _ = sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **kwargs)
     probe = _PROBES.get(module)
     if probe is None:

@@ -141,8 +141,8 @@ def _with_targets(ours: PreTrainedModel, inputs: Inputs) -> Inputs:
 
 def _ordinary_tokens(ours: PreTrainedModel, vocab_size: int, shape: tuple[int, int], seed: int) -> torch.Tensor:
     config = ours.config
-    special = {config.pad_token_id, config.bos_token_id, getattr(config, "decoder_start_token_id", None)}
-    ends = config.eos_token_id
+    special = {getattr(config, f"{name}_token_id", None) for name in ("pad", "bos", "decoder_start")}
+    ends = getattr(config, "eos_token_id", None)
     special |= set(ends) if isinstance(ends, list) else {ends}
     ordinary = torch.tensor([number for number in range(vocab_size) if number not in special] or [0])
     return ordinary[torch.randint(len(ordinary), shape, generator=torch.Generator().manual_seed(seed))]

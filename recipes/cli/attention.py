@@ -13,6 +13,7 @@ from vanilla_cli.models import load_for
 from vanilla_transformers import attention_mapping
 from vanilla_transformers.attention_mapping import AttentionMapError, AttentionMaps, attention_maps
 from vanilla_transformers.attention_pages import draw_positions, signed, strongest
+from vanilla_transformers.recipes.data.readers import is_unicode
 from vanilla_transformers.recipes.engine.folders import complete_folder
 from vanilla_transformers.recipes.errors import UserError
 
@@ -30,6 +31,8 @@ def show_attention(arguments: argparse.Namespace) -> int:
     for what, text in (("TEXT", arguments.text), ("--target", arguments.target)):
         if text is not None and not text.strip():
             raise UsageError(f"{what} is empty: give at least one word")
+        if text is not None and not is_unicode(text):
+            raise UsageError(f"{what}, {text!r}: it is not UTF-8; convert it first, for instance with iconv")
     out = checked_output(arguments.out, arguments.overwrite)
     model, tokenizer = load_for("attention", arguments.model, arguments.device)
     with refusals(arguments.model):

@@ -5,7 +5,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 
 from vanilla_cli.faults import UsageError
-from vanilla_transformers.recipes.publishing.details import read_details
+from vanilla_transformers.recipes.publishing.details import checked_details, read_details
 from vanilla_transformers.recipes.publishing.publication import publish
 from vanilla_transformers.recipes.publishing.space import check_space, check_task, publish_space
 
@@ -21,7 +21,8 @@ def push(arguments: argparse.Namespace) -> int:
         check_options(arguments)
     details = read_details(arguments.card)
     if arguments.license is not None:
-        details = dataclasses.replace(details, license=arguments.license)
+        license = checked_details({"license": arguments.license}, "--license").license
+        details = dataclasses.replace(details, license=license)
     done = publish(
         arguments.run,
         arguments.name,

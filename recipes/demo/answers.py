@@ -59,6 +59,16 @@ def task_of(name: str, model_class: type, config: PreTrainedConfig) -> Task:
     return ANSWER if task is TRANSLATE and config.model_type not in _TRANSLATORS else task
 
 
+def check_tokenizer(name: str, task: Task, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Refuses a tokenizer with which a model cannot do what the page asks of it.
+
+    Raises:
+        UserError: as it says.
+    """
+    if task is FILL and tokenizer.mask_token is None:
+        raise UserError(f"{name}: the tokenizer has no mask token; name it as mask_token in tokenizer_config.json")
+
+
 def _is_of(model_class: type, config: PreTrainedConfig, mapping: Any) -> bool:
     classes = mapping.get(type(config), ())
     return model_class in (classes if isinstance(classes, (list, tuple)) else (classes,))
@@ -71,8 +81,7 @@ def shown(name: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase)
         UserError: the page has nothing to do with such a model.
     """
     task = task_of(name, type(model), model.config)
-    if task is FILL and tokenizer.mask_token is None:
-        raise UserError(f"{name}: the tokenizer has no mask token; name it as mask_token in tokenizer_config.json")
+    check_tokenizer(name, task, tokenizer)
     if task is CONTINUE:
         saved = model.generation_config = copy.deepcopy(model.generation_config)
         if not saved.do_sample:
@@ -199,7 +208,7 @@ def go_on(model: Shown, text: str, _: Mapping[str, str]) -> Found:
         Group(f"{NUM_SAMPLES} continuations, drawn at temperature {settings.temperature or 1:g}", samples),
         Group("The next token, with its probability", _likeliest(model, logits)),
     ]
-    mapped = model.tokenizer.decode((ids + drawn[0])[:context], skip_special_tokens=True)
+    mapped = model.tokenizer.decode((seen + drawn[0])[:context], skip_special_tokens=True)
     return Found(groups, sum(map(len, drawn)), "written", mapped)
 
 

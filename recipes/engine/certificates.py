@@ -1,5 +1,6 @@
 """What a run can show of itself at its end: that its gradient does not depend on how a batch is cut."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -35,7 +36,9 @@ def certificates(model: PreTrainedModel, task: Task, state: TrainState, experime
         torch.linalg.vector_norm(_gradient(model, task, rows, state.epoch, count) - whole, dtype=torch.float64)
         for count in parts
     ]
-    relative = float(max(differences) / norm) if norm > 0 else 0.0
+    relative = float(torch.stack(differences).max() / norm)
+    if not math.isfinite(relative):  # no gradient, or none that can be compared
+        return {"resume": resume}
     return {"gradient": {"rows": len(rows), "parts": parts, "relative_difference": relative}, "resume": resume}
 
 

@@ -33,6 +33,7 @@ from vanilla_transformers.recipes.errors import UserError
 
 logger = logging.getLogger(__name__)
 
+RESULTS = "results.json"
 _MANIFEST, _CONFIG = "manifest.json", "config.yaml"
 _RUN_FILES = (_CONFIG, "checkpoints", "metrics.jsonl", "best", "final")
 # A resumed run may differ in these from the run it continues: none of them changes what a step computes, except that
@@ -83,9 +84,13 @@ class RunFolder:
         return self.path / "metrics.jsonl"
 
     def begin(self) -> None:
-        """Makes the folder, removes what a killed run left half-written and writes the resolved experiment."""
+        """Makes the folder, removes what a killed run left half-written and writes the resolved experiment.
+
+        The results of a run that goes on are no longer those of its models.
+        """
         try:
             self.checkpoints.mkdir(parents=True, exist_ok=True)
+            (self.path / RESULTS).unlink(missing_ok=True)
             clear_leftovers(self.path)
             clear_leftovers(self.checkpoints)
             write_experiment(self.experiment, self.path / _CONFIG)

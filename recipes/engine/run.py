@@ -8,7 +8,7 @@ from accelerate import Accelerator
 
 from vanilla_transformers.recipes.engine.adapters import check_adapters, with_adapters
 from vanilla_transformers.recipes.engine.certificates import certificates
-from vanilla_transformers.recipes.engine.checkpoints import RunFolder
+from vanilla_transformers.recipes.engine.checkpoints import RESULTS, RunFolder
 from vanilla_transformers.recipes.engine.config_files import load_experiment
 from vanilla_transformers.recipes.engine.durations import TrainState
 from vanilla_transformers.recipes.engine.evaluation import evaluate
@@ -71,7 +71,7 @@ def _conclude(
     figures = run_figures(state, records, accelerator)
     shown = certificates(model, task, state, experiment)
     results = {"model": "best", **scores, **task.settings, "run": figures, "certificates": shown}
-    write_text(run_folder.path / "results.json", json.dumps(results, indent=2) + "\n")
+    write_text(run_folder.path / RESULTS, json.dumps(results, indent=2) + "\n")
     numbers = {f"test_{name}": value for name, value in test.items() if not isinstance(value, str)}
     accelerator.log(numbers, step=state.global_step)
     print(summary_table(scores, figures, run_folder.path))

@@ -1,6 +1,8 @@
 """The model card: what is known of a model, and nothing else."""
 
+import json
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
@@ -14,7 +16,7 @@ from vanilla_transformers.configuration_vanilla import VanillaConfig
 from vanilla_transformers.interop.checks import Check
 from vanilla_transformers.recipes.data.rows import TOY
 from vanilla_transformers.recipes.errors import UserError, one_line
-from vanilla_transformers.recipes.publishing.details import CardDetails
+from vanilla_transformers.recipes.publishing.details import LANGUAGE, CardDetails
 from vanilla_transformers.recipes.publishing.proof import auto_names
 from vanilla_transformers.recipes.publishing.settings import public_settings
 from vanilla_transformers.recipes.publishing.sources import Source
@@ -105,7 +107,9 @@ class Facts:
     def languages(self) -> list[str]:
         """Codes of its languages, where they are known."""
         data = self.source.experiment.get("data", {})
-        return self.details.language or [data[name] for name in ("source_lang", "target_lang") if data.get(name)]
+        named = [str(data[name]) for name in ("source_lang", "target_lang") if data.get(name)]
+        # They name columns too, of which not all are called by a code.
+        return self.details.language or (named if all(re.fullmatch(LANGUAGE, each) for each in named) else [])
 
 
 def datasets_of(source: Source, details: CardDetails) -> list[str]:
@@ -162,8 +166,10 @@ def _eval_results(facts: Facts) -> list[EvalResult]:
     """For the model index; it needs to know what the rows are."""
     data = facts.source.experiment.get("data", {})
     is_toy = data.get("name") == TOY and not data.get("path")
+    if facts.details.datasets:  # somebody's word, which need not be about the rows that were scored
+        is_toy, data = False, {}
     name = "vanilla_transformers/toy" if is_toy else next(iter(facts.datasets), None)
-    if name is None:
+    if name is None or len(facts.datasets) > 1:
         return []
     results = []
     for rows, scores in _scored(facts):
@@ -239,9 +245,8 @@ def _use(facts: Facts) -> str:
         )
         command = {"translation": "translate", "text-generation": "generate", "text-classification": "classify"}
         if facts.task in command and facts.has_tokenizer:
-            blocks.append(
-                f'From the command line:\n\n```sh\nvanilla {command[facts.task]} {facts.name} "{example}"\n```'
-            )
+            line = f"vanilla {command[facts.task]} {facts.name} {shlex.quote(example)}"
+            blocks.append(f"From the command line:\n\n```sh\n{line}\n```")
     else:
         blocks.append(f"```python\n{_loading_code(facts, own, '', example)}\n```")
     if facts.stock_folder:
@@ -259,9 +264,10 @@ def _loading_code(facts: Facts, own: str, options: str, example: str) -> str:
     if not facts.has_tokenizer:
         return "\n".join(lines)
     lines += [f'tokenizer = AutoTokenizer.from_pretrained("{facts.name}"{options})']
-    text = f"{example} {{tokenizer.mask_token}}" if facts.task == "fill-mask" else example
-    prefix = "f" if facts.task == "fill-mask" else ""
-    lines.append(f'inputs = tokenizer({prefix}"{text}", return_tensors="pt")')
+    text = json.dumps(example, ensure_ascii=False)
+    if facts.task == "fill-mask":
+        text = f"{json.dumps(example + ' ', ensure_ascii=False)} + tokenizer.mask_token"
+    lines.append(f'inputs = tokenizer({text}, return_tensors="pt")')
     uses = {
         "translation": "print(tokenizer.decode(model.generate(**inputs)[0], skip_special_tokens=True))",
         "text-generation": "print(tokenizer.decode(model.generate(**inputs, max_new_tokens=20)[0]))",
@@ -285,6 +291,11 @@ def _training(facts: Facts) -> str:
         lines.append("- Data: the built-in corpus of `vanilla_transformers`, made by a grammar")
     if details.terms:
         lines.append(f"- Terms of the data: {details.terms}")
+    started = source.experiment.get("model", {}).get("pretrained")
+    if started:
+        rank = source.experiment.get("peft", {}).get("r")
+        how = f"; adapters (LoRA) of rank {rank} learned in place of its weights and are merged" * bool(rank)
+        lines.append(f"- Started from: the saved model {public_settings({'name': started})['name']}{how}")
     if run:
         machine = run["machine"]
         lines.append(
@@ -343,7 +354,7 @@ def _certificates(facts: Facts) -> str:
         own = facts.checks[0].result
         lines.append(
             f"- Loaded in a fresh process without `vanilla_transformers`, before it was pushed, by {own}: "
-            f"{differences[0].result} of its outputs to those of the run."
+            f"{differences[0].result} of its outputs to those of the model that it was made of."
         )
     found = facts.source.results.get("certificates", {})
     if "gradient" in found:

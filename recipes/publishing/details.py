@@ -1,14 +1,27 @@
 """What a run cannot know of its model, and whoever publishes it may say: `vanilla push --card FILE`."""
 
 import difflib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 import yaml
+from huggingface_hub.errors import HFValidationError
+from huggingface_hub.utils import validate_repo_id
 
 from vanilla_transformers.recipes.errors import UserError, one_line
+
+LANGUAGE = r"[a-z]{2,3}(?:-[A-Za-z0-9]{2,8})*|code|multilingual"
+"""What a code of a language looks like."""
+
+_FORMS = {"license": r"[a-z0-9][a-z0-9.-]*", "language": LANGUAGE, "tags": r"\S(?:.*\S)?"}
+_FORM_EXAMPLES = {
+    "license": "give its identifier, such as apache-2.0, cc-by-4.0 or other",
+    "language": "give a code of ISO 639, such as en",
+    "tags": "give a word",
+}
 
 
 @dataclass(frozen=True)
@@ -76,4 +89,18 @@ def checked_details(found: Mapping[str, Any], where: str) -> CardDetails:
         if not (is_fitting if takes_list else isinstance(value, str)):
             what = "a list of texts, such as [en, de]" if takes_list else "a text"
             raise UserError(f"{where}: {name} is {value!r}, but must be {what}")
+        for each in value if takes_list else [value]:
+            _check_form(name, each, where)
     return CardDetails(**found)
+
+
+def _check_form(name: str, value: str, where: str) -> None:
+    """What the Hub takes in the metadata of a card."""
+    if name in ("base_model", "datasets"):
+        try:
+            validate_repo_id(value)
+        except HFValidationError as error:
+            raise UserError(f"{where}: {name} has {value!r}, but must name something on the Hub") from error
+    rule = _FORMS.get(name)
+    if rule is not None and not re.fullmatch(rule, value):
+        raise UserError(f"{where}: {name} has {value!r}, which the Hub does not take; {_FORM_EXAMPLES[name]}")

@@ -7,17 +7,22 @@ import re
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import unquote
 
 from huggingface_hub import get_token
 from safetensors import safe_open
 
 from vanilla_transformers.recipes.errors import UserError
 
+# Access tokens of the Hub, OpenAI, Anthropic, GitHub, GitLab, Slack, Google, AWS and Weights & Biases; keys; passwords.
 _SECRETS = re.compile(
-    r"\b(?:hf_[A-Za-z0-9]{16,}|api_org_[A-Za-z0-9]{16,}|sk-[A-Za-z0-9_-]{20,}|gh[opsu]_[A-Za-z0-9]{30,}|"
-    r"github_pat_\w{30,}|AKIA[0-9A-Z]{16})\b"
+    r"hf_(?:oauth_)?[A-Za-z0-9]{16,}|api_org_[A-Za-z0-9]{16,}|sk-[A-Za-z0-9_-]{20,}|gh[oprsu]_[A-Za-z0-9]{30,}|"
+    r"github_pat_\w{30,}|glpat-[\w-]{20,}|xox[abprs]-[\w-]{10,}|AIza[\w-]{35}|A(?:KI|SI)A[0-9A-Z]{16}|wandb_v1_\w{20,}|"
+    r"(?i:wandb_api_key|aws_secret_access_key)\W{1,4}\w{16,}|-----BEGIN [A-Z ]*PRIVATE KEY-----|"
+    r"://[^/\s:@'\"]+:[^/\s@'\"]+@"
 )
-_HOMES = re.compile(r"(?:/home/|/Users/|\b[A-Za-z]:\\+Users\\+)[\w.-]+")
+_HOMES = re.compile(r"(?:/home/|/Users/|/Volumes/|/mnt/|/scratch/)[\w.-]+")
+_WINDOWS_PATHS = re.compile(r"(?i:\b[a-z]:\\+\w[\w.\\-]*)|(?<![\w\\])\\\\\w[\w.-]*\\\w[\w.-]*")
 _ANYBODY = {"root", "user", "admin", "ubuntu", "debian", "runner", "jovyan", "docker", "vagrant", "localhost", "test"}
 _SHORTEST_NAME = 3
 _VOCABULARIES = ("tokenizer.json", "vocab.json", "vocab.txt", "merges.txt")
@@ -41,9 +46,12 @@ def check_private(folder: Path, public: str = "") -> int:
     files = sorted(file for file in folder.rglob("*") if file.is_file())
     for file in files:
         name = file.relative_to(folder).as_posix()
+        is_vocabulary = file.name in _VOCABULARIES
+        has_words = not is_vocabulary and file.suffix != ".py"  # where a name may be any word
         for number, line in enumerate(_lines(file), start=1):
-            has_words = file.name not in _VOCABULARIES and file.suffix != ".py"  # where a name may be any word
-            found = _private(line, words if has_words else None, paths)
+            readings = [line] if is_vocabulary else sorted(_readings(line))
+            names = words if has_words else None
+            found = next(filter(None, (_private(each, names, paths, is_vocabulary) for each in readings)), None)
             if found is not None:
                 raise UserError(
                     f"{name}, line {number}: it holds {found}, which would become public; take it out and push again"
@@ -51,28 +59,34 @@ def check_private(folder: Path, public: str = "") -> int:
     return len(files)
 
 
-def _private(line: str, words: re.Pattern[str] | None, paths: tuple[str, ...]) -> str | None:
+def _readings(line: str) -> set[str]:
+    """A line as it stands, and as JSON and addresses mean it."""
+    plain = re.sub(r"\\u([0-9a-fA-F]{4})", lambda found: chr(int(found[1], 16)), line.replace("\\/", "/"))
+    return {line, plain, re.sub(r"\\[nrt]", " ", plain), unquote(plain)}
+
+
+def _private(line: str, words: re.Pattern[str] | None, paths: re.Pattern[str], is_vocabulary: bool) -> str | None:
     token = get_token()
     if _SECRETS.search(line) or (token and token in line):
-        return "an access token"
-    home = _HOMES.search(line)
-    path = home.group() if home else next((path for path in paths if path in line), None)
+        return "an access token or a password"
+    path = _HOMES.search(line) or paths.search(line) or (None if is_vocabulary else _WINDOWS_PATHS.search(line))
     if path is not None:
-        return f"the path {path} of this machine"
+        return f"the path {path.group()} of this machine"
     word = words.search(line) if words else None
     return f"the name {word.group()} of this machine or of its user" if word else None
 
 
-def _private_paths() -> tuple[str, ...]:
+def _private_paths() -> re.Pattern[str]:
     found = {str(Path.home()), os.getcwd(), tempfile.gettempdir()}
-    return tuple(f"{path}{os.sep}" for path in sorted(found) if len(Path(path).parts) > 1)
+    own = sorted(re.escape(path) for path in found if len(Path(path).parts) > 1)
+    return re.compile(rf"(?:{'|'.join(own) or '(?!)'})(?!\w)")
 
 
 def _private_words(public: str) -> re.Pattern[str] | None:
     names = {_user(), platform.node()} - _ANYBODY
     known = public.lower()
     private = [re.escape(name) for name in names if len(name) >= _SHORTEST_NAME and name.lower() not in known]
-    return re.compile(rf"(?<![\w-])(?:{'|'.join(private)})(?![\w-])", re.IGNORECASE) if private else None
+    return re.compile(rf"(?<![^\W_])(?:{'|'.join(private)})(?![^\W_])", re.IGNORECASE) if private else None
 
 
 def _user() -> str:

@@ -22,7 +22,6 @@ from vanilla_transformers.interop.proof import SENTENCES, all_inputs
 from vanilla_transformers.recipes.errors import UserError
 
 READER = Path(__file__).with_name("reader.py")
-_SECONDS = 600
 _NEW_TOKENS = 12
 # Pipelines that transformers has for a head.
 _TASKS = {
@@ -74,6 +73,8 @@ def auto_names(model: PreTrainedModel) -> tuple[str, list[str]]:
         mappings = {name: getattr(transformers, name)._model_mapping for name in AUTO_NAMES}
         found = {name: mapping[type(config)] for name, mapping in mappings.items() if type(config) in mapping}
         names = {name: (each[0] if isinstance(each, tuple) else each).__name__ for name, each in found.items()}
+        # Other heads of a stock class may have weights of the same name and another shape.
+        names = {name: each for name, each in names.items() if each == type(model).__name__ or name == "AutoModel"}
     own = next((name for name, class_name in names.items() if class_name == type(model).__name__), None)
     if own is None:
         raise UserError(
@@ -149,12 +150,13 @@ def _read_elsewhere(
         cwd=folder,
         capture_output=True,
         text=True,
-        timeout=_SECONDS,
         check=False,
     )
     if done.returncode != 0:
         lines = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
-        raise UserError(f"the model cannot be loaded without this package: {lines[-1]}; nothing was uploaded")
+        raise UserError(
+            f"what would be pushed cannot be used in a fresh process without this package: {lines[-1]}; it was not sent"
+        )
     return json.loads((folder / "report.json").read_text(encoding="utf-8")), load_file(folder / "outputs.safetensors")
 
 
@@ -192,7 +194,7 @@ def _as_tensors(values: dict[str, Any]) -> dict[str, torch.Tensor]:
 
 def _pipeline_check(subject: Subject, entry: dict[str, Any], found: Any) -> Check:
     pipeline: Any = transformers.pipeline
-    with contextlib.redirect_stderr(open(os.devnull, "w", encoding="utf-8")):
+    with open(os.devnull, "w", encoding="utf-8") as nowhere, contextlib.redirect_stderr(nowhere):
         ready = pipeline(entry["task"], model=subject.model, tokenizer=subject.tokenizer, device="cpu")
         mine = ready(entry["pipeline_text"], **(entry["generation"] if entry["task"] == "text-generation" else {}))
     is_equal = _rounded(mine) == _rounded(found)

@@ -35,6 +35,7 @@ from vanilla_transformers.recipes.publishing.upload import (
     check_access,
     check_name,
     check_place,
+    check_revision,
     terms_of,
     upload,
 )
@@ -105,6 +106,7 @@ def publish(
         raise UserError(f"to={to} and beside={beside} exclude each other: the one replaces what the other accompanies")
     target = Target(name, "model", private, revision, create_pr)
     check_name(name)
+    check_revision(revision)
     source = find_source(run, model)
     if not dry_run:
         check_access(target)

@@ -27,7 +27,8 @@ def read_model(entry: dict[str, Any]) -> tuple[dict[str, Any], dict[str, torch.T
     name, options = entry["name"], entry["options"]
     report: dict[str, Any] = {"missing": {}}
     for auto_name in entry["auto_names"]:
-        model, info = getattr(transformers, auto_name).from_pretrained(name, output_loading_info=True, **options)
+        auto_class = getattr(transformers, auto_name)
+        model, info = auto_class.from_pretrained(name, output_loading_info=True, dtype=torch.float32, **options)
         report["missing"][auto_name] = sorted(map(str, info["missing_keys"]))
         if auto_name == entry["own"]:
             report["unexpected"] = sorted(map(str, info["unexpected_keys"]))
@@ -46,7 +47,7 @@ def read_model(entry: dict[str, Any]) -> tuple[dict[str, Any], dict[str, torch.T
         report["ids"] = tokenizer(entry["sentences"])["input_ids"]
     if entry["task"] is not None:
         pipeline: Any = transformers.pipeline
-        ready = pipeline(entry["task"], model=name, device="cpu", **options)
+        ready = pipeline(entry["task"], model=name, device="cpu", dtype=torch.float32, **options)
         report["pipeline"] = ready(
             entry["pipeline_text"], **(entry["generation"] if entry["task"] == "text-generation" else {})
         )

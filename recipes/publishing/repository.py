@@ -4,21 +4,25 @@ import hashlib
 import json
 import shutil
 from collections.abc import Iterator
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import yaml
 
+import vanilla_transformers
+from vanilla_transformers.interop.conversion import ARCHITECTURES
 from vanilla_transformers.recipes.publishing.settings import public_settings
 from vanilla_transformers.recipes.publishing.sources import CURVES, METRICS, RESULTS, Source
 
 TRAINING = "training"
-# Nothing else is taken: a model folder may hold a trainer's state, logs or notes.
+# Nothing else is taken: a model folder may hold a trainer's state, logs, notes and scripts.
+_CODE = frozenset(file.name for file in Path(vanilla_transformers.__file__).parent.glob("*.py"))
 _MODEL_FILES = (
     "config.json",
     "generation_config.json",
-    "*.safetensors",
-    "*.safetensors.index.json",
-    "*.py",
+    "model.safetensors",
+    "model-?????-of-?????.safetensors",
+    "model.safetensors.index.json",
     "tokenizer.json",
     "tokenizer_config.json",
     "special_tokens_map.json",
@@ -26,8 +30,11 @@ _MODEL_FILES = (
     "vocab.json",
     "vocab.txt",
     "merges.txt",
-    "*.spm",
-    "*.model",
+    "source.spm",
+    "target.spm",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+    "tokenizer.model",
     "chat_template.jinja",
 )
 _CHUNK = 2**20
@@ -35,7 +42,20 @@ _CHUNK = 2**20
 
 def model_files(folder: Path) -> list[Path]:
     """The files of a model folder that are published."""
-    return sorted({file for pattern in _MODEL_FILES for file in folder.glob(pattern) if file.is_file()})
+    return sorted(file for file in folder.iterdir() if file.is_file() and is_model_file(file.name))
+
+
+def is_model_file(name: str) -> bool:
+    """Whether a file of that name belongs to a saved model, its code included."""
+    return name in _CODE or any(fnmatchcase(name, pattern) for pattern in _MODEL_FILES)
+
+
+def is_published(path: str) -> bool:
+    """Whether a push writes a file of that path in a repository, be it in a stock copy."""
+    folder, _, name = path.rpartition("/")
+    if folder:
+        return folder == TRAINING or (folder in ARCHITECTURES and is_model_file(name))
+    return is_model_file(name) or name in (CURVES, "README.md")
 
 
 def left_out(source: Source) -> list[str]:

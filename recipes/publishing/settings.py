@@ -6,11 +6,11 @@ from typing import Any
 
 # What says where and how a run was watched or started, and nothing about its model.
 _LOCAL = ("output_dir", "resume", "max_wall_time", "process_timeout", "log_every", "checkpoint", "tracking")
-_ABSOLUTE = re.compile(r"^(?:[/~]|[A-Za-z]:[\\/]|\\\\)")
+_PLACE = re.compile(r"^\s*(?:[/~$]|[A-Za-z]:[\\/]|\\\\|[a-z0-9+.-]+://)|(?:^|[\\/])\.\.(?:[\\/]|$)")
 
 
 def public_settings(experiment: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings that make the model what it is; of an absolute path the last part stays."""
+    """The settings that make the model what it is; of a path or an address the last part stays."""
     return {name: _public(value) for name, value in experiment.items() if name not in _LOCAL}
 
 
@@ -19,6 +19,6 @@ def _public(value: Any) -> Any:
         return {name: _public(each) for name, each in value.items()}
     if isinstance(value, list):
         return [_public(each) for each in value]
-    if isinstance(value, str) and _ABSOLUTE.match(value):
+    if isinstance(value, str) and _PLACE.search(value):
         return re.split(r"[\\/]", value.rstrip("\\/"))[-1]
     return value

@@ -8,7 +8,8 @@ from huggingface_hub import HfApi, SpaceCardData
 from huggingface_hub.errors import EntryNotFoundError, RepositoryNotFoundError
 from transformers import AutoConfig
 
-from vanilla_transformers.recipes.demo.answers import task_of
+from vanilla_transformers.recipes.demo.answers import check_tokenizer, task_of
+from vanilla_transformers.recipes.engine.model_folder import load_tokenizer
 from vanilla_transformers.recipes.errors import UserError
 from vanilla_transformers.recipes.publishing.model_class import class_of
 from vanilla_transformers.recipes.publishing.repository import sizes
@@ -48,9 +49,9 @@ def check_task(run: str | Path, model: Which = "best") -> None:
     Raises:
         UserError: as it says.
     """
-    source = find_source(run, model).model
+    source = str(find_source(run, model).model)
     config = AutoConfig.from_pretrained(source, trust_remote_code=False)
-    task_of(str(source), class_of(config), config)
+    check_tokenizer(source, task_of(source, class_of(config), config), load_tokenizer(source, None, config.model_type))
 
 
 def check_space(name: str, private: bool = False, overwrite: bool = False) -> None:

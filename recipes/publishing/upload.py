@@ -1,6 +1,8 @@
 """Sends a folder to the Hugging Face Hub as one commit, and tells in one line why it could not."""
 
+import glob
 import json
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,12 +21,11 @@ from huggingface_hub.utils import disable_progress_bars, validate_repo_id
 
 from vanilla_transformers.recipes.errors import UserError, one_line
 from vanilla_transformers.recipes.hub import refusal, unreachable
+from vanilla_transformers.recipes.publishing.repository import is_published
 
 MAIN = "main"
 # The first is of the library with which the client happens to speak HTTP.
 _NETWORK_ERRORS: tuple[Any, ...] = (HfHubHTTPError.__bases__[0], ConnectionError, TimeoutError)
-# What an older push may have left that a new one does not overwrite: it would be loaded, or taken for its own.
-_REPLACED = ["*.py", "*.safetensors", "*.safetensors.index.json", "*.bin", "training/*", "*.png"]
 _NO_TOKEN = (
     "pushing needs an access token that may write: make one at {endpoint}/settings/tokens, and set HF_TOKEN to it or "
     "call `hf auth login`"
@@ -65,6 +66,16 @@ def check_name(name: str) -> None:
             f"{name}: cannot be the name of a repository ({one_line(str(error))}); name one as USER/NAME, of letters, "
             "digits, `-`, `_` and `.`"
         ) from error
+
+
+def check_revision(revision: str) -> None:
+    """Refuse what can be no name of a branch.
+
+    Raises:
+        UserError: as it says.
+    """
+    if not re.fullmatch(r"[\w][\w.-]*(?:/[\w][\w.-]*)*", revision):
+        raise UserError(f"--revision {revision!r}: must name a branch, such as main or tried")
 
 
 def check_access(target: Target) -> str:
@@ -176,9 +187,17 @@ def upload(folder: Path, target: Target, message: str) -> tuple[str, str]:
             revision=target.revision,
             create_pr=target.create_pr,
             commit_message=message,
-            delete_patterns=_REPLACED,
+            delete_patterns=_left_behind(api, target),
         )
     return commit.pr_url or commit.commit_url, commit.oid
+
+
+def _left_behind(api: HfApi, target: Target) -> list[str]:
+    """What older pushes wrote, as patterns: what a new one does not overwrite would be loaded with it."""
+    if target.kind != "model":
+        return []
+    there = api.list_repo_files(target.name, revision=target.revision)
+    return [glob.escape(path) for path in there if is_published(path)]
 
 
 @contextmanager

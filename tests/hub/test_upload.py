@@ -16,6 +16,10 @@ except UserError as error:
 """
 
 
+OWN = ("handler.py", "assets/logo.png")
+"""Files of the owner's, which no push touches."""
+
+
 @pytest.fixture
 def folder(tmp_path):
     """Something like a model, with weights that go through LFS."""
@@ -23,7 +27,7 @@ def folder(tmp_path):
     made.mkdir()
     (made / "config.json").write_text('{"model_type": "one"}')
     (made / "model.safetensors").write_bytes(bytes(range(256)) * 4000)
-    (made / "modeling_one.py").write_text("ONE = 1")
+    (made / "layers.py").write_text("ONE = 1")
     return made
 
 
@@ -45,13 +49,23 @@ def refusal(done) -> str:
 
 
 def test_what_an_older_push_left_goes_and_older_revisions_stay(hub, folder, push):
+    (folder / "tokenizer.json").write_text("{}")
+    (folder / "gpt2").mkdir()
+    (folder / "gpt2" / "config.json").write_text("{}")
+    (folder / "assets").mkdir()
+    for path in OWN:
+        (folder / path).write_text("mine")
     old = oid(push())
-    (folder / "modeling_one.py").unlink()
+    for path in OWN:
+        (folder / path).unlink()
+    (folder / "layers.py").unlink()
+    (folder / "tokenizer.json").unlink()
+    (folder / "gpt2" / "config.json").unlink()
     (folder / "config.json").write_text('{"model_type": "two"}')
     assert "holds a model of another type, one, which this two would replace" in refusal(push())
     assert oid(push("{}", "overwrite")) != old
-    assert "modeling_one.py" not in hub.files("owner/model")
-    assert "modeling_one.py" in hub.files("owner/model", old)
+    assert hub.files("owner/model").keys() == {".gitattributes", "config.json", "model.safetensors", *OWN}
+    assert {"layers.py", "tokenizer.json", "gpt2/config.json"} < hub.files("owner/model", old).keys()
 
 
 def test_private_branches_and_pull_requests(hub, push):

@@ -25,6 +25,12 @@ def test_a_mean_over_each_part_is_noticed(tmp_path, monkeypatch):
     assert certified(tmp_path)["gradient"]["relative_difference"] > 1e-2
 
 
+def test_a_gradient_that_cannot_be_compared_is_not_certified(tmp_path, monkeypatch):
+    for factor in (0.0, float("nan")):
+        monkeypatch.setattr(module, "training_loss", lambda model, batch, count, by=factor: model(**batch).loss * by)
+        assert certified(tmp_path).keys() == {"resume"}
+
+
 def test_rows_fit_into_a_micro_batch(tmp_path):
     whole = certified(tmp_path)["gradient"]["rows"]
     halves = certified(tmp_path, micro_batches=2)["gradient"]["rows"]

@@ -120,3 +120,10 @@ def test_refuses_a_path_that_cannot_be_written(tmp_path, name, reason):
 def test_making_one_leaves_nothing_behind(tmp_path):
     RunFolder(Experiment(output_dir=str(tmp_path / "new" / "run")))
     assert not list(tmp_path.iterdir())
+
+
+def test_a_run_that_goes_on_has_no_results_until_it_ends(begun):
+    resumed(begun).save(TrainState(global_step=1), "same", TENSORS)
+    (begun / "results.json").write_text("{}")
+    resumed(begun).begin()
+    assert not (begun / "results.json").exists()

@@ -29,8 +29,18 @@ def somebody(monkeypatch):
         ("github_pat_" + "x" * 40, "an access token"),
         ("data: /home/eve/corpus", "the path /home/eve of this machine"),
         ("data: /Users/eve/corpus", "the path /Users/eve of this machine"),
-        (r"data: C:\Users\eve\corpus", r"the path C:\Users\eve of this machine"),
-        (f"data: {Path.home() / 'corpus'}", "of this machine"),
+        (r"data: C:\Users\eve\corpus", r"the path C:\Users\eve\corpus of this machine"),
+        (f"data: {Path.home()}", "of this machine"),
+        (r"data: D:\work\eve", r"the path D:\work\eve of this machine"),
+        (r"data: \\fileserver\eve", r"the path \\fileserver\eve of this machine"),
+        (r'{"data": "\/home\/eve"}', "the path /home/eve of this machine"),
+        ("file:///%68ome/eve", "the path /home/eve of this machine"),
+        ("data: /mnt/eve", "the path /mnt/eve of this machine"),
+        (json.dumps({"notes": f"login with\n{SECRET}_old"}), "an access token"),
+        ("WANDB_API_KEY=" + "0a" * 20, "an access token"),
+        ("https://bob:hunter2@host/x", "a password"),
+        ("-----BEGIN OPENSSH PRIVATE KEY-----", "an access token or a password"),
+        ("model_by_ada", "the name ada of this machine or of its user"),
         ("trained by Ada on a laptop", "the name Ada of this machine or of its user"),
     ],
 )
@@ -53,8 +63,9 @@ def test_weights_are_read_for_what_their_header_says(tmp_path):
 def test_what_is_public_passes(tmp_path):
     (tmp_path / "README.md").write_text("The model of ada/translator, see https://huggingface.co/ada/translator.\n")
     (tmp_path / "tokenizer.json").write_text(json.dumps({"model": {"vocab": {"ada": 1}}}))
-    (tmp_path / "modeling.py").write_text("ada = 1\nradar = 'canada'\n")
+    (tmp_path / "modeling.py").write_text("ada = 1\n")
+    (tmp_path / "notes.md").write_text("radar in Canada: https://x.org/a:b, 10:30, a@b.c\n")
     (tmp_path / "curves.png").write_bytes(b"/home/eve")
-    assert check_private(tmp_path, "ada/translator") == 4
+    assert check_private(tmp_path, "ada/translator") == 5
     with pytest.raises(UserError, match=r"README\.md, line 1"):
         check_private(tmp_path, "somebody/translator")

@@ -1,6 +1,8 @@
 """What `publish` proves and refuses before anything is sent, without a Hub."""
 
+import ast
 import json
+import shlex
 import shutil
 
 import pytest
@@ -8,11 +10,14 @@ import torch
 from huggingface_hub import ModelCard
 from safetensors.torch import load_file, save_file
 from tokenizers import processors
+from transformers import BertConfig, BertForSequenceClassification
 
 import vanilla_transformers
 from vanilla_transformers.recipes.errors import UserError
+from vanilla_transformers.recipes.publishing.card import Facts
 from vanilla_transformers.recipes.publishing.details import CardDetails
 from vanilla_transformers.recipes.publishing.publication import publish
+from vanilla_transformers.recipes.publishing.sources import Source
 
 NAME = "owner/model"
 
@@ -33,12 +38,13 @@ def tried(folder, **options):
 
 def test_a_model_without_a_run_has_a_card_without_its_training(folder):
     (folder / "optimizer.pt").write_bytes(b"state")
+    (folder / "train_for_acme.py").write_text("PASSWORD = 'hunter2'")
     (folder / "notes").mkdir()
     done = tried(folder, details=CardDetails(license="mit", language=["en"], energy="0.2 kWh, measured at the plug"))
     assert all(check.passed for check in done.checks)
     assert {check.result for check in done.checks if ": output" in check.name} == {"maximum difference 0.0e+00"}
     assert "text-classification" in {check.result for check in done.checks}
-    assert done.left_out == ["notes/", "optimizer.pt"]
+    assert done.left_out == ["notes/", "optimizer.pt", "train_for_acme.py"]
     assert {"README.md", "modeling_encoder.py", "model.safetensors"} <= done.files.keys()
     assert "optimizer.pt" not in done.files
     data = ModelCard(done.card).data
@@ -65,14 +71,14 @@ def test_code_that_computes_something_else_is_not_pushed(folder):
 
 def test_code_that_is_missing_is_not_pushed(folder):
     (folder / "feed_forward.py").unlink()
-    with pytest.raises(UserError, match=r"the model cannot be loaded without this package: .*feed_forward.py"):
+    with pytest.raises(UserError, match=r"cannot be used in a fresh process without this package: .*feed_forward.py"):
         tried(folder)
 
 
 def test_code_that_needs_the_package_is_not_pushed(folder):
     code = folder / "layers.py"
     code.write_text(code.read_text().replace("from .dropout", "from vanilla_transformers.dropout"))
-    with pytest.raises(UserError, match=r"cannot be loaded without this package: .*vanilla_transformers"):
+    with pytest.raises(UserError, match=r"in a fresh process without this package: .*vanilla_transformers"):
         tried(folder)
 
 
@@ -118,6 +124,38 @@ def test_a_model_without_a_tokenizer_can_be_pushed(tmp_path):
     done = tried(tmp_path / "bare")
     assert "AutoTokenizer" not in done.card
     assert ModelCard(done.card).data.pipeline_tag == "feature-extraction"
+
+
+def test_a_model_in_bf16_is_proved_in_fp32(folder):
+    model = vanilla_transformers.VanillaEncoderForSequenceClassification.from_pretrained(folder)
+    model.to(torch.bfloat16).save_pretrained(folder)
+    assert all(check.passed for check in tried(folder).checks)
+
+
+def test_a_stock_classifier_can_be_pushed(tmp_path, tokenizer):
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    config = BertConfig(vocab_size=len(tokenizer), num_labels=3, pad_token_id=tokenizer.pad_token_id, **sizes)
+    BertForSequenceClassification(config).save_pretrained(tmp_path / "bert")
+    tokenizer.save_pretrained(tmp_path / "bert")
+    done = tried(tmp_path / "bert")
+    assert all(check.passed for check in done.checks)
+    assert "trust_remote_code" not in done.card
+
+
+def test_an_example_is_quoted_in_code_and_shell(folder):
+    example = 'He said "hi" to a\\b $(touch x) `id` {0}'
+    card = tried(folder, details=CardDetails(example=example)).card
+    [line] = [line for line in card.splitlines() if line.startswith("vanilla classify")]
+    assert shlex.split(line)[3:] == [example]
+    [code, _] = [line for line in card.splitlines() if line.startswith("inputs = ")]
+    assert ast.parse(code).body[0].value.args[0].value == example
+
+
+def test_columns_that_are_no_languages_are_not_called_so(saved_models):
+    data = {"source_lang": "question", "target_lang": "de"}
+    source = Source(saved_models["Seq2SeqForConditionalGeneration"], None, {"data": data})
+    facts = Facts("me/x", None, True, source, CardDetails())
+    assert facts.languages == []
 
 
 @pytest.mark.parametrize(

@@ -68,8 +68,10 @@ def test_settings_lose_what_belongs_to_a_machine():
         "tracking": {"project": "secret"},
         "data": {"path": "/data/eve/en-de", "files": ["~/a.txt", "b.txt"], "name": "user/corpus"},
         "model": {"pretrained": r"C:\models\best", "hidden_size": 8},
+        "tokenizer": {"name": "../clients/acme/tokenizer", "other": "$HOME/x", "url": "https://u:p@host/corpus"},
     }
     assert public_settings(settings) == {
         "data": {"path": "en-de", "files": ["a.txt", "b.txt"], "name": "user/corpus"},
         "model": {"pretrained": "best", "hidden_size": 8},
+        "tokenizer": {"name": "tokenizer", "other": "x", "url": "corpus"},
     }
