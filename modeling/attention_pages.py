@@ -12,7 +12,8 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from .attention_mapping import AttentionMaps, Head
+from .attention_mapping import AttentionMaps
+from .attention_probe import Head
 from .embeddings import SinusoidalPositions
 from .plot_style import PLOT_STYLE
 

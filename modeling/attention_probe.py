@@ -31,6 +31,14 @@ class AttentionMapError(ValueError):
     """A model, a text or a choice of heads that has no attention maps, with the way out in one line."""
 
 
+class Head(NamedTuple):
+    """A head: `kind` is "encoder", "decoder" or "cross"; layers and heads count from 0."""
+
+    kind: str
+    layer: int
+    head: int
+
+
 class Site(NamedTuple):
     """Where a model attends.
 

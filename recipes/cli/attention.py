@@ -10,9 +10,10 @@ from pathlib import Path
 
 from vanilla_cli.faults import UsageError
 from vanilla_cli.models import load_for
-from vanilla_transformers import attention_mapping
-from vanilla_transformers.attention_mapping import AttentionMapError, AttentionMaps, attention_maps
+from vanilla_transformers import attention_passages
+from vanilla_transformers.attention_mapping import AttentionMaps, attention_maps
 from vanilla_transformers.attention_pages import draw_positions, signed, strongest
+from vanilla_transformers.attention_probe import AttentionMapError
 from vanilla_transformers.recipes.data.readers import is_unicode
 from vanilla_transformers.recipes.engine.folders import complete_folder
 from vanilla_transformers.recipes.errors import UserError
@@ -72,7 +73,7 @@ def checked_output(name: str, overwrite: bool) -> Path:
 @contextmanager
 def refusals(name: str) -> Iterator[None]:
     """What has no maps is told in one line that names the model; what is noted is printed once, with the results."""
-    logger = logging.getLogger(attention_mapping.__name__)
+    logger = logging.getLogger(attention_passages.__name__)
     was_disabled, logger.disabled = logger.disabled, True
     try:
         yield

@@ -20,7 +20,7 @@ from transformers import (
     TextClassificationPipeline,
 )
 
-from vanilla_transformers.attention_mapping import token_labels
+from vanilla_transformers.attention_passages import token_labels
 from vanilla_transformers.pipelines import Text2TextPipeline
 from vanilla_transformers.recipes.demo.records import Answer, Candidate, Found, Group, Shown, Task
 from vanilla_transformers.recipes.errors import UserError

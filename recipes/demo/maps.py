@@ -3,9 +3,9 @@
 import math
 from dataclasses import replace
 
-from vanilla_transformers.attention_mapping import AttentionMapError, attention_maps
+from vanilla_transformers.attention_mapping import attention_maps
 from vanilla_transformers.attention_pages import page
-from vanilla_transformers.attention_probe import attention_sites
+from vanilla_transformers.attention_probe import AttentionMapError, attention_sites
 from vanilla_transformers.recipes.demo.records import Found, Shown
 from vanilla_transformers.recipes.errors import UserError
 

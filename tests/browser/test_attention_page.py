@@ -5,7 +5,8 @@ import shutil
 import pytest
 import torch
 
-from vanilla_transformers.attention_mapping import AttentionMaps, Head
+from vanilla_transformers.attention_mapping import AttentionMaps
+from vanilla_transformers.attention_probe import Head
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
 playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed (the extra dev)")

@@ -10,9 +10,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import GPT2Config, GPT2ForSequenceClassification
 
 import vanilla_transformers
-from vanilla_transformers import attention_mapping, attention_maps
-from vanilla_transformers.attention_mapping import NUM_MASKED, AttentionMapError, Head, token_labels
-from vanilla_transformers.attention_probe import attention_sites
+from vanilla_transformers import attention_effects, attention_mapping, attention_maps, attention_passages
+from vanilla_transformers.attention_effects import NUM_MASKED
+from vanilla_transformers.attention_passages import token_labels
+from vanilla_transformers.attention_probe import AttentionMapError, Head, attention_sites
 from vanilla_transformers.recipes.data.tokenizers import train_decoder_tokenizer
 
 TEXT, TARGET = "w7 w8 w9 w10", "w20 w21 w22"
@@ -115,7 +116,7 @@ def test_rows_are_taken_a_few_at_a_time_where_memory_is_short(tokenizer, monkeyp
         target = TARGET if model_class is TRANSLATOR else None
         at_once = attention_maps(model, tokenizer, TEXT, target)
         with monkeypatch.context() as patch:
-            patch.setattr(attention_mapping, "_LOGITS_AT_ONCE", 3 * 6 * 67)
+            patch.setattr(attention_effects, "_LOGITS_AT_ONCE", 3 * 6 * 67)
             apart = attention_maps(model, tokenizer, TEXT, target)
         assert apart.loss_changes == pytest.approx(at_once.loss_changes, abs=1e-6)
 
@@ -155,8 +156,8 @@ def test_without_a_target_it_is_what_the_model_generates(tokenizer):
 
 def test_masked_tokens_are_spread_over_the_text(tokenizer):
     model = tiny_model(MASKED)
-    passage = attention_mapping._read(model, tokenizer, " ".join(f"w{number}" for number in range(5, 45)), None)
-    measure = attention_mapping._masked_measure(tokenizer, passage)
+    passage = attention_passages.read(model, tokenizer, " ".join(f"w{number}" for number in range(5, 45)), None)
+    measure = attention_effects.masked_measure(tokenizer, passage)
     places = (measure.inputs["input_ids"] == tokenizer.mask_token_id).nonzero()[:, 1]
     assert places.tolist() == [3, 8, 13, 18, 23, 28, 33, 38]
     assert measure.labels.ne(-100).sum() == NUM_MASKED

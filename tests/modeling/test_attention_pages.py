@@ -14,8 +14,9 @@ from tiny import DECODERS, ENCODERS, SEQ2SEQ, tiny_model
 from transformers import BertConfig, BertModel, GPT2Config, GPT2Model, RobertaConfig, RobertaModel
 
 from vanilla_transformers import attention_maps
-from vanilla_transformers.attention_mapping import AttentionMaps, Head
+from vanilla_transformers.attention_mapping import AttentionMaps
 from vanilla_transformers.attention_pages import MOST_PANELS, draw_positions, page, position_tables, signed, strongest
+from vanilla_transformers.attention_probe import Head
 
 EVIL = "</script><script>alert(1)</script>"
 
