@@ -47,3 +47,9 @@ def tokens_check(
     pairs = list(zip(ours, theirs, strict=True))
     equal = sum(list(one) == list(other) for one, other in pairs)
     return Check(name, f"{equal} of {len(pairs)} rows equal", equal >= at_least * len(pairs))
+
+
+def listed_checks(checks: Sequence[Check]) -> list[str]:
+    """The table of some checks, a line for each."""
+    width = max(len(check.name) for check in checks)
+    return [f"{'ok' if check.passed else 'FAILED':6} {check.name:{width}}  {check.result}" for check in checks]

@@ -13,7 +13,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.utils import logging
 
 from vanilla_transformers import VanillaConfig
-from vanilla_transformers.interop.checks import Check, InteropError
+from vanilla_transformers.interop.checks import Check, InteropError, listed_checks
 from vanilla_transformers.interop.conversion import (
     architecture_of,
     class_for_head,
@@ -68,7 +68,7 @@ def export_model(arguments: argparse.Namespace) -> int:
         elif target == "onnx":
             checks = write_onnx(model, tokenizer, folder)
         else:
-            checks = write_stock(model, tokenizer, folder, target)
+            _, checks = write_stock(model, tokenizer, folder, target)
         report(checks, folder, started, out)
     return 0
 
@@ -168,9 +168,7 @@ def report(checks: Iterable[Check], folder: Path, started: float, out: Path) -> 
         UserError: a comparison failed; the folder around it is then given up.
     """
     checks = list(checks)
-    width = max(len(check.name) for check in checks)
-    for check in checks:
-        print(f"{'ok' if check.passed else 'FAILED':6} {check.name:{width}}  {check.result}")
+    print(*listed_checks(checks), sep="\n")
     failed = [check.name for check in checks if not check.passed]
     if failed:
         raise UserError(

@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from accelerate.utils import send_to_device
+from accelerate.utils.memory import should_reduce_batch_size
 from transformers import PreTrainedModel
 
 from vanilla_transformers.recipes.engine.durations import TrainState
@@ -13,7 +15,7 @@ from vanilla_transformers.recipes.engine.plan import Rows, share
 from vanilla_transformers.recipes.engine.stock import training_loss
 from vanilla_transformers.recipes.engine.task import Task
 
-_MOST_ROWS = 32
+_MOST_ROWS = 8
 
 
 def certificates(model: PreTrainedModel, task: Task, state: TrainState, experiment: Experiment) -> dict[str, Any]:
@@ -30,13 +32,15 @@ def certificates(model: PreTrainedModel, task: Task, state: TrainState, experime
     if len(rows) < 2:
         return {"resume": resume}
     parts = sorted({2, len(rows)})
-    whole = _gradient(model, task, rows, state.epoch, 1)
-    norm = torch.linalg.vector_norm(whole, dtype=torch.float64)
-    differences = [
-        torch.linalg.vector_norm(_gradient(model, task, rows, state.epoch, count) - whole, dtype=torch.float64)
-        for count in parts
-    ]
-    relative = float(torch.stack(differences).max() / norm)
+    try:
+        whole = _gradient(model, task, rows, state.epoch, 1)
+        cut = [_gradient(model, task, rows, state.epoch, count) for count in parts]
+    except Exception as error:
+        if should_reduce_batch_size(error):  # out of memory, in fp32: what the run came to must not be lost to that
+            return {"resume": resume}
+        raise
+    differences = [torch.linalg.vector_norm(each - whole, dtype=torch.float64) for each in cut]
+    relative = float(torch.stack(differences).max() / torch.linalg.vector_norm(whole, dtype=torch.float64))
     if not math.isfinite(relative):  # no gradient, or none that can be compared
         return {"resume": resume}
     return {"gradient": {"rows": len(rows), "parts": parts, "relative_difference": relative}, "resume": resume}
@@ -57,8 +61,7 @@ def _gradient(model: PreTrainedModel, task: Task, rows: Rows, epoch: int, num_pa
     batches = [task.make_batch(share(rows, part, num_parts), epoch) for part in range(num_parts)]
     count = torch.tensor(max(1.0, float(sum(map(task.num_targets, batches)))), device=model.device)
     for batch in batches:
-        placed = {name: each.to(model.device) if torch.is_tensor(each) else each for name, each in batch.items()}
-        training_loss(model, placed, count).backward()
+        training_loss(model, send_to_device(batch, model.device), count).backward()
     gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
     vector = torch.cat([gradient.flatten().float() for gradient in gradients])
     model.zero_grad(set_to_none=True)

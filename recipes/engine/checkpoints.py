@@ -33,9 +33,11 @@ from vanilla_transformers.recipes.errors import UserError
 
 logger = logging.getLogger(__name__)
 
-RESULTS = "results.json"
-_MANIFEST, _CONFIG = "manifest.json", "config.yaml"
-_RUN_FILES = (_CONFIG, "checkpoints", "metrics.jsonl", "best", "final")
+CONFIG, METRICS, RESULTS = "config.yaml", "metrics.jsonl", "results.json"
+"""Files of a run folder."""
+
+_MANIFEST = "manifest.json"
+_RUN_FILES = (CONFIG, "checkpoints", METRICS, "best", "final")
 # A resumed run may differ in these from the run it continues: none of them changes what a step computes, except that
 # another `max_duration` moves a schedule that decays over it, which is what whoever extends a run asks for.
 _FREE_TO_CHANGE = (
@@ -81,7 +83,7 @@ class RunFolder:
     @property
     def metrics_file(self) -> Path:
         """The file of the run's records."""
-        return self.path / "metrics.jsonl"
+        return self.path / METRICS
 
     def begin(self) -> None:
         """Makes the folder, removes what a killed run left half-written and writes the resolved experiment.
@@ -93,7 +95,7 @@ class RunFolder:
             (self.path / RESULTS).unlink(missing_ok=True)
             clear_leftovers(self.path)
             clear_leftovers(self.checkpoints)
-            write_experiment(self.experiment, self.path / _CONFIG)
+            write_experiment(self.experiment, self.path / CONFIG)
         except OSError as error:
             raise self._not_writable(error) from error
 
@@ -110,7 +112,7 @@ class RunFolder:
             _save({name: value for name, value in tensors.items() if name != "model"}, folder / TRAINING)
             record = {"fingerprint": fingerprint, "state": dataclasses.asdict(state)}
             (folder / STATE).write_text(json.dumps(record), encoding="utf-8")
-            write_experiment(self.experiment, folder / _CONFIG)
+            write_experiment(self.experiment, folder / CONFIG)
             manifest = {path.name: _size_and_hash(path) for path in sorted(folder.iterdir())}
             (folder / _MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
         prune(self.checkpoints, state.global_step, self.experiment)
@@ -166,7 +168,7 @@ class RunFolder:
                     f"new or empty"
                 )
             return
-        written = (folder / _CONFIG for folder in (self.path, *resumable(self.checkpoints)))
+        written = (folder / CONFIG for folder in (self.path, *resumable(self.checkpoints)))
         config = next((file for file in written if file.exists()), None)
         if config is not None:
             self._check_same_experiment(config)
@@ -205,7 +207,7 @@ class RunFolder:
         with tempfile.TemporaryDirectory(prefix=WRITING, dir=base) as aside:
             folder = Path(aside) / self.path.relative_to(base)
             folder.mkdir(parents=True, exist_ok=True)
-            (folder / _CONFIG).write_bytes(b"#")
+            (folder / CONFIG).write_bytes(b"#")
 
     def _not_writable(self, error: OSError) -> UserError:
         return UserError(f"{self.path}: cannot be written: {error.strerror}; choose another output_dir")

@@ -17,21 +17,11 @@ from vanilla_transformers.interop.checks import Check
 from vanilla_transformers.recipes.data.rows import TOY
 from vanilla_transformers.recipes.errors import UserError, one_line
 from vanilla_transformers.recipes.publishing.details import LANGUAGE, CardDetails
-from vanilla_transformers.recipes.publishing.proof import auto_names
+from vanilla_transformers.recipes.publishing.proof import TASKS, auto_names
 from vanilla_transformers.recipes.publishing.settings import public_settings
 from vanilla_transformers.recipes.publishing.sources import Source
 
 _TEMPLATE = files("vanilla_transformers.recipes.publishing") / "model_card.md"
-_PIPELINES = {
-    "AutoModelForSeq2SeqLM": "translation",
-    "AutoModelForCausalLM": "text-generation",
-    "AutoModelForMaskedLM": "fill-mask",
-    "AutoModelForSequenceClassification": "text-classification",
-    "AutoModelForTokenClassification": "token-classification",
-    "AutoModelForQuestionAnswering": "question-answering",
-    "AutoModelForMultipleChoice": "multiple-choice",
-    "AutoModel": "feature-extraction",
-}
 _DEEDS = {
     "translation": "translates",
     "text-generation": "continues text",
@@ -91,7 +81,7 @@ class Facts:
     @property
     def task(self) -> str:
         """What the Hub calls the use of the model."""
-        return _PIPELINES[auto_names(self.model)[0]]
+        return TASKS[auto_names(self.model)[0]]
 
     @property
     def is_ours(self) -> bool:

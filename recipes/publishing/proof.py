@@ -23,23 +23,20 @@ from vanilla_transformers.recipes.errors import UserError
 
 READER = Path(__file__).with_name("reader.py")
 _NEW_TOKENS = 12
-# Pipelines that transformers has for a head.
-_TASKS = {
+TASKS = {
+    "AutoModelForSeq2SeqLM": "translation",
     "AutoModelForCausalLM": "text-generation",
     "AutoModelForMaskedLM": "fill-mask",
     "AutoModelForSequenceClassification": "text-classification",
     "AutoModelForTokenClassification": "token-classification",
+    "AutoModelForQuestionAnswering": "question-answering",
+    "AutoModelForMultipleChoice": "multiple-choice",
+    "AutoModel": "feature-extraction",
 }
-AUTO_NAMES = (
-    "AutoModelForSeq2SeqLM",
-    "AutoModelForCausalLM",
-    "AutoModelForMaskedLM",
-    "AutoModelForSequenceClassification",
-    "AutoModelForTokenClassification",
-    "AutoModelForQuestionAnswering",
-    "AutoModelForMultipleChoice",
-    "AutoModel",
-)
+"""What the Hub calls the use of what each Auto class loads."""
+
+_PIPELINES = ("text-generation", "fill-mask", "text-classification", "token-classification")
+"""Those that a pipeline of transformers does with a text."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +67,7 @@ def auto_names(model: PreTrainedModel) -> tuple[str, list[str]]:
     if isinstance(config, VanillaConfig):
         names = {name: path.rsplit(".", 1)[1] for name, path in config.family_auto_map.items() if name != "AutoConfig"}
     else:
-        mappings = {name: getattr(transformers, name)._model_mapping for name in AUTO_NAMES}
+        mappings = {name: getattr(transformers, name)._model_mapping for name in TASKS}
         found = {name: mapping[type(config)] for name, mapping in mappings.items() if type(config) in mapping}
         names = {name: (each[0] if isinstance(each, tuple) else each).__name__ for name, each in found.items()}
         # Other heads of a stock class may have weights of the same name and another shape.
@@ -103,7 +100,7 @@ def questions(subject: Subject) -> dict[str, Any]:
     """What another process is asked of a model, in JSON; it must find out everything else."""
     own, names = auto_names(subject.model)
     model, tokenizer = subject.model, subject.tokenizer
-    task = _TASKS.get(own) if tokenizer is not None else None
+    task = TASKS[own] if tokenizer is not None and TASKS[own] in _PIPELINES else None
     if task == "fill-mask" and tokenizer.mask_token is None:
         task = None
     text = SENTENCES[0] if task != "fill-mask" else f"{SENTENCES[0]} {tokenizer.mask_token}"

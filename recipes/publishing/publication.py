@@ -1,17 +1,17 @@
 """From a run to a repository on the Hugging Face Hub."""
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, PreTrainedModel
+from transformers import PreTrainedModel
 from transformers.utils import logging
 
 import vanilla_transformers  # noqa: F401  # registers the classes that are looked up by name
-from vanilla_transformers.interop.checks import Check, InteropError
+from vanilla_transformers.interop.checks import Check, InteropError, listed_checks
 from vanilla_transformers.recipes.engine.model_folder import load_saved
 from vanilla_transformers.recipes.errors import UserError
 from vanilla_transformers.recipes.publishing.card import Facts, datasets_of, write_card
@@ -158,7 +158,8 @@ def _build(
         checks += found
         subjects.append(Subject(stock_type, place, stock, tokenizer))
     checks += prove(*subjects)
-    _report(checks, tell)
+    for line in listed_checks(checks):
+        tell(line)
     has_curves = write_training(source, folder)
     shown = subjects[0].model
     proved = [check for check in checks if check.name.startswith(f"{subjects[0].name}: ")]
@@ -178,15 +179,7 @@ def _export(
     source: Source, model: PreTrainedModel, tokenizer: Any, folder: Path, model_type: str, tell: Callable[[str], None]
 ) -> tuple[PreTrainedModel, list[Check]]:
     try:
-        checks = write_stock(model, tokenizer, folder, model_type, tell)
+        stock, checks = write_stock(model, tokenizer, folder, model_type, tell)
     except InteropError as error:
         raise UserError(f"{source.model}: {error}") from error
-    config = AutoConfig.from_pretrained(folder)
-    stock = class_of(config).from_pretrained(folder, dtype=torch.float32).eval()
     return stock, [Check(f"{model_type}: {check.name}", check.result, check.passed) for check in checks]
-
-
-def _report(checks: Sequence[Check], tell: Callable[[str], None]) -> None:
-    width = max(len(check.name) for check in checks)
-    for check in checks:
-        tell(f"{'ok' if check.passed else 'FAILED':6} {check.name:{width}}  {check.result}")

@@ -8,15 +8,18 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 import yaml
+from transformers.dynamic_module_utils import get_relative_import_files
 
 import vanilla_transformers
 from vanilla_transformers.interop.conversion import ARCHITECTURES
+from vanilla_transformers.recipes.engine.checkpoints import METRICS, RESULTS
 from vanilla_transformers.recipes.publishing.settings import public_settings
-from vanilla_transformers.recipes.publishing.sources import CURVES, METRICS, RESULTS, Source
+from vanilla_transformers.recipes.publishing.sources import Source
 
-TRAINING = "training"
+TRAINING, CURVES = "training", "curves.png"
 # Nothing else is taken: a model folder may hold a trainer's state, logs, notes and scripts.
-_CODE = frozenset(file.name for file in Path(vanilla_transformers.__file__).parent.glob("*.py"))
+_MODULES = sorted(Path(vanilla_transformers.__file__).parent.glob("modeling_*.py"))
+_CODE = {Path(file).name for module in _MODULES for file in (str(module), *get_relative_import_files(module))}
 _MODEL_FILES = (
     "config.json",
     "generation_config.json",

@@ -8,13 +8,12 @@ from typing import Any, Literal
 
 import yaml
 
+from vanilla_transformers.recipes.engine.checkpoints import CONFIG, METRICS, RESULTS
 from vanilla_transformers.recipes.engine.model_folder import check_folder
 from vanilla_transformers.recipes.engine.plots import VALIDATION
 from vanilla_transformers.recipes.errors import UserError, one_line
 
 Which = Literal["best", "final"]
-
-CONFIG, RESULTS, METRICS, CURVES = "config.yaml", "results.json", "metrics.jsonl", "curves.png"
 
 
 @dataclass(frozen=True)
@@ -32,11 +31,6 @@ class Source:
     run: Path | None = None
     experiment: Mapping[str, Any] = field(default_factory=dict)
     results: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def recipe(self) -> str | None:
-        """The recipe of the run."""
-        return self.experiment.get("recipe")
 
 
 def find_source(name: str | Path, which: Which = "best") -> Source:

@@ -15,8 +15,8 @@ from vanilla_transformers.recipes.engine.model_folder import load_tokenizer
 
 def write_stock(
     model: PreTrainedModel, tokenizer: Any, folder: Path, model_type: str, note: Callable[[str], None] = print
-) -> list[Check]:
-    """A folder of a class of transformers' own.
+) -> tuple[PreTrainedModel, list[Check]]:
+    """A folder of a class of transformers' own; what is read from it, and what was compared.
 
     Args:
         model: one of ours.
@@ -35,7 +35,7 @@ def write_stock(
         note(f"note   {line}")
     save(folder, stock, tokenizer, note)
     written = load_stock(type(stock), str(folder), dtype=torch.float32)[0].eval()
-    return [
+    return written, [
         there_and_back(architecture, model, written, head),
         *tokenizer_checks(tokenizer, folder),
         *compare(model.float(), written, tokenizer),

@@ -78,11 +78,8 @@ def check_revision(revision: str) -> None:
         raise UserError(f"--revision {revision!r}: must name a branch, such as main or tried")
 
 
-def check_access(target: Target) -> str:
+def check_access(target: Target) -> None:
     """Refuse before any work is done what the Hub would refuse after it.
-
-    Returns:
-        The user whose token it is.
 
     Raises:
         UserError: the Hub cannot be reached, there is no token, or it may not write.
@@ -106,7 +103,6 @@ def check_access(target: Target) -> str:
             f"{target.name}: the access token is that of {identity['name']}, who may not write there; name a "
             f"repository of {' or '.join(owners)}, or propose a change to one of others with --create-pr"
         )
-    return identity["name"]
 
 
 def check_place(target: Target, model_type: str, overwrite: bool) -> None:

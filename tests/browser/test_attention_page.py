@@ -1,16 +1,11 @@
 """The page of `vanilla attention` in a real headless Chromium: what a reader sees, hears and presses."""
 
-import shutil
-
 import pytest
 import torch
+from contrast import check_contrast
 
 from vanilla_transformers.attention_mapping import AttentionMaps
 from vanilla_transformers.attention_probe import Head
-
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
-playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed (the extra dev)")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on the path")
 
 EVIL = "</script><img src=x onerror=alert(1)>"
 # Records where each label lands on the canvas, in pixels of the page.
@@ -27,31 +22,16 @@ CanvasRenderingContext2D.prototype.fillText = function (text, x, y) {
   return write.call(this, text, x, y);
 };
 """
+READ = "h1, h2, p, label, select, .legend span, th, td button"
 # The page's own texts that meet; within a row of a table that is scrolled, one lies over the others on purpose.
-TEXTS = """() => {
-  const nodes = [...document.querySelectorAll("h1, h2, p, label, select, .legend span, th, td button")];
+TEXTS = """selector => {
+  const nodes = [...document.querySelectorAll(selector)];
   const all = nodes.filter(node => node.offsetParent).map(node => ({node, box: node.getBoundingClientRect()}));
   const common = (a, b, low, high) => Math.min(a.box[high], b.box[high]) - Math.max(a.box[low], b.box[low]);
   const meet = (a, b) => common(a, b, "left", "right") > 0.5 && common(a, b, "top", "bottom") > 0.5;
   const row = one => one.node.closest("tr") || one;
   return all.flatMap((a, place) => all.slice(0, place).filter(b => meet(a, b) && row(a) !== row(b))
     .map(b => [a.node.textContent, b.node.textContent]));
-}"""
-CONTRAST = """() => {
-  const channel = value => value <= 0.03928 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4;
-  const pixel = document.createElement("canvas").getContext("2d", {willReadFrequently: true});
-  const light = colours => {
-    pixel.clearRect(0, 0, 1, 1);
-    for (const colour of colours) { pixel.fillStyle = colour; pixel.fillRect(0, 0, 1, 1); }
-    const [r, g, b] = [...pixel.getImageData(0, 0, 1, 1).data].map(value => channel(value / 255));
-    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
-  };
-  const grounds = node => node ? [...grounds(node.parentElement), getComputedStyle(node).backgroundColor] : [];
-  return Math.min(...[...document.querySelectorAll("h1, h2, p, label, select, .legend span, th, td button")]
-    .filter(node => node.offsetParent).map(node => {
-      const behind = grounds(node), [a, b] = [light(behind), light([...behind, getComputedStyle(node).color])];
-      return (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
-    }));
 }"""
 
 
@@ -77,39 +57,20 @@ def sample_maps(source: int = 9, target: int = 7, layers: int = 3, heads: int = 
     )
 
 
-@pytest.fixture(scope="module")
-def browser():
-    with playwright.sync_playwright() as started:
-        chromium = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])  # tests may run as root
-        yield chromium
-        chromium.close()
-
-
 @pytest.fixture
-def open_page(browser, tmp_path):
-    """Opens maps as a file without a network; afterwards there must be no complaint and no request but for the file."""
-    faults, contexts = [], []
+def open_page(new_page, tmp_path):
+    """Opens maps as a file, without a network."""
 
     def open_maps(maps: AttentionMaps, scheme: str = "light", width: int = 1280, height: int = 800):
         file = tmp_path / "attention.html"
         maps.save_html(file)
-        context = browser.new_context(color_scheme=scheme, viewport={"width": width, "height": height}, offline=True)
-        contexts.append(context)
-        page = context.new_page()
-        page.set_default_timeout(10_000)
-        page.on("console", lambda message: faults.append(message.text))
-        page.on("pageerror", lambda error: faults.append(str(error)))
-        page.on("dialog", lambda dialog: faults.append(dialog.message))
-        page.on("request", lambda request: None if request.url == file.as_uri() else faults.append(request.url))
+        page = new_page((file.as_uri(),), scheme, width, height, offline=True)
         page.add_init_script(SPY)
         page.goto(file.as_uri())
         page.wait_for_selector("html[data-shown]")
         return page
 
-    yield open_maps
-    for context in contexts:
-        context.close()
-    assert faults == []
+    return open_maps
 
 
 def wait_for(page, condition: str) -> None:
@@ -238,8 +199,8 @@ def test_nothing_meets_or_is_cut_and_everything_reads_well(size, scheme, width, 
             across = min(label["right"], other["right"]) - max(label["left"], other["left"])
             down = min(label["bottom"], other["bottom"]) - max(label["top"], other["top"])
             assert across <= 0 or down <= 0, (label, other)
-    assert page.evaluate(TEXTS) == []
-    assert page.evaluate(CONTRAST) >= 4.5  # WCAG 2.2, level AA
+    assert page.evaluate(TEXTS, READ) == []
+    check_contrast(page, READ)
 
 
 def test_the_colours_follow_the_reader(open_page):

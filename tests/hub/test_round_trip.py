@@ -48,10 +48,9 @@ def exported(subjects, place) -> list[Subject]:
     for subject in subjects:
         model_type = STOCK_TYPES[subject.model.config.model_type]
         folder = place / f"{subject.name}-{model_type}"
-        checks = write_stock(subject.model, subject.tokenizer, folder, model_type, lambda line: None)
+        stock, checks = write_stock(subject.model, subject.tokenizer, folder, model_type, lambda line: None)
         assert all(check.passed for check in checks), checks
-        stock, tokenizer = load_saved(str(folder), None, class_of)
-        found.append(Subject(folder.name, folder, stock.eval(), tokenizer))
+        found.append(Subject(folder.name, folder, stock, subject.tokenizer))
     return found
 
 

@@ -64,7 +64,9 @@ def test_what_is_public_passes(tmp_path):
     (tmp_path / "README.md").write_text("The model of ada/translator, see https://huggingface.co/ada/translator.\n")
     (tmp_path / "tokenizer.json").write_text(json.dumps({"model": {"vocab": {"ada": 1}}}))
     (tmp_path / "modeling.py").write_text("ada = 1\n")
-    (tmp_path / "notes.md").write_text("radar in Canada: https://x.org/a:b, 10:30, a@b.c\n")
+    (tmp_path / "notes.md").write_text(
+        "radar in Canada: https://x.org/home/a:b, 10:30, a@b.c, task-oriented-representation-learning\n"
+    )
     (tmp_path / "curves.png").write_bytes(b"/home/eve")
     assert check_private(tmp_path, "ada/translator") == 5
     with pytest.raises(UserError, match=r"README\.md, line 1"):

@@ -26,7 +26,7 @@ def run(tmp_path, saved_models):
 
 def test_a_run_is_known_by_its_files(run):
     source = find_source(run)
-    assert (source.model, source.run, source.recipe) == (run / "best", run, "generation")
+    assert (source.model, source.run, source.experiment) == (run / "best", run, {"recipe": "generation", "seed": 3})
     assert source.results["test"] == {"loss": 1.5}
 
 
@@ -38,7 +38,7 @@ def test_the_final_model_has_the_scores_of_the_last_evaluation(run):
 
 def test_a_model_folder_is_taken_as_it_is(saved_models):
     source = find_source(saved_models["EncoderForMaskedLM"])
-    assert (source.run, source.recipe, source.results) == (None, None, {})
+    assert (source.run, source.experiment, source.results) == (None, {}, {})
 
 
 @pytest.mark.parametrize(
