@@ -234,6 +234,11 @@ def load_tokenizer(name: str, hub_fault: str | None = None, model_type: str = ""
     if _holds_any(folder, *OTHER_VOCABULARIES):  # as old checkpoints were saved
         is_stock_type = bool(TOKENIZER_MAPPING_NAMES.get(model_type))
         lacking = [file for file in lacking if file == "tokenizer_config.json" and not is_stock_type]
+    if len(lacking) == len(TOKENIZER_FILES):
+        raise UserError(
+            f"{name}: the tokenizer ({' and '.join(lacking)}) is missing; save the one that the model was trained with "
+            "there, by tokenizer.save_pretrained()"
+        )
     if "tokenizer_config.json" in lacking:  # without it, tokenizer.json loads as a tokenizer without special tokens
         raise UserError(f"{name}: the tokenizer ({' and '.join(lacking)} missing) cannot be loaded: {REMEDY}")
     part = f"the tokenizer ({' and '.join(lacking)} missing)" if lacking else "the tokenizer"

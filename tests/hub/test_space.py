@@ -1,6 +1,7 @@
 """`vanilla push --space` against a Hub on this machine."""
 
 import json
+import shutil
 import tomllib
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,6 +11,8 @@ import yaml
 from hub_client import TOKENS, make_client
 from local_hub import LocalHub
 from packaging.requirements import Requirement
+
+from vanilla_transformers.recipes.engine.model_folder import TOKENIZER_FILES
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMAND = "import sys, vanilla_cli; sys.exit(vanilla_cli.main(sys.argv[1:]))"
@@ -117,13 +120,22 @@ def test_the_space_of_another_app_stays(pushed, push):
 
 REFUSALS = [
     ("EncoderForTokenClassification", [], "a VanillaEncoderForTokenClassification cannot be shown; an encoder-decoder"),
+    ("maskless", [], "maskless: the tokenizer has no mask token; name it as mask_token in tokenizer_config.json"),
+    ("bare", [], "bare: the tokenizer (tokenizer.json and tokenizer_config.json) is missing; save the one that the"),
     ("EncoderForSequenceClassification", ["--create-pr"], "--space shows the model on the main branch; leave"),
     ("EncoderForSequenceClassification", ["--revision", "x"], "--space shows the model on the main branch; leave"),
 ]
 
 
-def test_what_cannot_be_a_space_is_told_before_the_model_is_pushed(pushed, saved_models):
-    calls = [["push", str(saved_models[kind]), "owner/refused", "--space", *words] for kind, words, _ in REFUSALS]
+def test_what_cannot_be_a_space_is_told_before_the_model_is_pushed(pushed, saved_models, tmp_path):
+    for name in ("maskless", "bare"):
+        shutil.copytree(saved_models["EncoderForMaskedLM"], tmp_path / name)
+    settings = tmp_path / "maskless" / "tokenizer_config.json"
+    settings.write_text(json.dumps(json.loads(settings.read_text()) | {"mask_token": None}))
+    for file in TOKENIZER_FILES:
+        (tmp_path / "bare" / file).unlink()
+    folders = saved_models | {name: tmp_path / name for name in ("maskless", "bare")}
+    calls = [["push", str(folders[kind]), "owner/refused", "--space", *words] for kind, words, _ in REFUSALS]
     done = pushed.client(COMMANDS, json.dumps(calls))
     for line, (_, _, rule) in zip(done.stderr.splitlines(), REFUSALS, strict=True):
         assert rule in line

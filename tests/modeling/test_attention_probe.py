@@ -15,6 +15,8 @@ from transformers import (
     DistilBertForMaskedLM,
     FSMTConfig,
     FSMTForConditionalGeneration,
+    Gemma2Config,
+    Gemma2ForCausalLM,
     GPT2Config,
     GPT2LMHeadModel,
     LlamaConfig,
@@ -209,6 +211,13 @@ def test_a_class_without_the_attention_interface_is_refused():
     model = FSMTForConditionalGeneration(FSMTConfig(**names, **sizes))
     with pytest.raises(AttentionMapError, match="FSMTForConditionalGeneration has no layers that go through"):
         attention_sites(model)
+
+
+def test_more_than_a_softmax_is_refused():
+    config = Gemma2Config(**SIZES, head_dim=8, num_key_value_heads=4, intermediate_size=37, attn_logit_softcapping=5.0)
+    model = Gemma2ForCausalLM(config).eval()
+    with pytest.raises(AttentionMapError, match="Gemma2Attention attends by more than a softmax"), probing(model, {}):
+        model(random_ids(1, 5))
 
 
 def test_layers_that_share_one_module_are_refused():

@@ -88,6 +88,8 @@ def test_a_long_text_is_cut_and_this_is_told_once(attention):
         (["a dog", "--device", "nowhere"], 1, "there is no such device"),
         ([""], 2, "TEXT is empty: give at least one word"),
         (["a dog", "--target", " "], 2, "--target is empty"),
+        (["caf\udce9"], 2, "TEXT, 'caf\\udce9': it is not UTF-8; convert it first, for instance with iconv"),
+        (["a dog", "--target", "\udce9"], 2, "--target, '\\udce9': it is not UTF-8"),
         (["a", "dog"], 2, "'dog' is one word too many"),
     ],
 )

@@ -101,6 +101,15 @@ def test_a_long_text_is_gone_on_from_at_its_end(show):
     assert found.notes == ("the text has 72 tokens, the model sees 48: it went on from the last 24",)
 
 
+def test_the_maps_of_a_long_text_are_those_of_its_end_and_of_what_follows(show):
+    model = show("Continue a text")
+    words = [f"w{5 + number % 50}" for number in range(70)]
+    found = answer(model, " ".join(words))
+    mapped = found.text.split()
+    assert mapped[:23] == words[-23:]  # 24 tokens, of which the last is </s>
+    assert 23 < len(mapped) <= model.limit
+
+
 @pytest.mark.parametrize("mask", ["[MASK]", "<mask>", "__", "_____"])
 def test_masks_are_filled(mask, show):
     model = show("Fill in what is masked")

@@ -10,11 +10,11 @@ import torch
 from huggingface_hub import ModelCard
 from safetensors.torch import load_file, save_file
 from tokenizers import processors
-from transformers import BertConfig, BertForSequenceClassification
+from transformers import BertConfig, BertForSequenceClassification, T5Config, T5ForConditionalGeneration
 
 import vanilla_transformers
 from vanilla_transformers.recipes.errors import UserError
-from vanilla_transformers.recipes.publishing.card import Facts
+from vanilla_transformers.recipes.publishing.card import Facts, write_card
 from vanilla_transformers.recipes.publishing.details import CardDetails
 from vanilla_transformers.recipes.publishing.publication import publish
 from vanilla_transformers.recipes.publishing.sources import Source
@@ -140,6 +140,24 @@ def test_a_stock_classifier_can_be_pushed(tmp_path, tokenizer):
     done = tried(tmp_path / "bert")
     assert all(check.passed for check in done.checks)
     assert "trust_remote_code" not in done.card
+
+
+def test_a_stock_encoder_decoder_without_a_start_token_can_be_pushed(tmp_path, tokenizer):
+    special = {"pad_token_id": tokenizer.pad_token_id, "eos_token_id": tokenizer.eos_token_id}
+    sizes = {"d_model": 16, "d_ff": 32, "d_kv": 8, "num_layers": 1, "num_heads": 2}
+    config = T5Config(vocab_size=len(tokenizer), decoder_start_token_id=tokenizer.pad_token_id, **sizes, **special)
+    assert not hasattr(config, "bos_token_id") or config.bos_token_id is None
+    T5ForConditionalGeneration(config).save_pretrained(tmp_path / "t5")
+    tokenizer.save_pretrained(tmp_path / "t5")
+    assert all(check.passed for check in tried(tmp_path / "t5").checks)
+
+
+def test_the_card_says_what_the_model_started_from(saved_models):
+    experiment = {"model": {"pretrained": "/home/me/models/base"}, "peft": {"r": 8}}
+    source = Source(saved_models["DecoderForCausalLM"], None, experiment)
+    model = vanilla_transformers.VanillaDecoderForCausalLM.from_pretrained(source.model)
+    card = write_card(Facts("me/x", model, True, source, CardDetails()))
+    assert "- Started from: the saved model base; adapters (LoRA) of rank 8 learned in place of its weights" in card
 
 
 def test_an_example_is_quoted_in_code_and_shell(folder):
