@@ -257,7 +257,7 @@ class _Loop:
         state = TrainState() if checkpoint is None else replace(checkpoint.state, resumes=checkpoint.state.resumes + 1)
         if self.accelerator.is_main_process:
             self.folder.begin()
-            self.metrics.rewind(state.global_step if checkpoint else -1)
+            self.metrics.rewind(checkpoint.state if checkpoint else None)
         if checkpoint is not None:
             tensors = checkpoint.load_tensors()
             load_training_state(self.task.model, self.optimizer, self.accelerator, tensors)

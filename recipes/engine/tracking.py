@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import sys
 import time
 from collections.abc import Iterator
@@ -56,12 +57,22 @@ class MetricsLog:
         self._accelerator = accelerator
         self._is_drawn = True
 
-    def rewind(self, step: int) -> None:
-        """Removes the records of later steps, and a line that a killed process wrote in part."""
-        if self.path.exists():
-            lines = self.path.read_text(encoding="utf-8").splitlines()
-            kept = [line for line in lines if _step_of(line) <= step]
-            write_text(self.path, "".join(f"{line}\n" for line in kept))
+    def rewind(self, state: TrainState | None) -> None:
+        """Removes the records that a state does not know of, and a line that a killed process wrote in part.
+
+        Args:
+            state: of the checkpoint that the run goes on from; `None` if it starts.
+        """
+        if not self.path.exists():
+            return
+        step = -1 if state is None else state.global_step
+        kept = [record for record in map(_read_record, self.path.read_text(encoding="utf-8").splitlines())
+                if record["step"] <= step]  # fmt: skip
+        if state is not None:  # scores of its very step may have come after it
+            scores = [record for record in kept if record["step"] == step and "validation_rows" in record]
+            unknown = scores[[state.scored_step, state.averaged_step].count(step) :]
+            kept = [record for record in kept if not any(record is each for each in unknown)]
+        write_text(self.path, "".join(f"{json.dumps(record)}\n" for record in kept))
 
     def write(self, state: TrainState, figures: dict[str, Any]) -> None:
         """Appends a record with the state's counters.
@@ -104,11 +115,12 @@ class MetricsLog:
         return [json.loads(line) for line in self.path.read_text(encoding="utf-8").splitlines()]
 
 
-def _step_of(line: str) -> float:
+def _read_record(line: str) -> dict[str, Any]:
+    """What a line says; a damaged one is later than any step."""
     try:
-        return json.loads(line)["step"]
-    except (ValueError, KeyError):
-        return float("inf")
+        return {"step": math.inf} | json.loads(line)
+    except (TypeError, ValueError):
+        return {"step": math.inf}
 
 
 class ProgressLine:

@@ -8,6 +8,7 @@ from tiny_runs import KilledError, kill_after, losses, records, tiny_experiment,
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from vanilla_transformers.recipes.engine import loop
 from vanilla_transformers.recipes.engine.averaging import AveragedWeights, mean_weights
 from vanilla_transformers.recipes.engine.durations import Duration
 from vanilla_transformers.recipes.engine.experiment import AveragingConfig, CheckpointConfig, EvaluationConfig
@@ -126,6 +127,25 @@ def test_mean_that_scores_worse_is_final_but_not_best(tmp_path):
     assert not torch.equal(weights(folder / "final")["lm_head.weight"], weights(folder / "best")["lm_head.weight"])
 
 
+def test_mean_that_was_scored_before_a_kill_is_recorded_once(tmp_path, monkeypatch):
+    every = {"evaluation": EvaluationConfig(every=Duration.parse("4 steps"))}
+    train(tiny_experiment(tmp_path / "straight", **MEAN, **every))
+
+    def save(run):
+        if run.state.averaged_step:  # the mean was scored, and no checkpoint knows of it
+            raise KilledError
+        saved(run)
+
+    saved = loop._Loop._save
+    monkeypatch.setattr(loop._Loop, "_save", save)
+    with pytest.raises(KilledError):
+        train(tiny_experiment(tmp_path / "killed", **MEAN, **every))
+    monkeypatch.undo()
+    assert scored_steps(tmp_path / "killed") == [4, 8, 12, 12]
+    train(tiny_experiment(tmp_path / "killed", resume="always", **MEAN, **every))
+    assert scored_steps(tmp_path / "killed") == scored_steps(tmp_path / "straight") == [4, 8, 12, 12]
+
+
 def test_finished_mean_is_not_scored_again(tmp_path):
     folder = tmp_path / "run"
     train(tiny_experiment(folder, **MEAN))
@@ -133,6 +153,10 @@ def test_finished_mean_is_not_scored_again(tmp_path):
     train(dataclasses.replace(tiny_experiment(folder, **MEAN), resume="always"))
     assert (folder / "metrics.jsonl").read_text() == before[0]
     assert_equal(weights(folder / "final"), before[1])
+
+
+def scored_steps(folder) -> list[int]:
+    return [record["step"] for record in records(folder) if "validation_score" in record]
 
 
 def assert_equal(first: dict, second: dict) -> None:

@@ -52,11 +52,25 @@ def test_records_are_one_line_each_and_a_resume_drops_the_later_ones(tmp_path, a
         log.write(TrainState(global_step=step, tokens=10 * step, elapsed_seconds=step / 2), {"loss": 1.0 / step})
     with open(log.path, "a", encoding="utf-8") as file:
         file.write('{"step": 4, "lo')  # a process was killed here
-    log.rewind(2)
+    log.rewind(TrainState(global_step=2))
     assert log.read() == [
         {"step": 1, "epoch": 0.0, "tokens": 10, "elapsed_seconds": 0.5, "loss": 1.0},
         {"step": 2, "epoch": 0.0, "tokens": 20, "elapsed_seconds": 1.0, "loss": 0.5},
     ]
+
+
+@pytest.mark.parametrize(
+    ("known", "kept"), [({}, 0), ({"scored_step": 2}, 1), ({"averaged_step": 2, "scored_step": 2}, 2)]
+)
+def test_scores_that_came_after_the_checkpoint_of_their_step_go(tmp_path, accelerator, known, kept):
+    log = MetricsLog(tmp_path / "metrics.jsonl", accelerator)
+    log.write(TrainState(global_step=1), {"validation_rows": 4})
+    for figures in ({"loss": 1.0}, {"validation_rows": 4}, {"validation_rows": 5}):
+        log.write(TrainState(global_step=2), figures)
+    log.rewind(TrainState(global_step=2, **known))
+    assert [record["step"] for record in log.read()] == [1, 2] + kept * [2]
+    log.rewind(None)
+    assert log.read() == []
 
 
 def test_curves_follow_the_records(tmp_path, accelerator, monkeypatch):
