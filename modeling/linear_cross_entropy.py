@@ -12,6 +12,7 @@ import torch
 from torch import nn
 from torch.autograd.function import once_differentiable
 
+from .linear import Linear, linear
 from .losses import IGNORE_INDEX, cross_entropy_loss, flat_labels, out_of_range, reduce_loss
 
 # Logits at a time: as many as the caches of a CPU hold, and enough to keep a GPU busy.
@@ -60,7 +61,7 @@ def _is_plain(projection: nn.Linear) -> bool:
         projection._backward_pre_hooks,
     )
     return (
-        type(projection) is nn.Linear
+        type(projection) in (nn.Linear, Linear)
         and type(projection.weight) is nn.Parameter  # no shard and no quantized weight
         and not hasattr(projection.weight, "ds_id")  # DeepSpeed's third stage has it gathered by the module's call
         and not any(hooks)
@@ -88,7 +89,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
                 for tensor, needed in zip((vectors, weight, bias), needs_gradients, strict=True)
             ]
             for rows in _chunks(len(vectors), len(weight), vectors.device):
-                logits = nn.functional.linear(vectors[rows], weight, bias)  # (C, V)
+                logits = linear(vectors[rows], weight, bias)  # (C, V)
                 log_probs = logits.log_softmax(1, dtype=torch.float32)
                 losses = label_smoothing * logits.gather(1, tokens[rows]) - log_probs.gather(1, tokens[rows])
                 total += (losses * is_target[rows]).sum()
@@ -118,9 +119,9 @@ def _add_gradients(grads, errors, vectors, weight, rows, is_target) -> None:
         bias_grad += (errors * is_target[rows]).sum(0)
     errors = errors.to(weight.dtype)
     if vectors_grad is not None:
-        vectors_grad[rows] = errors @ weight * is_target[rows]
+        vectors_grad[rows] = linear(errors, weight.T) * is_target[rows]
     if weight_grad is not None:
-        weight_grad += errors.T @ vectors[rows]
+        weight_grad += linear(errors.T, vectors[rows].T)
 
 
 def _smooth(total, grads, vectors, weight, bias, label_smoothing, is_target) -> None:

@@ -6,8 +6,6 @@ Shapes: B batch, T length, P past length, D width, V vocabulary.
 from typing import TYPE_CHECKING
 
 import torch
-from torch import nn
-from transformers import GenerationMixin
 from transformers import initialization as init
 from transformers.cache_utils import Cache
 from transformers.modeling_outputs import (
@@ -25,8 +23,10 @@ from transformers.utils.output_capturing import capture_outputs
 from .attention import MultiHeadAttention
 from .configuration_vanilla import LM_HEAD_FSDP_PLAN, LM_HEAD_PP_PLAN, LM_HEAD_TP_PLAN, VanillaDecoderConfig
 from .dropout import Dropout
+from .generation import VanillaGenerationMixin
 from .heads import pool
 from .layers import VanillaLayer
+from .linear import Linear
 from .losses import cross_entropy_loss, sequence_classification_loss, shift_labels_left
 from .pretrained import VanillaPreTrainedModel
 from .stacks import VanillaStack
@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from .embeddings import InputEmbedding as InputEmbedding
     from .feed_forward import FeedForward as FeedForward
     from .linear_cross_entropy import linear_cross_entropy_loss as linear_cross_entropy_loss
+    from .search import SearchSettings as SearchSettings
+    from .step_decoder import StepDecoder as StepDecoder
     from .varlen import PackedLengths as PackedLengths
 
 
@@ -93,7 +95,7 @@ class VanillaDecoderModel(VanillaStack):
         return BaseModelOutputWithPast(last_hidden_state=hidden_states, past_key_values=past_key_values)
 
 
-class VanillaDecoderForCausalLM(VanillaPreTrainedModel, GenerationMixin):
+class VanillaDecoderForCausalLM(VanillaPreTrainedModel, VanillaGenerationMixin):
     """The decoder with a language-model head."""
 
     config: VanillaDecoderConfig
@@ -105,7 +107,7 @@ class VanillaDecoderForCausalLM(VanillaPreTrainedModel, GenerationMixin):
     def __init__(self, config):
         super().__init__(config)
         self.model = VanillaDecoderModel(config)
-        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=config.lm_head_bias)
+        self.lm_head = Linear(config.hidden_size, config.vocab_size, bias=config.lm_head_bias)
         self.post_init()
 
     @can_return_tuple
@@ -166,7 +168,7 @@ class VanillaDecoderForSequenceClassification(VanillaPreTrainedModel):
         super().__init__(config)
         self.num_labels = config.num_labels
         self.model = VanillaDecoderModel(config)
-        self.score = nn.Linear(config.hidden_size, config.num_labels, bias=False)
+        self.score = Linear(config.hidden_size, config.num_labels, bias=False)
         self.post_init()
 
     @can_return_tuple
@@ -218,7 +220,7 @@ class VanillaDecoderForTokenClassification(VanillaPreTrainedModel):
         self.num_labels = config.num_labels
         self.model = VanillaDecoderModel(config)
         self.dropout = Dropout(config.hidden_dropout_prob)
-        self.score = nn.Linear(config.hidden_size, config.num_labels)
+        self.score = Linear(config.hidden_size, config.num_labels)
         self.post_init()
 
     @can_return_tuple

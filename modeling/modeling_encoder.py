@@ -6,7 +6,6 @@ Shapes: B batch, T length, D width, V vocabulary, N masked tokens.
 from typing import TYPE_CHECKING
 
 import torch
-from torch import nn
 from transformers.modeling_outputs import (
     BaseModelOutputWithPooling,
     MaskedLMOutput,
@@ -25,6 +24,7 @@ from .configuration_vanilla import LM_HEAD_FSDP_PLAN, LM_HEAD_PP_PLAN, LM_HEAD_T
 from .dropout import Dropout
 from .heads import MaskedTokenTransform, Pooler, pool, take_positions
 from .layers import VanillaLayer
+from .linear import Linear
 from .losses import cross_entropy_loss, sequence_classification_loss, span_loss
 from .pretrained import VanillaPreTrainedModel
 from .stacks import VanillaStack
@@ -98,7 +98,7 @@ class VanillaEncoderForMaskedLM(VanillaPreTrainedModel):
         super().__init__(config)
         self.model = VanillaEncoderModel(config, add_pooling_layer=False)
         self.transform = MaskedTokenTransform(config)
-        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=config.lm_head_bias)
+        self.lm_head = Linear(config.hidden_size, config.vocab_size, bias=config.lm_head_bias)
         self.post_init()
 
     @can_return_tuple
@@ -154,7 +154,7 @@ class VanillaEncoderClassifier(VanillaPreTrainedModel):
         super().__init__(config)
         self.model = VanillaEncoderModel(config, add_pooling_layer=reads_sequence)
         self.dropout = Dropout(config.hidden_dropout_prob)
-        self.add_module(self.output_name, nn.Linear(config.hidden_size, num_outputs))
+        self.add_module(self.output_name, Linear(config.hidden_size, num_outputs))
         self.post_init()
 
     def classify_tokens(self, *inputs, **kwargs) -> tuple[torch.Tensor, BaseModelOutputWithPooling]:

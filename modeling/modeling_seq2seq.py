@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
-from transformers import GenerationMixin
 from transformers.cache_utils import Cache
 from transformers.modeling_outputs import BaseModelOutput, Seq2SeqLMOutput, Seq2SeqModelOutput
 from transformers.modeling_utils import slice_logits_to_keep
@@ -15,6 +14,8 @@ from transformers.processing_utils import Unpack
 from transformers.utils import TransformersKwargs, can_return_tuple
 
 from .configuration_vanilla import LM_HEAD_FSDP_PLAN, LM_HEAD_PP_PLAN, LM_HEAD_TP_PLAN, VanillaSeq2SeqConfig
+from .generation import VanillaGenerationMixin
+from .linear import Linear
 from .losses import IGNORE_INDEX
 from .pretrained import VanillaPreTrainedModel
 from .stacks import VanillaDecoderStack, VanillaEncoderStack
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from .feed_forward import FeedForward as FeedForward
     from .layers import VanillaLayer as VanillaLayer
     from .linear_cross_entropy import linear_cross_entropy_loss as linear_cross_entropy_loss
+    from .search import SearchSettings as SearchSettings
+    from .step_decoder import StepDecoder as StepDecoder
     from .varlen import PackedLengths as PackedLengths
 
 
@@ -119,7 +122,7 @@ class VanillaSeq2SeqModel(VanillaPreTrainedModel):
         )
 
 
-class VanillaSeq2SeqForConditionalGeneration(VanillaPreTrainedModel, GenerationMixin):
+class VanillaSeq2SeqForConditionalGeneration(VanillaPreTrainedModel, VanillaGenerationMixin):
     """The encoder-decoder with its projection to the vocabulary, for translation and the like."""
 
     config: VanillaSeq2SeqConfig
@@ -132,7 +135,7 @@ class VanillaSeq2SeqForConditionalGeneration(VanillaPreTrainedModel, GenerationM
     def __init__(self, config):
         super().__init__(config)
         self.model = VanillaSeq2SeqModel(config)
-        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=config.lm_head_bias)
+        self.lm_head = Linear(config.hidden_size, config.vocab_size, bias=config.lm_head_bias)
         if not config.share_encoder_decoder_embeddings:
             self._tied_weights_keys = {"lm_head.weight": "model.decoder.embed_tokens.weight"}
         self.post_init()

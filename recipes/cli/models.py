@@ -26,6 +26,7 @@ from transformers import (
 from transformers.utils import logging
 
 import vanilla_transformers
+from vanilla_transformers.recipes.engine.cpu import keep_memory_and_kernels
 from vanilla_transformers.recipes.engine.model_folder import load_saved
 from vanilla_transformers.recipes.errors import UserError
 
@@ -92,6 +93,7 @@ def load_for(command: str, name: str, device: str | None) -> tuple[PreTrainedMod
     Raises:
         UserError: there is no such model, it is damaged, or of a kind that cannot do it; or there is no such device.
     """
+    keep_memory_and_kernels()
     where = checked_device(device)
     logging.set_verbosity_error()
     logging.disable_progress_bar()

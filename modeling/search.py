@@ -1,0 +1,318 @@
+"""Greedy and beam search with the tokens that transformers' `_sample` and `_beam_search` find.
+
+A sentence leaves the batch when nothing can change its result any more, so that no step is spent on it.
+
+Shapes: B sentences, K beams, C candidates, P length of the prompt, L longest length, V vocabulary.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from transformers import LogitsProcessorList
+
+from .step_decoder import StepDecoder
+
+_NEVER = -1e9
+"""The score of what must not be chosen, as in transformers: added to another one, nothing is left of that."""
+
+_TOGETHER = 8
+"""The batch becomes smaller by so many sentences at a time, or by one in so many: moving the others costs time too, and
+kernels of a CPU are compiled for each number of rows."""
+
+
+_LOGITS_ON_CPU, _LOGITS_ELSEWHERE = 1 << 19, 1 << 27
+"""So many are computed at once."""
+
+_GROUP = 32
+"""Values of a row that are looked at together where the largest ones are searched for."""
+
+
+@dataclass(frozen=True)
+class SearchSettings:
+    """What is searched for.
+
+    Attributes:
+        max_length: L, prompt included.
+        ends: ids that end a sentence, (number,); or `None`.
+        fill: id behind the end.
+        banned: ids that are never chosen, (number,); or `None`.
+        num_beams: K; 1 is greedy search.
+        num_results: of the K, the number that is returned.
+        length_penalty: a finished sentence's score is its log-probability over its length to the power of this.
+        early_stopping: as in `GenerationConfig`: true, false or "never".
+    """
+
+    max_length: int
+    ends: torch.Tensor | None
+    fill: int
+    banned: torch.Tensor | None = None
+    num_beams: int = 1
+    num_results: int = 1
+    length_penalty: float = 1.0
+    early_stopping: bool | str = False
+
+
+def greedy_search(decoder: StepDecoder, processors: LogitsProcessorList, settings: SearchSettings) -> torch.Tensor:
+    """The likeliest token, again and again, (B, up to L).
+
+    Args:
+        decoder: with one alternative.
+        processors: change the logits (B, V) before each choice; rows must not depend on each other.
+        settings: when it ends.
+    """
+    prompt = decoder.prompt
+    length = prompt.shape[1]
+    results = prompt.new_full((len(prompt), settings.max_length), settings.fill)
+    results[:, :length] = prompt
+    sequences, rows = results.clone(), torch.arange(len(prompt), device=prompt.device)
+    is_active = torch.ones_like(rows, dtype=torch.bool)
+    hidden_states = decoder.read_prompt()
+    while True:
+        parts = [
+            likeliest(processors(sequences[part, :length], logits), settings.banned)  # type: ignore[arg-type]
+            for part, logits in logits_by_part(decoder, hidden_states[:, 0])
+        ]
+        tokens = torch.cat(parts)
+        if settings.ends is not None:
+            tokens = tokens.masked_fill(~is_active, settings.fill)
+            is_active = is_active & ~torch.isin(tokens, settings.ends)
+        sequences[:, length] = tokens
+        length += 1
+        if length == settings.max_length or not is_active.any():
+            break
+        kept = staying(is_active)
+        if kept is not None:
+            results[rows] = sequences
+            rows, sequences, tokens, is_active = (each[kept] for each in (rows, sequences, tokens, is_active))
+            decoder.keep(kept)
+        hidden_states = decoder.step(tokens[:, None])
+    results[rows] = sequences
+    return results[:, :length]
+
+
+def beam_search(decoder: StepDecoder, processors: LogitsProcessorList, settings: SearchSettings) -> torch.Tensor:
+    """The best finished sentences, (B x number of results, up to L), the best one of each first.
+
+    Args:
+        decoder: with K alternatives.
+        processors: change the log-probabilities (rows, V) before each choice; rows must not depend on each other.
+        settings: how many beams, and when it ends.
+    """
+    beams = Beams(decoder.prompt, settings)
+    hidden_states = decoder.read_prompt()
+    while True:
+        candidates = [
+            beams.candidates(logits, part, processors) for part, logits in logits_by_part(decoder, hidden_states)
+        ]
+        tokens, parents = beams.extend(*map(torch.cat, zip(*candidates, strict=True)))
+        if not beams.is_active.any():
+            break
+        kept = staying(beams.is_active)
+        if kept is not None:
+            beams.keep(kept)
+            tokens, parents = tokens[kept], parents[kept]
+            decoder.keep(kept)
+        hidden_states = decoder.step(tokens, parents)
+    return beams.results()
+
+
+def staying(is_active: torch.Tensor) -> torch.Tensor | None:
+    """The places of the sentences that stay, if enough of all are finished; some stay that are finished too."""
+    num_rows, num_active = len(is_active), int(is_active.sum())
+    few = num_active <= _TOGETHER
+    size = 1 << (num_active - 1).bit_length() if few else math.ceil(num_active / _TOGETHER) * _TOGETHER
+    if _TOGETHER * (num_rows - size) < num_rows:
+        return None
+    return is_active.int().argsort(descending=True, stable=True)[:size]
+
+
+def logits_by_part(decoder: StepDecoder, hidden_states: torch.Tensor) -> Iterator[tuple[slice, torch.Tensor]]:
+    """Logits in fp32 of hidden states (B, ..., D), of some sentences at a time so that they stay in a CPU's cache."""
+    size = decoder.head.weight.shape[0] * hidden_states[0, ..., 0].numel()
+    most = _LOGITS_ON_CPU if hidden_states.device.type == "cpu" else _LOGITS_ELSEWHERE
+    step = max(1, most // size)
+    for start in range(0, len(hidden_states), step):
+        part = slice(start, start + step)
+        yield part, decoder.head(hidden_states[part]).float()
+
+
+class Beams:
+    """The running beams of the sentences that are left, and the finished ones of all.
+
+    Args:
+        prompt: ids (B, P).
+        settings: as for [`beam_search`].
+    """
+
+    def __init__(self, prompt: torch.Tensor, settings: SearchSettings):
+        num_rows, self.prompt_length = prompt.shape
+        self.settings = settings
+        self.length = self.prompt_length
+        shape = (num_rows, settings.num_beams)
+        self.rows = torch.arange(num_rows, device=prompt.device)
+        self.sequences = prompt.new_full((num_rows, 1, settings.max_length), settings.fill)  # one beam at first
+        self.sequences[:, 0, : self.length] = prompt
+        self.scores = torch.zeros(num_rows, 1, device=prompt.device)
+        self.is_active = torch.ones(num_rows, dtype=torch.bool, device=prompt.device)
+        # Finished ones, best first: what they are, how good, how long, and whether there is one.
+        self.state: dict[str, torch.Tensor] = {
+            "sequences": self.sequences.repeat(1, settings.num_beams, 1),
+            "scores": torch.full(shape, _NEVER, device=prompt.device),
+            "lengths": torch.zeros(shape, dtype=torch.long, device=prompt.device),
+            "is_finished": torch.zeros(shape, dtype=torch.bool, device=prompt.device),
+        }
+        self.all = {name: tensor.clone() for name, tensor in self.state.items()}
+
+    def candidates(
+        self, logits: torch.Tensor, part: slice, processors: LogitsProcessorList
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Scores, tokens and beams of the best continuations of some sentences, (B', C) each, best first.
+
+        Args:
+            logits: (B', K, V), those of one beam at first; they are overwritten.
+            part: the sentences.
+            processors: change the log-probabilities.
+        """
+        num_ends = 0 if self.settings.ends is None else len(self.settings.ends)
+        number = max(2, 1 + num_ends) * self.settings.num_beams  # though all that can end do, enough goes on
+        if len(processors):
+            sequences = self.sequences[part, :, : self.length].flatten(0, 1)
+            log_probs = logits.log_softmax(-1).flatten(0, 1)
+            scores = processors(sequences, log_probs).view_as(logits)  # type: ignore[arg-type]
+            values, tokens = top_k(scores, number)  # (B', K, C)
+        else:
+            values, tokens = top_log_probs(logits, number, self.settings.banned)
+        totals = values + self.scores[part, :, None]
+        best, places = totals.flatten(1).topk(number)
+        return best, tokens.flatten(1).gather(1, places), places // number
+
+    def extend(
+        self, scores: torch.Tensor, tokens: torch.Tensor, parents: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Choose among the candidates; the next tokens and the beams that they continue, (B, K) each.
+
+        Args:
+            scores, tokens, parents: (B, C), as [`candidates`] gives them.
+        """
+        settings = self.settings
+        sequences = self.sequences.take_along_dim(parents[..., None], dim=1)  # (B, C, L)
+        sequences[:, :, self.length] = tokens
+        self.length += 1
+        is_end = torch.full_like(tokens, self.length >= settings.max_length, dtype=torch.bool)
+        if settings.ends is not None:
+            is_end = is_end | torch.isin(tokens, settings.ends)
+
+        # What goes on, and what has just ended among the best.
+        self.scores, chosen = (scores + is_end * _NEVER).topk(settings.num_beams)
+        self.sequences = sequences.take_along_dim(chosen[..., None], dim=1)
+        self._finish(sequences, scores, is_end)
+
+        best = self.scores[:, 0] / self._hypothetical_length() ** settings.length_penalty
+        finished = self.state["is_finished"]
+        worst = torch.where(finished, self.state["scores"].amin(1, keepdim=True), _NEVER)
+        self.is_active = self.is_active & (best[:, None] > worst).any(1) & (self.length < settings.max_length)
+        if settings.early_stopping is True:
+            self.is_active = self.is_active & ~finished.all(1)
+        return tokens.gather(1, chosen), parents.gather(1, chosen)
+
+    def keep(self, kept: torch.Tensor) -> None:
+        """All sentences leave but those at some places (B',)."""
+        self._store()
+        self.rows, self.sequences, self.scores, self.is_active = (
+            tensor[kept] for tensor in (self.rows, self.sequences, self.scores, self.is_active)
+        )
+        self.state = {name: tensor[kept] for name, tensor in self.state.items()}
+
+    def results(self) -> torch.Tensor:
+        """The best finished sentences, as long as the longest of them."""
+        self._store()
+        number = self.settings.num_results
+        length = self.prompt_length + int(self.all["lengths"][:, :number].max())
+        return self.all["sequences"][:, :number, :length].flatten(0, 1)
+
+    def _finish(self, sequences: torch.Tensor, scores: torch.Tensor, is_end: torch.Tensor) -> None:
+        """Puts what has ended among the best K candidates beside the finished ones, and keeps the best K."""
+        settings = self.settings
+        is_new = is_end.clone()
+        is_new[:, settings.num_beams :] = False
+        if settings.early_stopping is True:
+            is_new &= ~self.state["is_finished"].all(1, keepdim=True)
+        is_new &= self.is_active[:, None]
+        num_new = self.length - self.prompt_length
+        scores = torch.where(is_new, scores / num_new**settings.length_penalty, _NEVER)
+        found = {
+            "sequences": sequences,
+            "scores": scores,
+            "lengths": torch.full_like(is_end, num_new, dtype=torch.long),
+            "is_finished": is_new,
+        }
+        merged = {name: torch.cat((self.state[name], new), dim=1) for name, new in found.items()}
+        places = merged["scores"].topk(settings.num_beams)[1]
+        self.state = {
+            name: tensor.take_along_dim(places[..., None] if tensor.ndim == 3 else places, dim=1)
+            for name, tensor in merged.items()
+        }
+
+    def _hypothetical_length(self) -> int:
+        """The number of tokens with which a running beam would score best."""
+        settings = self.settings
+        longest = settings.early_stopping == "never" and settings.length_penalty > 0
+        return (settings.max_length if longest else self.length) - self.prompt_length
+
+    def _store(self) -> None:
+        for name, tensor in self.state.items():
+            self.all[name][self.rows] = tensor
+
+
+def likeliest(scores: torch.Tensor, banned: torch.Tensor | None) -> torch.Tensor:
+    """The first place of the largest of scores (rows, V), as `argmax`, which on a CPU takes many times as long.
+
+    Args:
+        scores: (rows, V); they are overwritten.
+        banned: places that do not count, or `None`.
+    """
+    if banned is not None:
+        scores[:, banned] = -torch.inf
+    num_groups, rest = divmod(scores.shape[-1], _GROUP)
+    if scores.device.type != "cpu" or rest:
+        return scores.argmax(-1)
+    groups = scores.unflatten(-1, (num_groups, _GROUP))
+    place = groups.amax(-1).argmax(-1, keepdim=True)  # (rows, 1)
+    return (place * _GROUP)[:, 0] + groups.take_along_dim(place[..., None], dim=1)[:, 0].argmax(-1)
+
+
+def top_log_probs(logits: torch.Tensor, number: int, banned: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
+    """The largest log-probabilities and their tokens, (..., number) each.
+
+    Args:
+        logits: (..., V); they are overwritten, since others of their size take longer to make than to fill.
+        number: of tokens.
+        banned: ids that are not among them though they have a probability, or `None`.
+    """
+    if banned is None:
+        values, tokens = top_k(logits, number)
+        largest = values[..., :1]
+    else:
+        kept = logits[..., banned]
+        logits[..., banned] = -torch.inf
+        values, tokens = top_k(logits, number)
+        logits[..., banned] = kept
+        largest = torch.maximum(values[..., :1], kept.amax(-1, keepdim=True))
+    normalizers = logits.sub_(largest).exp_().sum(-1, keepdim=True).log_() + largest
+    return values - normalizers, tokens
+
+
+def top_k(values: torch.Tensor, number: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """The largest values of rows (..., V) and their places, (..., number) each, as `topk` gives them.
+
+    On a CPU `topk` is slow for long rows. The largest values lie in the groups with the largest maxima.
+    """
+    num_groups, rest = divmod(values.shape[-1], _GROUP)
+    if values.device.type != "cpu" or rest or num_groups < 4 * number:
+        return values.topk(number)
+    groups = values.unflatten(-1, (num_groups, _GROUP))
+    places = groups.amax(-1).topk(number)[1]  # (..., number)
+    best, within = groups.take_along_dim(places[..., None], dim=-2).flatten(-2).topk(number)
+    return best, places.gather(-1, within // _GROUP) * _GROUP + within % _GROUP

@@ -1,0 +1,184 @@
+"""One step of decoding: the next hidden states of some sentences, whose alternatives share what they have in common.
+
+The alternatives (beams) of a sentence are queries of one row, not rows of their own: they attend to one copy of the
+source's and of the prompt's keys and values, and to those of all tokens that any alternative was given, each to its own
+by a mask. So nothing is copied when an alternative is dropped for another one.
+
+Shapes: B sentences, K alternatives, P length of the prompt, S length of the source, N slots of the cache, D width,
+H heads, W head width.
+"""
+
+from typing import Any
+
+import torch
+from transformers.cache_utils import Cache, DynamicCache, DynamicLayer, EncoderDecoderCache
+
+_FREE_TOKENS = 8
+"""There is room for so many more of each alternative, at least."""
+
+
+class SlotLayer(DynamicLayer):
+    """Keys and values (B, H, N, W) of one layer, which lie as (B, room, H, W) in buffers that are larger than they.
+
+    Args:
+        num_free: slots to leave free, at least, where room is made.
+    """
+
+    def __init__(self, num_free: int):
+        super().__init__()
+        self.num_free = num_free
+        self.buffers: list[torch.Tensor] = []
+
+    @property
+    def room(self) -> int:
+        """Slots that there is memory for."""
+        return self.buffers[0].shape[1] if self.buffers else 0
+
+    def update(self, key_states: torch.Tensor, value_states: torch.Tensor, *args, **kwargs):
+        """Write keys and values (B, H, T, W) behind the others; all of them."""
+        new = [states.transpose(1, 2) for states in (key_states, value_states)]
+        start = self.get_seq_length()
+        end = start + new[0].shape[1]
+        if not self.buffers:
+            self.buffers = [states[:, :0] for states in new]
+            self.is_initialized = True
+        if end > self.room:
+            self._make_room([buffer[:, :start] for buffer in self.buffers], end + max(self.num_free, end // 2))
+        for buffer, states in zip(self.buffers, new, strict=True):
+            buffer[:, start:end] = states
+        self._show(end)
+        return self.keys, self.values
+
+    def batch_select_indices(self, indices: torch.Tensor) -> None:
+        """Keep some sentences."""
+        self.buffers = [buffer[indices] for buffer in self.buffers]
+        self._show(self.get_seq_length())
+
+    def keep_slots(self, slots: torch.Tensor) -> None:
+        """Keep the slots (B, N'), other ones of each sentence."""
+        length = slots.shape[1]
+        places = slots + torch.arange(len(slots), device=slots.device)[:, None] * self.room
+        kept = [buffer.flatten(0, 1)[places.flatten()].unflatten(0, slots.shape) for buffer in self.buffers]
+        self._make_room(kept, length + max(self.num_free, length // 2))
+        self._show(length)
+
+    def _make_room(self, written: list[torch.Tensor], room: int) -> None:
+        for number, old in enumerate(written):
+            self.buffers[number] = old.new_empty(len(old), room, *old.shape[2:])
+            self.buffers[number][:, : old.shape[1]] = old
+
+    def _show(self, length: int) -> None:
+        self.keys, self.values = (buffer[:, :length].transpose(1, 2) for buffer in self.buffers)
+
+
+class StepDecoder:
+    """The decoder of a model, a token of each alternative at a time.
+
+    Args:
+        model: an encoder-decoder or a decoder with a language-model head, on sdpa or eager attention.
+        prompt: ids (B, P).
+        num_alternatives: K.
+        attention_mask: (B, S) of the source, or (B, P) of a decoder's prompt, 0 at padding; or `None`.
+        position_ids: of a decoder's prompt, (B, P), or `None`.
+        encoder_states: (B, S, D), or `None` of a decoder.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        prompt: torch.Tensor,
+        num_alternatives: int,
+        attention_mask: torch.Tensor | None,
+        position_ids: torch.Tensor | None,
+        encoder_states: torch.Tensor | None,
+    ):
+        self.stack = model.model if encoder_states is None else model.model.decoder
+        self.head = model.lm_head
+        self.prompt = prompt
+        self.position_ids: Any = position_ids
+        self.num_alternatives = num_alternatives
+        self.encoder_states: Any = encoder_states
+        self.prompt_mask = attention_mask if encoder_states is None else None
+        self.source_mask: torch.Tensor | None = None
+        if encoder_states is not None and attention_mask is not None and not attention_mask.all():
+            self.source_mask = _additive(attention_mask.bool(), encoder_states.dtype)[:, None, None]  # (B, 1, 1, S)
+        self.slot_layers = [SlotLayer(num_alternatives * _FREE_TOKENS) for _ in self.stack.layers]
+        self.slots = Cache(layers=list(self.slot_layers))
+        self.cache: Cache = self.slots
+        if encoder_states is not None:
+            self.cache = EncoderDecoderCache(self.slots, DynamicCache())
+        self.mask: torch.Tensor | None = None  # (B, 1, K, N), added to the scores
+
+    def read_prompt(self) -> torch.Tensor:
+        """Hidden states (B, 1, D) from which the first new token is predicted."""
+        hidden_states = self._forward(self.prompt, self.prompt_mask, self.position_ids)[:, -1:]
+        rows, length = self.prompt.shape
+        if self.position_ids is None:
+            self.position_ids = torch.full((1, 1), length - 1, device=self.prompt.device)
+        self.position_ids = self.position_ids[:, -1:]
+        is_padded = self.prompt_mask is not None and not self.prompt_mask.all()
+        if self.num_alternatives > 1 or is_padded:
+            seen = torch.ones_like(self.prompt) if self.prompt_mask is None else self.prompt_mask
+            self.mask = _additive(seen.bool(), hidden_states.dtype)[:, None, None].expand(
+                rows, 1, self.num_alternatives, -1
+            )
+        return hidden_states
+
+    def step(self, tokens: torch.Tensor, parents: torch.Tensor | None = None) -> torch.Tensor:
+        """Hidden states (B, K, D) from which the tokens that follow are predicted.
+
+        Args:
+            tokens: ids (B, K), the newest ones.
+            parents: (B, K), the alternatives before that each one continues; `None` if each continues itself.
+        """
+        if self.mask is not None:
+            self._extend_mask(self.mask, parents)
+        self.position_ids = self.position_ids + 1
+        return self._forward(tokens, self.mask, self.position_ids)
+
+    def keep(self, rows: torch.Tensor) -> None:
+        """Forget all sentences but some, (B',)."""
+        self.slots.batch_select_indices(rows)
+        if isinstance(self.cache, EncoderDecoderCache):
+            self.cache.cross_attention_cache.batch_select_indices(rows)
+            self.encoder_states = self.encoder_states[rows]
+        if self.source_mask is not None:
+            self.source_mask = self.source_mask[rows]
+        if self.mask is not None:
+            self.mask = self.mask[rows]
+        if self.position_ids.shape[0] > 1:
+            self.position_ids = self.position_ids[rows]
+
+    def _forward(self, ids, mask, position_ids) -> torch.Tensor:
+        hidden_states, _ = self.stack.decode(
+            self.stack.embed(ids, None),
+            mask,
+            position_ids,
+            self.cache,
+            use_cache=True,
+            encoder_hidden_states=self.encoder_states,
+            encoder_attention_mask=self.source_mask,
+        )
+        return hidden_states
+
+    def _extend_mask(self, mask: torch.Tensor, parents: torch.Tensor | None) -> None:
+        """Each alternative sees what its parent saw, and its newest token."""
+        if parents is not None:
+            mask = mask.take_along_dim(parents[:, None, :, None], dim=2)
+            if self.slots.get_seq_length() + self.num_alternatives > self.slot_layers[0].room:
+                mask = self._forget_slots(mask)
+        own = _additive(torch.eye(self.num_alternatives, dtype=torch.bool, device=mask.device), mask.dtype)
+        self.mask = torch.cat((mask, own.expand(*mask.shape[:2], -1, -1)), dim=-1)
+
+    def _forget_slots(self, mask: torch.Tensor) -> torch.Tensor:
+        """Drop what no alternative sees any more, instead of ever more room for it."""
+        is_seen = (mask == 0).any(2)[:, 0]  # (B, N)
+        slots = is_seen.int().argsort(dim=1, descending=True, stable=True)[:, : int(is_seen.sum(1).max())]
+        for layer in self.slot_layers:
+            layer.keep_slots(slots)
+        return mask.take_along_dim(slots[:, None, None], dim=3)
+
+
+def _additive(is_seen: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """What is added to scores: 0 where it is seen, else so little that nothing is left of it."""
+    return torch.zeros(is_seen.shape, dtype=dtype, device=is_seen.device).masked_fill(~is_seen, torch.finfo(dtype).min)

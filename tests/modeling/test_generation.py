@@ -1,0 +1,238 @@
+"""The searches behind `generate`: the tokens of transformers' own loops, what is left to these, and what is saved."""
+
+import pytest
+import torch
+from tiny import LM_HEADS, PAD, name_of, random_ids, tiny_model
+from transformers import DynamicCache, GenerationMixin, LogitsProcessorList, StoppingCriteriaList
+from transformers.generation import LogitNormalization, MaxTimeCriteria
+
+from vanilla_transformers import generation, search
+from vanilla_transformers.search import likeliest, top_k, top_log_probs
+from vanilla_transformers.step_decoder import SlotLayer
+
+SEQ2SEQ, DECODER = LM_HEADS[0], LM_HEADS[2]
+SEARCHES = [
+    {},
+    {"eos_token_id": [3, 7, 9], "min_new_tokens": 4},
+    {"bad_words_ids": [[PAD]]},
+    {"bad_words_ids": [[PAD], [12, 13]], "no_repeat_ngram_size": 2},
+    {"forced_bos_token_id": 6, "suppress_tokens": [11], "min_length": 12},
+    {"forced_eos_token_id": 3, "begin_suppress_tokens": [8], "sequence_bias": [[[9], 2.0]]},
+    {"num_beams": 2},
+    {"num_beams": 4, "early_stopping": True},
+    {"num_beams": 4, "early_stopping": True, "bad_words_ids": [[PAD]], "length_penalty": 2.0},
+    {"num_beams": 5, "num_return_sequences": 3, "length_penalty": 0.3},
+    {"num_beams": 3, "num_return_sequences": 3, "early_stopping": "never"},
+    {"num_beams": 4, "num_return_sequences": 2, "eos_token_id": [3, 7, 9], "length_penalty": -1.0},
+    {"num_beams": 4, "no_repeat_ngram_size": 2, "exponential_decay_length_penalty": (6, 1.1)},
+    {"num_beams": 3, "forced_bos_token_id": 6, "forced_eos_token_id": 3, "min_length": 6},
+    {"num_beams": 2, "pad_token_id": 0},
+]
+
+
+def peaked_model(model_class, **knobs):
+    """Its predictions are far apart, so that no sum of them is nearly another one, and no copies of its input."""
+    knobs = {"initializer_range": 1.0, "norm_position": "pre", "tie_word_embeddings": False} | knobs
+    return tiny_model(model_class, **knobs)
+
+
+def batch(num_rows: int = 11, length: int = 9) -> dict[str, torch.Tensor]:
+    ids = random_ids(num_rows, length)
+    mask = torch.ones_like(ids)
+    mask[3, :4] = mask[7, :1] = 0  # on the left, as decoders need it
+    return {"input_ids": ids.masked_fill(mask == 0, PAD), "attention_mask": mask}
+
+
+def stock_loop(settings):
+    return GenerationMixin._beam_search if settings.get("num_beams", 1) > 1 else GenerationMixin._sample
+
+
+def both(model, inputs, **settings):
+    """What our search finds, and transformers'."""
+    ours = model.generate(**inputs, **settings)
+    return ours, model.generate(**inputs, **settings, custom_generate=stock_loop(settings))
+
+
+@pytest.fixture
+def searches(monkeypatch):
+    """Counts how often our own searches were used."""
+    used = []
+    for name in ("greedy_search", "beam_search"):
+        function = getattr(search, name)
+        monkeypatch.setattr(generation, name, lambda *args, f=function: used.append(f.__name__) or f(*args))
+    return used
+
+
+@pytest.mark.filterwarnings("ignore:Unfeasible length")
+@pytest.mark.parametrize("max_new_tokens", [1, 6, 40])
+@pytest.mark.parametrize("settings", SEARCHES, ids=str)
+@pytest.mark.parametrize("model_class", [SEQ2SEQ, DECODER], ids=name_of)
+def test_tokens_are_those_of_transformers(model_class, settings, max_new_tokens, searches):
+    model = peaked_model(model_class)
+    ours, theirs = both(model, batch(), max_new_tokens=max_new_tokens, **settings)
+    assert torch.equal(ours, theirs)
+    assert len(searches) == 1
+    assert max_new_tokens == 1 or len(ours[:, -max_new_tokens:].unique()) > 8  # no model that always says the same
+
+
+@pytest.mark.parametrize("num_beams", [1, 4])
+@pytest.mark.parametrize(
+    "knobs",
+    [
+        {"norm_position": "post"},
+        {"position_embedding_type": "learned"},
+        {"position_embedding_type": "none"},
+        {"attn_implementation": "eager"},
+        {"num_attention_heads": 1},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("model_class", [SEQ2SEQ, DECODER], ids=name_of)
+def test_models_of_all_kinds(model_class, knobs, num_beams, searches):
+    knobs = dict(knobs)
+    kernel = knobs.pop("attn_implementation", None)
+    model = peaked_model(model_class, **knobs)
+    if kernel is not None:
+        model.set_attn_implementation(kernel)
+    assert torch.equal(*both(model, batch(), max_new_tokens=30, num_beams=num_beams))
+    assert searches
+
+
+@pytest.mark.parametrize("num_beams", [1, 3])
+def test_prompts_of_a_decoder_of_targets(num_beams, searches):
+    model, prompt = peaked_model(SEQ2SEQ), random_ids(11, 4, seed=5)
+    ours, theirs = both(model, batch(), decoder_input_ids=prompt, max_new_tokens=12, num_beams=num_beams)
+    assert torch.equal(ours, theirs)
+    assert searches
+
+
+@pytest.mark.parametrize("num_beams", [1, 4])
+@pytest.mark.parametrize("model_class", [SEQ2SEQ, DECODER], ids=name_of)
+def test_a_sentence_is_answered_alike_in_any_company(model_class, num_beams):
+    model, inputs = peaked_model(model_class), batch()
+    settings = {"max_new_tokens": 30, "num_beams": num_beams}
+    together = model.generate(**inputs, **settings)
+    for row, expected in enumerate(together):
+        alone = model.generate(**{name: tensor[row : row + 1] for name, tensor in inputs.items()}, **settings)[0]
+        assert torch.equal(alone, expected[: len(alone)])
+        assert (expected[len(alone) :] == PAD).all()
+
+
+@pytest.mark.parametrize("num_beams", [1, 4])
+def test_finished_sentences_leave(num_beams):
+    model = peaked_model(SEQ2SEQ)
+    ends = model.generate(**batch(40), max_new_tokens=12)[:, 4:].flatten().mode()[0]  # which many come to
+    sizes = []
+    model.model.decoder.layers[0].register_forward_pre_hook(lambda _, args: sizes.append(args[0].shape[:2]))
+    ours = model.generate(**batch(40), max_new_tokens=40, num_beams=num_beams, eos_token_id=int(ends))
+    rows = [size[0] for size in sizes]
+    assert sizes[0] == (40, 1)  # whatever the number of beams: they are all the same at first
+    assert sizes[1][1] == num_beams
+    assert rows == sorted(rows, reverse=True)
+    assert sum(rows) < 0.9 * 40 * len(rows)
+    assert len(rows) == ours.shape[1] - 1
+
+
+def test_what_no_beam_sees_is_forgotten():
+    model = peaked_model(DECODER)
+    lengths = []
+    model.model.layers[0].register_forward_pre_hook(lambda _, args: lengths.append(args[1].shape[-1]))  # of the mask
+    model.generate(**batch(), max_new_tokens=50, num_beams=4, min_new_tokens=50)
+    assert max(lengths) < 0.6 * (9 + 4 * 50)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"do_sample": True},
+        {"do_sample": True, "num_beams": 2},
+        {"return_dict_in_generate": True, "output_scores": True},
+        {"return_dict_in_generate": True, "num_beams": 2},
+        {"use_cache": False},
+        {"cache_implementation": "static"},
+        {"past_key_values": "a cache"},
+        {"logits_processor": LogitsProcessorList([LogitNormalization()])},
+        {"stopping_criteria": StoppingCriteriaList([MaxTimeCriteria(100.0)])},
+        {"encoder_no_repeat_ngram_size": 2},
+        {"repetition_penalty": 1.5},  # which leaves the prompt out, row by row
+        {"num_beams": 30, "max_new_tokens": 2},
+    ],
+    ids=str,
+)
+def test_what_is_left_to_transformers(settings, searches):
+    model, settings = peaked_model(DECODER), {"max_new_tokens": 4} | settings
+    if "past_key_values" in settings:
+        cache = DynamicCache(config=model.config)
+        model(**batch(), past_key_values=cache)
+        cache.crop(-1)
+        settings["past_key_values"] = cache
+    model.generate(**batch(), **settings)
+    assert searches == []
+
+
+def test_hooked_models_are_left_to_transformers(searches):
+    model = peaked_model(DECODER)
+    calls = []
+    model.register_forward_hook(lambda *_: calls.append(1))
+    model.generate(**batch(), max_new_tokens=4)
+    assert len(calls) == 4
+    assert searches == []
+
+
+@pytest.mark.parametrize("num_beams", [1, 4])
+def test_bf16(num_beams, searches):
+    model = peaked_model(SEQ2SEQ).to(torch.bfloat16)
+    ours, theirs = both(model, batch(), max_new_tokens=12, num_beams=num_beams)
+    assert ours.shape[0] == theirs.shape[0]
+    first = min(ours.shape[1], theirs.shape[1], 4)
+    assert (ours[:, :first] == theirs[:, :first]).float().mean() > 0.8  # later ones follow from roundings
+    assert searches
+
+
+# Pieces
+
+
+@pytest.mark.parametrize("size", [64, 320, 331, 4096])
+def test_the_largest_values(size):
+    values = torch.randn(3, 5, size, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(top_k(values, 8), tuple(values.topk(8)), rtol=0, atol=0)
+    flat = values.flatten(0, 1).round(decimals=1)  # with ties
+    assert torch.equal(likeliest(flat.clone(), None), flat.argmax(-1))
+    banned = flat.argmax(-1).unique()
+    expected = flat.index_fill(1, banned, -torch.inf).argmax(-1)
+    assert torch.equal(likeliest(flat.clone(), banned), expected)
+
+
+@pytest.mark.parametrize("banned", [None, torch.tensor([5, 17])])
+def test_the_largest_log_probabilities(banned):
+    logits = 5 * torch.randn(4, 3, 640, generator=torch.Generator().manual_seed(0))
+    logits[..., 17] = 40.0  # the likeliest of all
+    expected = logits.log_softmax(-1)
+    if banned is not None:
+        expected[..., banned] = -torch.inf
+    values, tokens = expected.topk(6)
+    found, places = top_log_probs(logits.clone(), 6, banned)
+    assert torch.equal(places, tokens)
+    torch.testing.assert_close(found, values, rtol=1e-6, atol=2e-6)
+
+
+def test_slots():
+    layer = SlotLayer(num_free=3)
+    states = torch.randn(2, 4, 7, 8)  # (B, H, N, W)
+    for start, end in ((0, 2), (2, 3), (3, 7)):
+        keys, values = layer.update(states[:, :, start:end], -states[:, :, start:end])
+    torch.testing.assert_close(keys, states)
+    torch.testing.assert_close(values, -states)
+    layer.batch_select_indices(torch.tensor([1]))
+    layer.keep_slots(torch.tensor([[6, 0, 2]]))
+    torch.testing.assert_close(layer.keys, states[1:, :, [6, 0, 2]])
+    keys, _ = layer.update(states[1:, :, :1], states[1:, :, :1])
+    torch.testing.assert_close(keys, states[1:, :, [6, 0, 2, 0]])
+    assert layer.get_seq_length() == 4
+
+
+@pytest.mark.parametrize("num_beams", [1, 4])
+def test_repeated_tokens_of_an_answer(num_beams, searches):
+    settings = {"repetition_penalty": 1.5, "max_new_tokens": 12, "num_beams": num_beams}
+    assert torch.equal(*both(peaked_model(SEQ2SEQ), batch(), **settings))
+    assert searches
