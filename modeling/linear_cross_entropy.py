@@ -6,6 +6,7 @@ is made in the forward pass, some rows at a time, while their logits are in the 
 fused linear cross entropy).
 """
 
+import math
 from collections.abc import Iterator
 
 import torch
@@ -90,13 +91,15 @@ class _LinearCrossEntropy(torch.autograd.Function):
             ]
             for rows in _chunks(len(vectors), len(weight), vectors.device):
                 logits = linear(vectors[rows], weight, bias)  # (C, V)
-                log_probs = logits.log_softmax(1, dtype=torch.float32)
-                losses = label_smoothing * logits.gather(1, tokens[rows]) - log_probs.gather(1, tokens[rows])
-                total += (losses * is_target[rows]).sum()
+                probs = logits.softmax(1, dtype=torch.float32)
+                # The largest logit and the largest probability, which never is 0, tell the logarithm of the sum.
+                largest = logits.amax(1, keepdim=True).float()
+                targets = logits.gather(1, tokens[rows]).float()
+                log_probs = targets - largest + probs.amax(1, keepdim=True).log()
+                total += ((label_smoothing * targets - log_probs) * is_target[rows]).sum()
                 if any(needs_gradients):
-                    # The probabilities less the target, in the place of their logarithms.
-                    target_share = losses.new_full(losses.shape, 1.0 - label_smoothing)
-                    errors = log_probs.exp_().scatter_add_(1, tokens[rows], -target_share)
+                    target_share = log_probs.new_full(log_probs.shape, 1.0 - label_smoothing)
+                    errors = probs.scatter_add_(1, tokens[rows], -target_share)
                     _add_gradients(grads, errors, vectors, weight, rows, is_target)
             if label_smoothing:
                 _smooth(total, grads, vectors, weight, bias, label_smoothing, is_target)
@@ -144,6 +147,7 @@ def _smooth(total, grads, vectors, weight, bias, label_smoothing, is_target) -> 
 
 
 def _chunks(num_rows: int, num_tokens: int, device: torch.device) -> Iterator[slice]:
-    """The rows whose logits are held at a time."""
-    size = max(MIN_ROWS, (CPU_CHUNK_SIZE if device.type == "cpu" else GPU_CHUNK_SIZE) // num_tokens)
+    """The rows whose logits are held at a time, about as many each time, so that memory and kernels serve again."""
+    most = max(MIN_ROWS, (CPU_CHUNK_SIZE if device.type == "cpu" else GPU_CHUNK_SIZE) // num_tokens)
+    size = max(1, math.ceil(num_rows / max(1, math.ceil(num_rows / most))))
     return (slice(start, start + size) for start in range(0, num_rows, size))
