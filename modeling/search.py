@@ -22,6 +22,9 @@ _TOGETHER = 8
 kernels of a CPU are compiled for each number of rows."""
 
 
+_FREE_TOKENS = 32
+"""Room is made for so many more tokens, or for as many as there are."""
+
 _LOGITS_ON_CPU, _LOGITS_ELSEWHERE = 1 << 19, 1 << 27
 """So many are computed at once."""
 
@@ -64,9 +67,8 @@ def greedy_search(decoder: StepDecoder, processors: LogitsProcessorList, setting
     """
     prompt = decoder.prompt
     length = prompt.shape[1]
-    results = prompt.new_full((len(prompt), settings.max_length), settings.fill)
-    results[:, :length] = prompt
-    sequences, rows = results.clone(), torch.arange(len(prompt), device=prompt.device)
+    results = sequences = with_room(prompt, settings)
+    rows = torch.arange(len(prompt), device=prompt.device)
     is_active = torch.ones_like(rows, dtype=torch.bool)
     hidden_states = decoder.read_prompt()
     while True:
@@ -78,18 +80,19 @@ def greedy_search(decoder: StepDecoder, processors: LogitsProcessorList, setting
         if settings.ends is not None:
             tokens = tokens.masked_fill(~is_active, settings.fill)
             is_active = is_active & ~torch.isin(tokens, settings.ends)
+        if length == sequences.shape[1]:
+            results, sequences = (with_room(each, settings) for each in (results, sequences))
         sequences[:, length] = tokens
         length += 1
         if length == settings.max_length or not is_active.any():
             break
         kept = staying(is_active)
         if kept is not None:
-            results[rows] = sequences
+            results = results.index_copy(0, rows, sequences)
             rows, sequences, tokens, is_active = (each[kept] for each in (rows, sequences, tokens, is_active))
             decoder.keep(kept)
         hidden_states = decoder.step(tokens[:, None])
-    results[rows] = sequences
-    return results[:, :length]
+    return results.index_copy(0, rows, sequences)[:, :length]
 
 
 def beam_search(decoder: StepDecoder, processors: LogitsProcessorList, settings: SearchSettings) -> torch.Tensor:
@@ -116,6 +119,13 @@ def beam_search(decoder: StepDecoder, processors: LogitsProcessorList, settings:
             decoder.keep(kept)
         hidden_states = decoder.step(tokens, parents)
     return beams.results()
+
+
+def with_room(sequences: torch.Tensor, settings: SearchSettings) -> torch.Tensor:
+    """Sequences (..., length) with room for some more tokens, at most for all."""
+    length = sequences.shape[-1]
+    free = min(settings.max_length - length, max(_FREE_TOKENS, length))
+    return torch.nn.functional.pad(sequences, (0, free), value=settings.fill)
 
 
 def staying(is_active: torch.Tensor) -> torch.Tensor | None:
@@ -152,8 +162,7 @@ class Beams:
         self.length = self.prompt_length
         shape = (num_rows, settings.num_beams)
         self.rows = torch.arange(num_rows, device=prompt.device)
-        self.sequences = prompt.new_full((num_rows, 1, settings.max_length), settings.fill)  # one beam at first
-        self.sequences[:, 0, : self.length] = prompt
+        self.sequences = with_room(prompt, settings)[:, None]  # one beam at first
         self.scores = torch.zeros(num_rows, 1, device=prompt.device)
         self.is_active = torch.ones(num_rows, dtype=torch.bool, device=prompt.device)
         # Finished ones, best first: what they are, how good, how long, and whether there is one.
@@ -197,6 +206,10 @@ class Beams:
             scores, tokens, parents: (B, C), as [`candidates`] gives them.
         """
         settings = self.settings
+        if self.length == self.sequences.shape[-1]:
+            self.sequences = with_room(self.sequences, settings)
+            for state in (self.state, self.all):
+                state["sequences"] = with_room(state["sequences"], settings)
         sequences = self.sequences.take_along_dim(parents[..., None], dim=1)  # (B, C, L)
         sequences[:, :, self.length] = tokens
         self.length += 1

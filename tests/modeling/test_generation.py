@@ -236,3 +236,15 @@ def test_repeated_tokens_of_an_answer(num_beams, searches):
     settings = {"repetition_penalty": 1.5, "max_new_tokens": 12, "num_beams": num_beams}
     assert torch.equal(*both(peaked_model(SEQ2SEQ), batch(), **settings))
     assert searches
+
+
+@pytest.mark.parametrize("num_beams", [1, 2])
+def test_room_is_made_for_as_many_tokens_as_there_are(num_beams):
+    model = peaked_model(DECODER, max_position_embeddings=400)
+    inputs = {name: tensor[:2] for name, tensor in batch().items()}
+    settings = {"max_new_tokens": 150, "min_new_tokens": 150, "num_beams": num_beams}
+    assert torch.equal(*both(model, inputs, **settings))
+    settings["max_length"] = 2_000_000_000  # for which there is no memory
+    del settings["max_new_tokens"]
+    ends = list(range(5, 20))
+    assert model.generate(**inputs, **settings, eos_token_id=ends).shape[1] < 400
