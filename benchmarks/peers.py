@@ -178,7 +178,7 @@ def sst2(data: Path, seconds: float, attention: str) -> dict[str, Any]:
     train_rows, validation_rows = encoded(train), encoded(validation)
 
     def trainer_of(model: PreTrainedModel, folder: str, steps: int) -> Trainer:
-        arguments = TrainingArguments(**settings(folder, steps, 32, 5e-4, 400))
+        arguments = TrainingArguments(**settings(folder, steps, 32, 2e-4, 400))
         return Trainer(model, arguments, DataCollatorWithPadding(tokenizer), train_rows)
 
     model, figures = fit(build, trainer_of, seconds)
