@@ -26,8 +26,7 @@ _PROCESSORS = (
     logits_process.SuppressTokensLogitsProcessor,
     logits_process.SuppressTokensAtBeginLogitsProcessor,
 )
-_CRITERIA = (EosTokenCriteria, MaxLengthCriteria)
-_INPUTS = {"attention_mask", "encoder_outputs", "logits_to_keep", "past_key_values", "position_ids", "use_cache"}
+_INPUTS = {"attention_mask", "logits_to_keep", "past_key_values", "use_cache"}
 _ATTENTION = ("eager", "sdpa")
 
 
@@ -40,13 +39,13 @@ class VanillaGenerationMixin(GenerationMixin):
     """
 
     def _sample(self: Any, *args, **kwargs):
-        return search(self, super()._sample, *args, **kwargs)  # type: ignore[misc]
+        return find_tokens(self, super()._sample, *args, **kwargs)  # type: ignore[misc]
 
     def _beam_search(self: Any, *args, **kwargs):
-        return search(self, super()._beam_search, *args, **kwargs)  # type: ignore[misc]
+        return find_tokens(self, super()._beam_search, *args, **kwargs)  # type: ignore[misc]
 
 
-def search(
+def find_tokens(
     model: Any,
     stock_search: Callable[..., Any],
     input_ids: torch.Tensor,
@@ -65,7 +64,7 @@ def search(
     prepared = (input_ids, logits_processor, stopping_criteria, generation_config, *args)
     if generation_config.do_sample or not is_plain(model, *prepared, **kwargs):
         return stock_search(*prepared, **kwargs)
-    processors, banned = without_banned(logits_processor, input_ids.device)
+    processors, banned = without_banned(logits_processor, model.config.vocab_size, input_ids.device)
     settings = search_settings(stopping_criteria, generation_config, banned)
     decoder = step_decoder(model, input_ids, settings.num_beams, **kwargs)
     return (beam_search if settings.num_beams > 1 else greedy_search)(decoder, processors, settings)
@@ -98,22 +97,22 @@ def search_settings(criteria: Any, config: GenerationConfig, banned: torch.Tenso
 
 
 def without_banned(
-    processors: LogitsProcessorList, device: torch.device
+    processors: LogitsProcessorList, vocab_size: int, device: torch.device
 ) -> tuple[LogitsProcessorList, torch.Tensor | None]:
     """Processors that only ban some tokens make two copies of all scores; these tokens instead, where that is all."""
     if len(processors) != 1 or type(processors[0]) is not logits_process.NoBadWordsLogitsProcessor:
         return processors, None
-    words = processors[0].sequence_bias
-    if any(len(word) > 1 for word in words):
+    words = list(processors[0].sequence_bias)
+    if any(len(word) > 1 or word[0] >= vocab_size for word in words):
         return processors, None
-    return LogitsProcessorList(), torch.tensor([word[0] for word in words], device=device)
+    return LogitsProcessorList(), torch.tensor([word[0] for word in words], device=device) if words else None
 
 
 def is_plain(
     model: Any,
     input_ids: torch.Tensor,
     processors: LogitsProcessorList,
-    criteria: StoppingCriteriaList,
+    criteria: Any,
     config: GenerationConfig,
     synced_gpus: bool = False,
     streamer: Any = None,
@@ -121,6 +120,8 @@ def is_plain(
 ) -> bool:
     """Whether the searches here do all that is asked."""
     given = {name for name, value in kwargs.items() if value is not None}
+    # An encoder's positions are in what it has returned, and are not those of the targets.
+    known = _INPUTS | {"encoder_outputs" if model.config.is_encoder_decoder else "position_ids"}
     cache = kwargs.get("past_key_values")
     num_ends = 0 if config._eos_token_tensor is None else len(config._eos_token_tensor)
     return not (
@@ -132,18 +133,18 @@ def is_plain(
         or config.prefill_chunk_size
         or config.cache_implementation is not None
         or not config.use_cache
-        or (cache is not None and cache.get_seq_length() > 0)
-        or given - _INPUTS
+        or (cache is not None and (cache.get_seq_length() > 0 or getattr(cache, "_is_user_defined", False)))
+        or given - known
         or ("attention_mask" in given and kwargs["attention_mask"].ndim != 2)
         or input_ids.device != model.device
         or input_ids.shape[1] == 0
-        or criteria.max_length is None
+        or not _end_as_configured(criteria, config)
         or input_ids.shape[1] >= criteria.max_length
-        or any(type(each) not in _CRITERIA for each in criteria)
         or not all(map(_looks_at_rows, processors))
         or (num_ends + 2) * config.num_beams > model.config.vocab_size
         or model.config._attn_implementation not in _ATTENTION
-        or _is_wrapped(model)
+        or (model.training and model.is_gradient_checkpointing)  # which drops the cache
+        or _is_changed(model)
     )
 
 
@@ -153,7 +154,33 @@ def _looks_at_rows(processor: Any) -> bool:
     return type(processor) in _PROCESSORS and not torch.is_tensor(kept)
 
 
-def _is_wrapped(model: Any) -> bool:
-    """Whether something acts when the model is called as a whole: it is sharded, moved or watched."""
-    hooks = (model._forward_hooks, model._forward_pre_hooks)
-    return any(hooks) or hasattr(model, "_hf_hook") or "forward" in vars(model)
+def _end_as_configured(criteria: StoppingCriteriaList, config: GenerationConfig) -> bool:
+    """Whether nothing but one length and the configured end tokens ends a sequence."""
+    kinds = sorted(type(each).__name__ for each in criteria)
+    if config._eos_token_tensor is None:
+        return kinds == [MaxLengthCriteria.__name__]
+    ends = [each.eos_token_id for each in criteria if isinstance(each, EosTokenCriteria)]
+    return kinds == [EosTokenCriteria.__name__, MaxLengthCriteria.__name__] and torch.equal(
+        ends[0].cpu(), config._eos_token_tensor.cpu()
+    )
+
+
+def _is_changed(model: Any) -> bool:
+    """Whether something acts where the searches do not pass, or on rows that they take away.
+
+    That is a method of a subclass or an instance, as PEFT's prompts have it, a shard, a hook of what is not called
+    here, or one that reads keyword arguments, as those of PEFT that give each row an adapter of its own.
+    """
+    passed_by = [model, model.model, model.lm_head]
+    if model.config.is_encoder_decoder:
+        passed_by.append(model.model.decoder)
+    return (
+        VanillaGenerationMixin not in type(model).__bases__
+        or any(map(_has_own_ways, passed_by))
+        or any(module._forward_pre_hooks_with_kwargs for module in model.modules())
+    )
+
+
+def _has_own_ways(module: Any) -> bool:
+    methods = {"forward", "prepare_inputs_for_generation", "_update_model_kwargs_for_generation", "_hf_hook"}
+    return bool(module._forward_hooks or module._forward_pre_hooks or methods & vars(module).keys())

@@ -140,7 +140,7 @@ def staying(is_active: torch.Tensor) -> torch.Tensor | None:
 
 def logits_by_part(decoder: StepDecoder, hidden_states: torch.Tensor) -> Iterator[tuple[slice, torch.Tensor]]:
     """Logits in fp32 of hidden states (B, ..., D), of some sentences at a time so that they stay in a CPU's cache."""
-    size = decoder.head.weight.shape[0] * hidden_states[0, ..., 0].numel()
+    size = decoder.vocab_size * hidden_states[0, ..., 0].numel()
     most = _LOGITS_ON_CPU if hidden_states.device.type == "cpu" else _LOGITS_ELSEWHERE
     step = max(1, most // size)
     for start in range(0, len(hidden_states), step):
@@ -313,8 +313,8 @@ def top_log_probs(logits: torch.Tensor, number: int, banned: torch.Tensor | None
         values, tokens = top_k(logits, number)
         logits[..., banned] = kept
         largest = torch.maximum(values[..., :1], kept.amax(-1, keepdim=True))
-    normalizers = logits.sub_(largest).exp_().sum(-1, keepdim=True).log_() + largest
-    return values - normalizers, tokens
+    values = values - largest  # before the small logarithm, lest a large logit swallow it
+    return values - logits.sub_(largest).exp_().sum(-1, keepdim=True).log_(), tokens
 
 
 def top_k(values: torch.Tensor, number: int) -> tuple[torch.Tensor, torch.Tensor]:

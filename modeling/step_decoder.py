@@ -13,15 +13,15 @@ from typing import Any
 import torch
 from transformers.cache_utils import Cache, DynamicCache, DynamicLayer, EncoderDecoderCache
 
-_FREE_TOKENS = 8
-"""There is room for so many more of each alternative, at least."""
+_FREE_STEPS = 8
+"""There is room for so many more tokens of each alternative, at least."""
 
 
 class SlotLayer(DynamicLayer):
     """Keys and values (B, H, N, W) of one layer, which lie as (B, room, H, W) in buffers that are larger than they.
 
     Args:
-        num_free: slots to leave free, at least, where room is made.
+        num_free: slots to leave free where room is made, or half as many as are in use if that is more.
     """
 
     def __init__(self, num_free: int):
@@ -93,7 +93,7 @@ class StepDecoder:
         encoder_states: torch.Tensor | None,
     ):
         self.stack = model.model if encoder_states is None else model.model.decoder
-        self.head = model.lm_head
+        self.head, self.vocab_size = model.lm_head, model.config.vocab_size
         self.prompt = prompt
         self.position_ids: Any = position_ids
         self.num_alternatives = num_alternatives
@@ -101,8 +101,10 @@ class StepDecoder:
         self.prompt_mask = attention_mask if encoder_states is None else None
         self.source_mask: torch.Tensor | None = None
         if encoder_states is not None and attention_mask is not None and not attention_mask.all():
-            self.source_mask = _additive(attention_mask.bool(), encoder_states.dtype)[:, None, None]  # (B, 1, 1, S)
-        self.slot_layers = [SlotLayer(num_alternatives * _FREE_TOKENS) for _ in self.stack.layers]
+            self.source_mask = self.stack._cross_attention_mask(
+                encoder_states[:, :1], attention_mask, encoder_states, None
+            )  # (B, 1, 1, S)
+        self.slot_layers = [SlotLayer(num_alternatives * _FREE_STEPS) for _ in self.stack.layers]
         self.slots = Cache(layers=list(self.slot_layers))
         self.cache: Cache = self.slots
         if encoder_states is not None:

@@ -4,7 +4,7 @@ import pytest
 import torch
 from tiny import LM_HEADS, PAD, name_of, random_ids, tiny_model
 from transformers import DynamicCache, GenerationMixin, LogitsProcessorList, StoppingCriteriaList
-from transformers.generation import LogitNormalization, MaxTimeCriteria
+from transformers.generation import EosTokenCriteria, LogitNormalization, MaxLengthCriteria, MaxTimeCriteria
 
 from vanilla_transformers import generation, search
 from vanilla_transformers.search import likeliest, top_k, top_log_probs
@@ -179,6 +179,95 @@ def test_hooked_models_are_left_to_transformers(searches):
     assert searches == []
 
 
+def negated(model_class):
+    """A subclass whose logits are those of its base with the other sign."""
+
+    class Negated(model_class):
+        def forward(self, *args, **kwargs):
+            output = super().forward(*args, **kwargs)
+            output.logits = -output.logits
+            return output
+
+    return Negated
+
+
+@pytest.mark.parametrize("model_class", [SEQ2SEQ, DECODER], ids=name_of)
+def test_what_acts_beside_the_layers_is_left_to_transformers(model_class, searches):
+    models = [peaked_model(negated(model_class)), peaked_model(model_class), peaked_model(model_class)]
+    models[1].model.register_forward_hook(lambda *_: None)
+    models[2].model.forward = models[2].model.forward
+    if model_class is SEQ2SEQ:
+        models.append(peaked_model(model_class))
+        models[3].model.decoder.register_forward_hook(lambda *_: None)
+    for model in models:
+        for num_beams in (1, 3):
+            assert torch.equal(*both(model, batch(), max_new_tokens=5, num_beams=num_beams))
+    assert searches == []
+
+
+@pytest.mark.parametrize("num_beams", [1, 3])
+def test_prompts_of_peft_are_left_to_transformers(num_beams, searches):
+    peft = pytest.importorskip("peft")
+    config = peft.PrefixTuningConfig(
+        task_type="CAUSAL_LM", num_virtual_tokens=4, token_dim=32, num_attention_heads=4, num_layers=2
+    )
+    model = peft.get_peft_model(peaked_model(DECODER), config).eval()
+    assert torch.equal(*both(model, batch(), max_new_tokens=6, num_beams=num_beams))
+    assert searches == []
+
+
+def test_each_row_with_an_adapter_of_its_own(searches):
+    peft = pytest.importorskip("peft")
+    model = peft.get_peft_model(peaked_model(DECODER), peft.LoraConfig(target_modules=["q_proj"])).eval()
+    names = ["default", "__base__"] * 5 + ["default"]
+    model.generate(**batch(), max_new_tokens=6, adapter_names=names)
+    assert searches == []
+    model.generate(**batch(), max_new_tokens=6)
+    assert searches
+
+
+@pytest.mark.parametrize("num_beams", [1, 3])
+def test_positions_of_a_source(num_beams, searches):
+    model = peaked_model(SEQ2SEQ)
+    inputs = {"input_ids": random_ids(11, 9), "position_ids": torch.arange(3, 12).repeat(11, 1)}
+    assert torch.equal(*both(model, inputs, max_new_tokens=9, num_beams=num_beams))
+    assert searches == []
+
+
+@pytest.mark.parametrize("num_beams", [1, 3])
+def test_a_source_that_is_hidden_entirely(num_beams, searches):
+    model, inputs = peaked_model(SEQ2SEQ), batch()
+    inputs["attention_mask"][5] = 0
+    assert torch.equal(*both(model, inputs, max_new_tokens=9, num_beams=num_beams))
+    assert searches
+
+
+@pytest.mark.parametrize("num_beams", [1, 3])
+@pytest.mark.parametrize(
+    "criteria",
+    [[EosTokenCriteria(list(range(5, 25)))], [MaxLengthCriteria(16), MaxLengthCriteria(14)]],
+    ids=["ends", "lengths"],
+)
+def test_more_than_one_rule_of_a_kind(criteria, num_beams, searches):
+    settings = {"max_new_tokens": 12, "num_beams": num_beams, "stopping_criteria": StoppingCriteriaList(criteria)}
+    assert torch.equal(*both(peaked_model(DECODER), batch(), **settings))
+    assert searches == []
+
+
+@pytest.mark.parametrize("num_beams", [1, 3])
+def test_an_end_token_that_is_a_bad_word(num_beams):
+    settings = {"bad_words_ids": [[3]], "eos_token_id": 3, "max_new_tokens": 6, "num_beams": num_beams}
+    assert torch.equal(*both(peaked_model(DECODER), batch(), **settings))
+
+
+def test_a_cache_of_the_callers_is_filled(searches):
+    model = peaked_model(DECODER)
+    cache = DynamicCache(config=model.config)
+    model.generate(**batch(), max_new_tokens=6, past_key_values=cache)
+    assert cache.get_seq_length() == 9 + 5
+    assert searches == []
+
+
 @pytest.mark.parametrize("num_beams", [1, 4])
 def test_bf16(num_beams, searches):
     model = peaked_model(SEQ2SEQ).to(torch.bfloat16)
@@ -203,13 +292,16 @@ def test_the_largest_values(size):
     assert torch.equal(likeliest(flat.clone(), banned), expected)
 
 
+@pytest.mark.parametrize("offset", [0.0, 1024.0])
 @pytest.mark.parametrize("banned", [None, torch.tensor([5, 17])])
-def test_the_largest_log_probabilities(banned):
+def test_the_largest_log_probabilities(banned, offset):
     logits = 5 * torch.randn(4, 3, 640, generator=torch.Generator().manual_seed(0))
+    logits = logits.mul(512).round().div(512)  # exact with any offset
     logits[..., 17] = 40.0  # the likeliest of all
     expected = logits.log_softmax(-1)
     if banned is not None:
         expected[..., banned] = -torch.inf
+    logits += offset  # which must not cost the small differences their digits
     values, tokens = expected.topk(6)
     found, places = top_log_probs(logits.clone(), 6, banned)
     assert torch.equal(places, tokens)

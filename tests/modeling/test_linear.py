@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import nn
+from torch.autograd import forward_ad
 from torch.utils.flop_counter import FlopCounterMode
 
 from vanilla_transformers import linear as module
@@ -62,6 +63,51 @@ def test_only_what_is_wanted_gets_a_gradient(frozen):
     assert [name for name, grad in grads.items() if grad is None] == [frozen]
     if frozen != "weight":
         torch.testing.assert_close(ours.weight.grad, states.detach().sum(0).expand(40, 24))
+
+
+def test_odd_biases(products):
+    states = torch.randn(64, 24)
+    for bias in (torch.arange(80.0)[::2], torch.ones(1).expand(40), torch.ones(1), torch.ones(40, dtype=torch.float64)):
+        weight = torch.randn(40, 24)
+        if bias.dtype == torch.float64:
+            with pytest.raises(RuntimeError, match="dtype"):
+                linear(states, weight, bias)
+        else:
+            torch.testing.assert_close(linear(states, weight, bias), states @ weight.t() + bias)
+    assert products == []
+
+
+def test_few_numbers_of_rows_have_kernels(products):
+    theirs, ours = pair()
+    with torch.no_grad():
+        for num_rows in range(MIN_ROWS, 600):
+            states = torch.randn(num_rows, 24)
+            torch.testing.assert_close(ours(states), theirs(states))
+    counts = {shape[0] for shape in products}
+    assert len(products) == 600 - MIN_ROWS
+    assert len(counts) < 40
+    assert max(counts) <= 1.125 * 600
+
+
+def test_forward_derivatives_take_the_usual_way(products):
+    theirs, ours = pair()
+    states = torch.randn(64, 24)
+    with torch.no_grad(), forward_ad.dual_level():
+        dual = forward_ad.make_dual(states, torch.ones_like(states))
+        tangents = [forward_ad.unpack_dual(layer(dual)).tangent for layer in (ours, theirs)]
+    torch.testing.assert_close(*tangents)
+    assert products == []
+
+
+def test_only_what_is_needed_is_kept_for_the_backward_pass():
+    _, ours = pair()
+    ours.weight.requires_grad_(False)
+    states = torch.randn(64, 24, requires_grad=True)
+    doubled = 2 * states
+    output = ours(doubled)
+    doubled.zero_()  # nothing needs it any more
+    output.sum().backward()
+    torch.testing.assert_close(states.grad, 2 * ours.weight.sum(0).expand(64, 24))
 
 
 def test_second_derivatives():
