@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from .linear_cross_entropy import linear_cross_entropy_loss as linear_cross_entropy_loss
     from .search import SearchSettings as SearchSettings
     from .step_decoder import StepDecoder as StepDecoder
+    from .top_scores import top_k as top_k
     from .varlen import PackedLengths as PackedLengths
 
 

@@ -13,23 +13,20 @@ import torch
 from transformers import LogitsProcessorList
 
 from .step_decoder import StepDecoder
+from .top_scores import likeliest, top_k, top_log_probs
 
 _NEVER = -1e9
 """The score of what must not be chosen, as in transformers: added to another one, nothing is left of that."""
 
-_TOGETHER = 8
+_SENTENCES_TOGETHER = 8
 """The batch becomes smaller by so many sentences at a time, or by one in so many: moving the others costs time too, and
 kernels of a CPU are compiled for each number of rows."""
-
 
 _FREE_TOKENS = 32
 """Room is made for so many more tokens, or for as many as there are."""
 
 _LOGITS_ON_CPU, _LOGITS_ELSEWHERE = 1 << 19, 1 << 27
-"""So many are computed at once."""
-
-_GROUP = 32
-"""Values of a row that are looked at together where the largest ones are searched for."""
+"""Logits that are computed at once."""
 
 
 @dataclass(frozen=True)
@@ -131,9 +128,9 @@ def with_room(sequences: torch.Tensor, settings: SearchSettings) -> torch.Tensor
 def staying(is_active: torch.Tensor) -> torch.Tensor | None:
     """The places of the sentences that stay, if enough of all are finished; some stay that are finished too."""
     num_rows, num_active = len(is_active), int(is_active.sum())
-    few = num_active <= _TOGETHER
-    size = 1 << (num_active - 1).bit_length() if few else math.ceil(num_active / _TOGETHER) * _TOGETHER
-    if _TOGETHER * (num_rows - size) < num_rows:
+    few = num_active <= _SENTENCES_TOGETHER
+    size = 1 << (num_active - 1).bit_length() if few else math.ceil(num_active / _SENTENCES_TOGETHER) * _SENTENCES_TOGETHER
+    if _SENTENCES_TOGETHER * (num_rows - size) < num_rows:
         return None
     return is_active.int().argsort(descending=True, stable=True)[:size]
 
@@ -277,55 +274,3 @@ class Beams:
     def _store(self) -> None:
         for name, tensor in self.state.items():
             self.all[name][self.rows] = tensor
-
-
-def likeliest(scores: torch.Tensor, banned: torch.Tensor | None) -> torch.Tensor:
-    """The first place of the largest of scores (rows, V), as `argmax`, which on a CPU takes many times as long.
-
-    Args:
-        scores: (rows, V); they are overwritten.
-        banned: places that do not count, or `None`.
-    """
-    if banned is not None:
-        scores[:, banned] = -torch.inf
-    num_groups, rest = divmod(scores.shape[-1], _GROUP)
-    if scores.device.type != "cpu" or rest:
-        return scores.argmax(-1)
-    groups = scores.unflatten(-1, (num_groups, _GROUP))
-    place = groups.amax(-1).argmax(-1, keepdim=True)  # (rows, 1)
-    return (place * _GROUP)[:, 0] + groups.take_along_dim(place[..., None], dim=1)[:, 0].argmax(-1)
-
-
-def top_log_probs(logits: torch.Tensor, number: int, banned: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
-    """The largest log-probabilities and their tokens, (..., number) each.
-
-    Args:
-        logits: (..., V); they are overwritten, since others of their size take longer to make than to fill.
-        number: of tokens.
-        banned: ids that are not among them though they have a probability, or `None`.
-    """
-    if banned is None:
-        values, tokens = top_k(logits, number)
-        largest = values[..., :1]
-    else:
-        kept = logits[..., banned]
-        logits[..., banned] = -torch.inf
-        values, tokens = top_k(logits, number)
-        logits[..., banned] = kept
-        largest = torch.maximum(values[..., :1], kept.amax(-1, keepdim=True))
-    values = values - largest  # before the small logarithm, lest a large logit swallow it
-    return values - logits.sub_(largest).exp_().sum(-1, keepdim=True).log_(), tokens
-
-
-def top_k(values: torch.Tensor, number: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """The largest values of rows (..., V) and their places, (..., number) each, as `topk` gives them.
-
-    On a CPU `topk` is slow for long rows. The largest values lie in the groups with the largest maxima.
-    """
-    num_groups, rest = divmod(values.shape[-1], _GROUP)
-    if values.device.type != "cpu" or rest or num_groups < 4 * number:
-        return values.topk(number)
-    groups = values.unflatten(-1, (num_groups, _GROUP))
-    places = groups.amax(-1).topk(number)[1]  # (..., number)
-    best, within = groups.take_along_dim(places[..., None], dim=-2).flatten(-2).topk(number)
-    return best, places.gather(-1, within // _GROUP) * _GROUP + within % _GROUP

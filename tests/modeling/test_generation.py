@@ -7,8 +7,8 @@ from transformers import DynamicCache, GenerationMixin, LogitsProcessorList, Sto
 from transformers.generation import EosTokenCriteria, LogitNormalization, MaxLengthCriteria, MaxTimeCriteria
 
 from vanilla_transformers import generation, search
-from vanilla_transformers.search import likeliest, top_k, top_log_probs
 from vanilla_transformers.step_decoder import SlotLayer
+from vanilla_transformers.top_scores import likeliest, top_k, top_log_probs
 
 SEQ2SEQ, DECODER = LM_HEADS[0], LM_HEADS[2]
 SEARCHES = [

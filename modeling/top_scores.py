@@ -1,0 +1,61 @@
+"""The largest of many scores, in less time than torch takes for long rows on a CPU.
+
+Shapes: V vocabulary.
+"""
+
+import torch
+
+_GROUP_SIZE = 32
+"""Values of a row that are looked at together where the largest ones are searched for."""
+
+
+def likeliest(scores: torch.Tensor, banned: torch.Tensor | None) -> torch.Tensor:
+    """The first place of the largest of scores (rows, V), as `argmax`, which on a CPU takes many times as long.
+
+    Args:
+        scores: (rows, V); they are overwritten.
+        banned: places that do not count, or `None`.
+    """
+    if banned is not None:
+        scores[:, banned] = -torch.inf
+    num_groups, rest = divmod(scores.shape[-1], _GROUP_SIZE)
+    if scores.device.type != "cpu" or rest:
+        return scores.argmax(-1)
+    groups = scores.unflatten(-1, (num_groups, _GROUP_SIZE))
+    place = groups.amax(-1).argmax(-1, keepdim=True)  # (rows, 1)
+    return (place * _GROUP_SIZE)[:, 0] + groups.take_along_dim(place[..., None], dim=1)[:, 0].argmax(-1)
+
+
+def top_log_probs(logits: torch.Tensor, number: int, banned: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
+    """The largest log-probabilities and their tokens, (..., number) each.
+
+    Args:
+        logits: (..., V); they are overwritten, since others of their size take longer to make than to fill.
+        number: of tokens.
+        banned: ids that are not among them though they have a probability, or `None`.
+    """
+    if banned is None:
+        values, tokens = top_k(logits, number)
+        largest = values[..., :1]
+    else:
+        kept = logits[..., banned]
+        logits[..., banned] = -torch.inf
+        values, tokens = top_k(logits, number)
+        logits[..., banned] = kept
+        largest = torch.maximum(values[..., :1], kept.amax(-1, keepdim=True))
+    values = values - largest  # before the small logarithm, lest a large logit swallow it
+    return values - logits.sub_(largest).exp_().sum(-1, keepdim=True).log_(), tokens
+
+
+def top_k(values: torch.Tensor, number: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """The largest values of rows (..., V) and their places, (..., number) each, as `topk` gives them.
+
+    On a CPU `topk` is slow for long rows. The largest values lie in the groups with the largest maxima.
+    """
+    num_groups, rest = divmod(values.shape[-1], _GROUP_SIZE)
+    if values.device.type != "cpu" or rest or num_groups < 4 * number:
+        return values.topk(number)
+    groups = values.unflatten(-1, (num_groups, _GROUP_SIZE))
+    places = groups.amax(-1).topk(number)[1]  # (..., number)
+    best, within = groups.take_along_dim(places[..., None], dim=-2).flatten(-2).topk(number)
+    return best, places.gather(-1, within // _GROUP_SIZE) * _GROUP_SIZE + within % _GROUP_SIZE
