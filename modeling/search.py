@@ -18,7 +18,7 @@ from .top_scores import likeliest, top_k, top_log_probs
 _NEVER = -1e9
 """The score of what must not be chosen, as in transformers: added to another one, nothing is left of that."""
 
-_SENTENCES_TOGETHER = 8
+_SENTENCES = 8
 """The batch becomes smaller by so many sentences at a time, or by one in so many: moving the others costs time too, and
 kernels of a CPU are compiled for each number of rows."""
 
@@ -128,9 +128,9 @@ def with_room(sequences: torch.Tensor, settings: SearchSettings) -> torch.Tensor
 def staying(is_active: torch.Tensor) -> torch.Tensor | None:
     """The places of the sentences that stay, if enough of all are finished; some stay that are finished too."""
     num_rows, num_active = len(is_active), int(is_active.sum())
-    few = num_active <= _SENTENCES_TOGETHER
-    size = 1 << (num_active - 1).bit_length() if few else math.ceil(num_active / _SENTENCES_TOGETHER) * _SENTENCES_TOGETHER
-    if _SENTENCES_TOGETHER * (num_rows - size) < num_rows:
+    few = num_active <= _SENTENCES
+    size = 1 << (num_active - 1).bit_length() if few else math.ceil(num_active / _SENTENCES) * _SENTENCES
+    if _SENTENCES * (num_rows - size) < num_rows:
         return None
     return is_active.int().argsort(descending=True, stable=True)[:size]
 
