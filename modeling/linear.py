@@ -43,10 +43,13 @@ def linear(input: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None 
         return nn.functional.linear(input, weight, bias)
     rows = input.flatten(0, -2)
     num_rows = len(rows)
-    if free := _row_count(num_rows) - num_rows:
+    free = _row_count(num_rows) - num_rows
+    if free:
         rows = nn.functional.pad(rows, (0, 0, 0, free))
     output = _Linear.apply(rows, weight, bias) if torch.is_grad_enabled() else _product(rows, weight, bias)
-    return output[:num_rows].unflatten(0, input.shape[:-1])
+    if free:  # a slice of all rows would be copied in the backward pass too
+        output = output[:num_rows]
+    return output.unflatten(0, input.shape[:-1])
 
 
 class _Linear(torch.autograd.Function):

@@ -247,8 +247,6 @@ class Beams:
         settings = self.settings
         is_new = is_end.clone()
         is_new[:, settings.num_beams :] = False
-        if settings.early_stopping is True:
-            is_new &= ~self.state["is_finished"].all(1, keepdim=True)
         is_new &= self.is_active[:, None]
         num_new = self.length - self.prompt_length
         scores = torch.where(is_new, scores / num_new**settings.length_penalty, _NEVER)

@@ -100,7 +100,7 @@ class StepDecoder:
         self.encoder_states: Any = encoder_states
         self.prompt_mask = attention_mask if encoder_states is None else None
         self.source_mask: torch.Tensor | None = None
-        if encoder_states is not None and attention_mask is not None and not attention_mask.all():
+        if encoder_states is not None and attention_mask is not None:
             self.source_mask = self.stack._cross_attention_mask(
                 encoder_states[:, :1], attention_mask, encoder_states, None
             )  # (B, 1, 1, S)
@@ -118,8 +118,7 @@ class StepDecoder:
         if self.position_ids is None:
             self.position_ids = torch.full((1, 1), length - 1, device=self.prompt.device)
         self.position_ids = self.position_ids[:, -1:]
-        is_padded = self.prompt_mask is not None and not self.prompt_mask.all()
-        if self.num_alternatives > 1 or is_padded:
+        if self.num_alternatives > 1 or self.prompt_mask is not None:
             seen = torch.ones_like(self.prompt) if self.prompt_mask is None else self.prompt_mask
             self.mask = _additive(seen.bool(), hidden_states.dtype)[:, None, None].expand(
                 rows, 1, self.num_alternatives, -1
