@@ -1,152 +1,89 @@
-"""`python -m benchmarks`: a training step of ours and of transformers' Marian, on the same batch.
+"""`python -m benchmarks [TASK ...]`: ours beside its peers, in alternating rounds of one process.
 
-Prints the time of each and its ratio to ours, and writes them with machine and versions to `benchmarks/results/`.
+Prints how many times as fast ours is, what large matrices reach on this machine, and the share of that which each one
+puts to use; writes it all with machine and versions to `benchmarks/results/`. Whatever cannot run is listed with the
+reason.
+
+    step            a training step on the same full batch
+    real            training on rows of real lengths
+    classification  classes of sentences
+    continuation    greedy continuation of prompts
+    decoding        translation; needs --model and --sentences
+    memory          the peak memory of a training step
+    growth          speed and memory as length, batch and vocabulary grow
 """
 
 import argparse
-import json
-import platform
-import statistics
-import time
-from collections.abc import Callable
-from datetime import date
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, is_dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
-import transformers
-from transformers import MarianConfig, MarianMTModel
 
-from vanilla_transformers import VanillaPreTrainedModel, VanillaSeq2SeqConfig, VanillaSeq2SeqForConditionalGeneration
+from benchmarks.classification import classifications
+from benchmarks.continuation import continuations
+from benchmarks.decoding import translations
+from benchmarks.memory import growths, peaks
+from benchmarks.rounds import Unavailable, write
+from benchmarks.training import full_steps, real_steps
+from vanilla_transformers.recipes.engine.cpu import keep_memory_and_kernels
 
-RESULTS = Path(__file__).parent / "results"
-VOCAB_SIZE, WIDTH, HEADS, INNER, LAYERS = 8000, 256, 8, 1024, 3
+TASKS: dict[str, Callable[[argparse.Namespace, torch.device], list[Any]]] = {
+    "step": full_steps,
+    "real": real_steps,
+    "classification": classifications,
+    "continuation": continuations,
+    "decoding": translations,
+    "memory": peaks,
+    "growth": growths,
+}
 
 
-def ours() -> torch.nn.Module:
-    """Our encoder-decoder of the Multi30k recipe's size, 7.6 million parameters."""
-    return VanillaSeq2SeqForConditionalGeneration(
-        VanillaSeq2SeqConfig(
-            vocab_size=VOCAB_SIZE,
-            hidden_size=WIDTH,
-            num_attention_heads=HEADS,
-            intermediate_size=INNER,
-            encoder_layers=LAYERS,
-            decoder_layers=LAYERS,
-        )
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    best = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else torch.device("cpu")
+    found = argparse.ArgumentParser(
+        prog="python -m benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-
-
-def marian() -> torch.nn.Module:
-    """transformers' Marian of the same size and activation."""
-    return MarianMTModel(
-        MarianConfig(
-            vocab_size=VOCAB_SIZE,
-            d_model=WIDTH,
-            encoder_attention_heads=HEADS,
-            decoder_attention_heads=HEADS,
-            encoder_ffn_dim=INNER,
-            decoder_ffn_dim=INNER,
-            encoder_layers=LAYERS,
-            decoder_layers=LAYERS,
-            activation_function="relu",
-            scale_embedding=True,
-            pad_token_id=0,
-            eos_token_id=3,
-            decoder_start_token_id=2,
-        )
+    kernels = ["eager"] if best.type == "cpu" else ["sdpa"]
+    families = ["seq2seq", "masked_lm", "causal_lm"]
+    add = found.add_argument
+    add("task", nargs="*", help="all of them if none is named")
+    add("--family", nargs="+", default=families, choices=families, help="of models that train")
+    add("--precision", nargs="+", default=["fp32", "bf16"], choices=["fp32", "bf16"])
+    add("--attention", nargs="+", default=kernels, metavar="KERNEL", help="of ours in training (%(default)s)")
+    add("--decoding-attention", nargs="+", default=["sdpa"], metavar="KERNEL", help="of ours in decoding (%(default)s)")
+    add("--peer-attention", nargs="+", default=["eager", "sdpa"], metavar="KERNEL", help="of the peers (%(default)s)")
+    add("--size", type=int, nargs=2, metavar=("ROWS", "TOKENS"), help="of a full batch")
+    add("--rounds", type=int, default=5, help="(%(default)s)")
+    add("--steps", type=int, default=10, help="of each subject in a round (%(default)s)")
+    add("--device", default=str(best), help="(%(default)s)")
+    add("--nanogpt", type=Path, metavar="FOLDER", help="a clone of karpathy/nanoGPT")
+    add(
+        "--texts", type=Path, metavar="FILE", help="sentences to classify, JSON lines or plain; random words if missing"
     )
+    add("--model", metavar="FOLDER", help="an encoder-decoder that translates")
+    add("--sentences", type=Path, metavar="FILE", help="what it translates, JSON lines or plain")
+    add("--source", default="en", help="the language of these (%(default)s)")
+    add("--beams", type=int, nargs="+", default=[4, 1], help="(%(default)s)")
+    add("--max-length", type=int, default=64, help="tokens of a translation (%(default)s)")
+    return found
 
 
-def training_step(model: torch.nn.Module, precision: str, batch_size: int, length: int) -> Callable[[], None]:
-    """Forward, backward and fused AdamW on one full batch of random ids; of ours the loss alone, as recipes take it."""
-    model.train()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
-    ids = torch.randint(4, VOCAB_SIZE, (batch_size, length), generator=torch.Generator().manual_seed(0))
-    batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": ids}
-    options = {"return_logits": False} if isinstance(model, VanillaPreTrainedModel) else {}
-
-    def step() -> None:
-        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
-            loss = model(**batch, **options).loss
-        loss.backward()
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-
-    return step
-
-
-def alternate(subjects: dict[str, Callable[[], None]], rounds: int, steps: int) -> dict[str, list[float]]:
-    """Seconds a step of each subject, round by round, after a warm-up that is not counted."""
-    seconds: dict[str, list[float]] = {name: [] for name in subjects}
-    for number in range(rounds + 1):
-        for name, step in subjects.items():
-            start = time.perf_counter()
-            for _ in range(steps):
-                step()
-            if number:
-                seconds[name].append((time.perf_counter() - start) / steps)
-    return seconds
-
-
-def compare(precision: str, arguments: argparse.Namespace) -> dict[str, object]:
-    """Of each subject the median in milliseconds, and its time over the first one's: minimum, median and maximum."""
-    subjects = {}
-    for kernel in arguments.attention:
-        for name, build in (("ours", ours), ("marian", marian)):
-            model = build()
-            model.set_attn_implementation(kernel)  # type: ignore[operator]
-            subjects[f"{name} {kernel}"] = training_step(model, precision, arguments.batch_size, arguments.length)
-    seconds = alternate(subjects, arguments.rounds, arguments.steps)
-    first = next(iter(seconds.values()))
-    ratios = {
-        name: sorted(theirs / own for theirs, own in zip(values, first, strict=True))
-        for name, values in seconds.items()
-    }
-    return {
-        "precision": precision,
-        "milliseconds": {name: round(1000 * statistics.median(values), 2) for name, values in seconds.items()},
-        "over_first": {
-            name: [round(value, 3) for value in (values[0], statistics.median(values), values[-1])]
-            for name, values in ratios.items()
-        },
-    }
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks", description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
-    parser.add_argument("--attention", nargs="+", default=["eager", "sdpa"], metavar="KERNEL", help="kernels of both")
-    parser.add_argument("--batch-size", type=int, default=32, help="rows")
-    parser.add_argument("--length", type=int, default=16, help="tokens of a source and of a target")
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--steps", type=int, default=10, help="steps of each subject in a round")
-    arguments = parser.parse_args()
-    results = [compare(precision, arguments) for precision in ("fp32", "bf16")]
-    for result in results:
-        print(result["precision"])
-        for name, milliseconds in result["milliseconds"].items():  # type: ignore[attr-defined]
-            low, median, high = result["over_first"][name]  # type: ignore[index]
-            print(f"  {name:15} {milliseconds:8.1f} ms a step, {median:.2f} of the first ({low:.2f}-{high:.2f})")
-    report = {"task": "seq2seq training step", "settings": vars(arguments), **surroundings(), "results": results}
-    RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"training_step_{arguments.batch_size}x{arguments.length}_{date.today()}.json"
-    path.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-    print(f"written to {path}")
-
-
-def surroundings() -> dict[str, object]:
-    """Date, machine and versions, without which a time means nothing."""
-    capability = torch.backends.cpu.get_cpu_capability()
-    return {
-        "date": str(date.today()),
-        "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, {capability}",
-        "versions": {
-            "torch": torch.__version__,
-            "transformers": transformers.__version__,
-            "python": platform.python_version(),
-        },
-    }
+def main(words: Sequence[str] | None = None) -> None:
+    arguments = parser().parse_args(words)
+    unknown = [task for task in arguments.task if task not in TASKS]
+    if unknown:
+        parser().error(f"{', '.join(unknown)}: there is no such task; there are {', '.join(TASKS)}")
+    keep_memory_and_kernels()
+    for task in arguments.task or TASKS:
+        try:
+            results = TASKS[task](arguments, torch.device(arguments.device))
+        except Unavailable as error:
+            print(f"{task} did not run: {error}")
+        else:
+            write(task, vars(arguments), [asdict(each) if is_dataclass(each) else each for each in results])
 
 
 if __name__ == "__main__":

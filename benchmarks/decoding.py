@@ -1,26 +1,23 @@
-"""`python -m benchmarks.decoding MODEL SENTENCES`: sentences a second of ours, and of others on the same weights.
+"""`python -m benchmarks decoding --model MODEL --sentences FILE`: translation beside others on the same weights.
 
-These are transformers' Marian and CTranslate2. SENTENCES is a JSON-lines file like Multi30k's, or one text a line.
-Each subject first looks for its best batch size, then all take turns. Text is tokenized beforehand for all; the tokens
-that come out are compared.
+These are transformers' Marian and CTranslate2. FILE has JSON lines like Multi30k's, or one text a line. Each subject
+first looks for its best batch size, then all take turns. Text is tokenized beforehand for all; the tokens that come out
+are compared.
 """
 
 import argparse
 import json
-import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from datetime import date
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, PreTrainedModel
 
-from benchmarks.__main__ import RESULTS, surroundings
+from benchmarks.rounds import Comparison, Unavailable, compare
 from vanilla_transformers.interop import ctranslate2
 from vanilla_transformers.interop.conversion import to_stock
-from vanilla_transformers.recipes.engine.cpu import keep_memory_and_kernels
 
 Rows = list[list[int]]
 Search = Callable[[Rows, int], Rows]
@@ -52,7 +49,9 @@ def generating(model: PreTrainedModel, pad: int, settings: dict[str, object]) ->
         found: Rows = [[] for _ in rows]
         for places in by_length(rows, batch_size):
             length = max(len(rows[place]) for place in places)
-            ids = torch.tensor([rows[place] + [pad] * (length - len(rows[place])) for place in places])
+            ids = torch.tensor(
+                [rows[place] + [pad] * (length - len(rows[place])) for place in places], device=model.device
+            )
             output = model.generate(ids, attention_mask=ids.ne(pad).long(), **settings)  # type: ignore[operator]
             for place, tokens in zip(places, output.tolist(), strict=True):
                 found[place] = tokens[1:]
@@ -102,86 +101,62 @@ def trimmed(rows: Rows, end: int) -> Rows:
     return [row[: row.index(end)] if end in row else row for row in rows]
 
 
-def compare(subjects: dict[str, Search], rows: Rows, rounds: int, end: int) -> dict[str, object]:
-    """Sentences a second of each, and how often it is as fast as the first."""
-    sizes = {name: best_batch_size(search, rows) for name, search in subjects.items()}
-    rates: dict[str, list[float]] = {name: [] for name in subjects}
-    tokens: dict[str, Rows] = {}
-    for _ in range(rounds):
-        for name, search in subjects.items():
-            start = time.perf_counter()
-            tokens[name] = trimmed(search(rows, sizes[name]), end)
-            rates[name].append(len(rows) / (time.perf_counter() - start))
-    first, *_ = subjects
-    return {
-        name: {
-            "batch_size": sizes[name],
-            "sentences_per_second": round(statistics.median(rates[name]), 1),
-            "first_is_faster": sorted(
-                round(own / theirs, 3) for own, theirs in zip(rates[first], rates[name], strict=True)
-            ),
-            "same_tokens": sum(one == other for one, other in zip(tokens[first], tokens[name], strict=True)),
-        }
-        for name in subjects
-    }
-
-
 def prepared(
     model: PreTrainedModel, tokenizer: object, folder: Path, num_beams: int, max_length: int
-) -> dict[str, Search]:
-    """The subjects, on the same weights and in fp32."""
-    marian = to_stock(model, "marian").eval()
-    settings = {
-        "num_beams": num_beams,
-        "early_stopping": num_beams > 1,
-        "max_length": max_length,
-        "length_penalty": 1.0,
-    }
+) -> tuple[dict[str, Search], dict[str, str]]:
+    """The subjects, on the same weights and in fp32, and why others do not run."""
+    marian = to_stock(model, "marian").to(model.device).eval()
+    settings: dict[str, object] = {"num_beams": num_beams, "max_length": max_length}
+    if num_beams > 1:
+        settings |= {"early_stopping": True, "length_penalty": 1.0}
     marian.generation_config = model.generation_config
     pad = model.config.pad_token_id
-    ctranslate2.write(model, tokenizer, folder, "float32")
-    return {
-        "ours": generating(model, pad, settings),
-        "Marian": generating(marian, pad, settings),
-        "CTranslate2": translating(folder, tokenizer, num_beams, max_length),
-    }
+    subjects = {"ours": generating(model, pad, settings), "Marian": generating(marian, pad, settings)}
+    try:
+        ctranslate2.write(model, tokenizer, folder, "float32")
+        subjects["CTranslate2, our export"] = translating(folder, tokenizer, num_beams, max_length)
+    except ImportError:
+        return subjects, {"CTranslate2, our export": "pip install ctranslate2"}
+    return subjects, {}
 
 
-def main(words: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.decoding",
-        description=__doc__,
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
-    parser.add_argument("model", help="a trained encoder-decoder")
-    parser.add_argument("sentences", type=Path, help="the file")
-    parser.add_argument("--source", default="en", help="the language to translate from")
-    parser.add_argument("--beams", type=int, nargs="+", default=[4, 1])
-    parser.add_argument("--max-length", type=int, default=64, help="tokens of a translation")
-    parser.add_argument("--rounds", type=int, default=3)
-    arguments = parser.parse_args(words)
-    keep_memory_and_kernels()
-    model = AutoModelForSeq2SeqLM.from_pretrained(arguments.model, dtype=torch.float32).eval()
+def translations(arguments: argparse.Namespace, device: torch.device) -> list[Comparison]:
+    """Sentences a second of beam and greedy search."""
+    if arguments.model is None or arguments.sentences is None:
+        raise Unavailable("--model takes a trained encoder-decoder, --sentences the file to translate")
+    model = AutoModelForSeq2SeqLM.from_pretrained(arguments.model, dtype=torch.float32).to(device).eval()
     tokenizer = AutoTokenizer.from_pretrained(arguments.model)
     rows = tokenizer(read_texts(arguments.sentences, arguments.source))["input_ids"]
-    results = {}
+    results = []
     for num_beams in arguments.beams:
         with tempfile.TemporaryDirectory() as folder:
-            subjects = prepared(model, tokenizer, Path(folder) / "ct2", num_beams, arguments.max_length)
-            results[f"beam-{num_beams}"] = compare(subjects, rows, arguments.rounds, model.config.eos_token_id)
-        print(f"beam-{num_beams}, {len(rows):,} sentences")
-        for name, result in results[f"beam-{num_beams}"].items():  # type: ignore[attr-defined]
-            low, *_, high = result["first_is_faster"]
-            print(
-                f"  {name:12} {result['sentences_per_second']:8.1f} sentences/s, batches of {result['batch_size']:3}; "
-                f"ours is {low:.2f} to {high:.2f} times as fast; {result['same_tokens']:,} with the same tokens"
+            subjects, missing = prepared(model, tokenizer, Path(folder) / "ct2", num_beams, arguments.max_length)
+            sizes = {name: best_batch_size(search, rows) for name, search in subjects.items()}
+            tokens: dict[str, Rows] = {}
+            works = {name: _kept(search, rows, sizes[name], tokens, name) for name, search in subjects.items()}
+            found = compare(
+                f"translation, fp32, {len(rows):,} sentences, {num_beams} beams",
+                "sentences",
+                works,
+                dict.fromkeys(works, len(rows)),
+                "fp32",
+                arguments.rounds,
+                device,
+                missing=missing,
             )
-    report = {"task": "translation, fp32", "sentences": len(rows), **surroundings(), "results": results}
-    RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"decoding_{date.today()}.json"
-    path.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-    print(f"written to {path}")
+        first, *_ = (trimmed(each, model.config.eos_token_id) for each in tokens.values())
+        for name, figures in found.subjects.items():
+            same = sum(
+                one == other for one, other in zip(first, trimmed(tokens[name], model.config.eos_token_id), strict=True)
+            )
+            figures.note = f"batches of {sizes[name]}, {same:,} with the same tokens"
+        results.append(found)
+        print(found, flush=True)
+    return results
 
 
-if __name__ == "__main__":
-    main()
+def _kept(search: Search, rows: Rows, batch_size: int, tokens: dict[str, Rows], name: str) -> Callable[[], None]:
+    def work() -> None:
+        tokens[name] = search(rows, batch_size)
+
+    return work

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from benchmarks.__main__ import alternate
+from benchmarks.rounds import alternate, repeated
 from vanilla_transformers.dropout import Dropout
 
 
@@ -34,9 +34,10 @@ def main() -> None:
     for dtype in (torch.float32, torch.bfloat16):
         kinds = {"ours": Dropout(0.1), "torch": nn.Dropout(0.1)}
         subjects = {name: subject(kind, tuple(arguments.shape), dtype) for name, kind in kinds.items()}
-        seconds = alternate(subjects, arguments.rounds, arguments.steps)
+        works = {name: repeated(work, arguments.steps) for name, work in subjects.items()}
+        seconds = alternate(works, arguments.rounds)
         ratios = sorted(torchs / own for torchs, own in zip(seconds["torch"], seconds["ours"], strict=True))
-        own, torchs = (1000 * statistics.median(seconds[name]) for name in ("ours", "torch"))
+        own, torchs = (1000 * statistics.median(seconds[name]) / arguments.steps for name in ("ours", "torch"))
         print(
             f"{str(dtype).removeprefix('torch.'):8} ours {own:.2f} ms, torch {torchs:.2f} ms: "
             f"{statistics.median(ratios):.1f} times ours ({ratios[0]:.1f}-{ratios[-1]:.1f})"

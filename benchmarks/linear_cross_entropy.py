@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from benchmarks.__main__ import alternate
+from benchmarks.rounds import alternate, repeated
 from vanilla_transformers.linear_cross_entropy import linear_cross_entropy_loss
 from vanilla_transformers.recipes.engine.cpu import keep_memory_and_kernels
 
@@ -89,12 +89,13 @@ def main() -> None:
     if arguments.keep:
         keep_memory_and_kernels()
     torch.set_num_threads(arguments.threads)
-    subjects = {name: subject(loss, arguments) for name, loss in LOSSES.items()}
-    seconds = alternate(subjects, arguments.rounds, arguments.steps)
+    subjects = {name: repeated(subject(loss, arguments), arguments.steps) for name, loss in LOSSES.items()}
+    seconds = alternate(subjects, arguments.rounds)
     for name, values in seconds.items():
         ratios = sorted(theirs / own for theirs, own in zip(values, seconds["ours"], strict=True))
+        milliseconds = 1000 * statistics.median(values) / arguments.steps
         print(
-            f"{name:6} {1000 * statistics.median(values):8.1f} ms, {statistics.median(ratios):.2f} of ours "
+            f"{name:6} {milliseconds:8.1f} ms, {statistics.median(ratios):.2f} of ours "
             f"({ratios[0]:.2f}-{ratios[-1]:.2f}); {memory[name]:6.0f} MB"
         )
 

@@ -1,0 +1,101 @@
+"""`python -m benchmarks classification`: classes of sentences, beside BERT through transformers' `pipeline`.
+
+Ours is what `vanilla classify` does: batches of like length under a budget of tokens. The peer has the same weights
+and the batch size, of some, that suits it best. Sentences are SST-2's validation rows where `--texts` names them, else
+random words in sentences as long.
+"""
+
+import argparse
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from tqdm.auto import tqdm
+from transformers import TextClassificationPipeline
+
+from benchmarks.decoding import read_texts
+from benchmarks.models import SHAPES
+from benchmarks.rounds import Comparison, compare
+from vanilla_cli.classifier import classified
+from vanilla_transformers import VanillaEncoderConfig, VanillaEncoderForSequenceClassification
+from vanilla_transformers.interop.conversion import to_stock
+from vanilla_transformers.recipes.data.tokenizers import train_encoder_tokenizer
+from vanilla_transformers.text2text import default_batch_tokens
+
+BATCH_SIZES = (1, 8, 16, 32, 64, 128)
+TRIED_ON = 256  # sentences on which a batch size is tried
+
+
+def classifications(arguments: argparse.Namespace, device: torch.device) -> list[Comparison]:
+    """Sentences a second in fp32."""
+    shape = SHAPES["masked_lm"]
+    texts = read_texts(arguments.texts, "sentence") if arguments.texts else random_sentences(872)
+    tokenizer = train_encoder_tokenizer(texts, shape.vocab_size, shape.length)
+    torch.manual_seed(0)
+    config = VanillaEncoderConfig(
+        vocab_size=len(tokenizer), hidden_size=shape.width, num_attention_heads=shape.heads,
+        intermediate_size=shape.inner, num_hidden_layers=shape.layers, max_position_embeddings=shape.length,
+    )  # fmt: skip
+    ours = VanillaEncoderForSequenceClassification(config).to(device).eval()
+    works: dict[str, Callable[[], list[Any]]] = {"ours": _ours(ours, tokenizer, texts)}
+    notes = {}
+    for kernel in arguments.peer_attention:
+        bert = to_stock(ours, "bert").to(device).eval()
+        bert.set_attn_implementation(kernel)
+        name = f"BERT through pipeline, {kernel}"
+        size = _best_batch_size(bert, tokenizer, texts[:TRIED_ON])
+        notes[name] = f"batches of {size}"
+        works[name] = _pipeline(bert, tokenizer, texts, size)
+    answers = {name: work() for name, work in works.items()}
+    for name, each in answers.items():
+        same = sum(one == other for one, other in zip(answers["ours"], each, strict=True))
+        notes[name] = "; ".join(filter(None, (notes.get(name), f"{same:,} of {len(texts):,} classes equal")))
+    result = compare(
+        f"classification, fp32, {len(texts):,} sentences",
+        "sentences",
+        works,
+        dict.fromkeys(works, len(texts)),
+        "fp32",
+        arguments.rounds,
+        device,
+        notes=notes,
+    )
+    print(result, flush=True)
+    return [result]
+
+
+def random_sentences(count: int) -> list[str]:
+    """Words of four letters in sentences as long as those of SST-2's validation rows."""
+    generator = np.random.default_rng(0)
+    letters = np.array(list("etaoinshrdlu"))
+    words = ["".join(word) for word in generator.choice(letters, (8000, 4))]
+    lengths = generator.lognormal(3.0, 0.48, count).round().clip(2, 60).astype(int)
+    return [" ".join(generator.choice(words, length)) for length in lengths]
+
+
+def _ours(model: Any, tokenizer: Any, texts: list[str]) -> Callable[[], list[Any]]:
+    pipeline = TextClassificationPipeline(model=model, tokenizer=tokenizer, device=model.device, top_k=1)
+    budget = default_batch_tokens(model)
+
+    def work() -> list[Any]:
+        with tqdm(disable=True) as bar:
+            return [fields[0] for fields in classified(pipeline, texts, budget, bar)]
+
+    return work
+
+
+def _pipeline(model: Any, tokenizer: Any, texts: list[str], batch_size: int) -> Callable[[], list[Any]]:
+    pipeline: Any = TextClassificationPipeline(model=model, tokenizer=tokenizer, device=model.device)
+    return lambda: [found["label"] for found in pipeline(texts, batch_size=batch_size, truncation=True)]
+
+
+def _best_batch_size(model: Any, tokenizer: Any, texts: list[str]) -> int:
+    def seconds(size: int) -> float:
+        work = _pipeline(model, tokenizer, texts, size)
+        start = time.perf_counter()
+        work()
+        return time.perf_counter() - start
+
+    return min(BATCH_SIZES, key=lambda size: min(seconds(size), seconds(size)))

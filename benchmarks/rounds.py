@@ -1,0 +1,183 @@
+"""Subjects in alternating rounds of one process, what came out of them, and the machine that it came out on.
+
+A rate alone says as much of the machine as of the model. So each comparison has all its subjects do the same work in
+turns, states how many times as fast the first of them is, round by round, and what share of the machine's matrix rate,
+measured just before, each one reaches.
+"""
+
+import json
+import platform
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
+
+import torch
+import transformers
+
+from vanilla_transformers.linear import linear
+
+RESULTS = Path(__file__).parent / "results"
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+
+Work = Callable[[], object]
+
+
+class Unavailable(Exception):  # noqa: N818
+    """A peer that cannot run here, with what it takes."""
+
+
+@dataclass
+class Figures:
+    """What a subject did.
+
+    Attributes:
+        rate: units a second, the median of its rounds.
+        first_is_faster: how many times as fast the first subject is: least, median and greatest of the rounds.
+        matrix_share: the matrix products that it does, as a share of those that the machine could do in this time.
+        note: anything else, such as the batch size that suited it.
+    """
+
+    rate: float
+    first_is_faster: tuple[float, float, float]
+    matrix_share: float | None = None
+    note: str = ""
+
+
+@dataclass
+class Comparison:
+    """Subjects that did the same.
+
+    Attributes:
+        task: what they did.
+        unit: what the rates count.
+        matrix_tflops: what a large matrix product reaches at this precision, in 10**12 operations a second.
+        subjects: by name; the first one is ours.
+        missing: why others did not run.
+    """
+
+    task: str
+    unit: str
+    matrix_tflops: float
+    subjects: dict[str, Figures] = field(default_factory=dict)
+    missing: dict[str, str] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        lines = [f"{self.task}; large matrices here: {self.matrix_tflops:.3f} TFLOP/s"]
+        for name, figures in self.subjects.items():
+            low, median, high = figures.first_is_faster
+            share = "" if figures.matrix_share is None else f", {figures.matrix_share:4.0%} of the matrix rate"
+            ratio = f"ours is {median:5.2f} times as fast ({low:.2f} to {high:.2f})" if low != high else " " * 38
+            note = f"; {figures.note}" if figures.note else ""
+            lines.append(f"  {name:28} {figures.rate:10,.1f} {self.unit}/s, {ratio}{share}{note}")
+        lines += [f"  {name:28} did not run: {reason}" for name, reason in self.missing.items()]
+        return "\n".join(lines)
+
+
+def compare(
+    task: str,
+    unit: str,
+    subjects: Mapping[str, Work],
+    units: Mapping[str, float],
+    precision: str,
+    rounds: int,
+    device: torch.device,
+    flops: Mapping[str, float] | None = None,
+    missing: Mapping[str, str] | None = None,
+    notes: Mapping[str, str] | None = None,
+) -> Comparison:
+    """Has each subject do its work once a round.
+
+    Args:
+        task: what the work is.
+        unit: what the rates count.
+        subjects: by name; the first one is ours. A round that is not counted comes before the others.
+        units: how many of them one call of each subject does.
+        precision: "fp32" or "bf16".
+        rounds: of each subject.
+        device: where they work.
+        flops: operations of the matrix products of one call.
+        missing: why other subjects do not run.
+        notes: on subjects.
+    """
+    rate = matrix_rate(device, DTYPES[precision])
+    seconds = alternate(subjects, rounds, device)
+    rates = {name: [units[name] / value for value in values] for name, values in seconds.items()}
+    first = next(iter(rates.values()))
+    result = Comparison(task, unit, round(rate / 1e12, 4), missing=dict(missing or {}))
+    for name, values in rates.items():
+        ratios = sorted(own / theirs for theirs, own in zip(values, first, strict=True))
+        busy = statistics.median(seconds[name]) * rate
+        result.subjects[name] = Figures(
+            rate=round(statistics.median(values), 2),
+            first_is_faster=(round(ratios[0], 3), round(statistics.median(ratios), 3), round(ratios[-1], 3)),
+            matrix_share=round(flops[name] / busy, 4) if flops and name in flops else None,
+            note=(notes or {}).get(name, ""),
+        )
+    return result
+
+
+def alternate(subjects: Mapping[str, Work], rounds: int, device: torch.device | None = None) -> dict[str, list[float]]:
+    """Seconds of each subject, round by round, after one that is not counted."""
+    seconds: dict[str, list[float]] = {name: [] for name in subjects}
+    for number in range(rounds + 1):
+        for name, work in subjects.items():
+            start = time.perf_counter()
+            work()
+            if device is not None and device.type != "cpu":
+                torch.accelerator.synchronize(device)
+            if number:
+                seconds[name].append(time.perf_counter() - start)
+    return seconds
+
+
+def repeated(work: Work, times: int) -> Work:
+    """The same work so many times."""
+
+    def works() -> None:
+        for _ in range(times):
+            work()
+
+    return works
+
+
+def matrix_rate(device: torch.device, dtype: torch.dtype, seconds: float = 1.0) -> float:
+    """Operations a second of the fastest product of large matrices that there is here, torch's or ours."""
+    size = 1024 if device.type == "cpu" else 8192
+    left, right = (torch.randn(size, size, dtype=dtype, device=device) for _ in range(2))
+    best = float("inf")
+    for product in (torch.nn.functional.linear, linear):
+        end = time.perf_counter() + seconds / 2
+        with torch.inference_mode():
+            while time.perf_counter() < end:
+                start = time.perf_counter()
+                product(left, right)[0, 0].item()  # waits for a device that computes on its own
+                best = min(best, time.perf_counter() - start)
+    return 2 * size**3 / best
+
+
+def write(task: str, settings: Mapping[str, object], results: list[object]) -> None:
+    """Saves results under today's date, with the machine and versions without which they mean nothing."""
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / f"{task}_{date.today()}.json"
+    report = {**surroundings(), "settings": settings, "results": results}
+    path.write_text(json.dumps(report, indent=1, default=str) + "\n", encoding="utf-8")
+    print(f"written to {path}")
+
+
+def surroundings() -> dict[str, object]:
+    """Date, machine and versions."""
+    machine = f"{platform.machine()}, {torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}"
+    if torch.cuda.is_available():
+        machine += f"; {torch.cuda.get_device_name()}"
+    return {
+        "date": str(date.today()),
+        "machine": machine,
+        "versions": {
+            "torch": torch.__version__,
+            "transformers": transformers.__version__,
+            "python": platform.python_version(),
+        },
+    }

@@ -1,0 +1,145 @@
+"""`python -m benchmarks step` and `real`: a training step on the same batch, and training on rows of real lengths.
+
+A step is forward and backward pass and fused AdamW under autocast; of ours the loss alone, as the recipes take it.
+`real` has every subject train on rows of the same corpus: the peers in batches that `Trainer` groups by length, ours in
+those of our engine, which have as many padded tokens; some batches of each, evenly spread.
+"""
+
+import argparse
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks.batches import batches_of, full_batch, grouped_batches, planned_batches, real_lengths
+from benchmarks.models import SHAPES, Batch, Subject, subjects
+from benchmarks.rounds import Comparison, Unavailable, compare
+
+FULL = {"seq2seq": (32, 16), "masked_lm": (32, 32), "causal_lm": (12, 128)}
+"""Rows and tokens of a full batch."""
+
+ROWS = 1600  # what `Trainer` groups at once with batches of 32
+BATCH_SIZE = 32
+
+
+def training_step(subject: Subject, precision: str) -> Callable[[Batch], None]:
+    """Learns from a batch."""
+    subject.model.train()
+    parameter = next(subject.model.parameters())
+    optimizer = torch.optim.AdamW(subject.model.parameters(), lr=1e-4, fused=True)
+
+    def step(batch: Batch) -> None:
+        with torch.autocast(parameter.device.type, torch.bfloat16, enabled=precision == "bf16"):
+            loss = subject.loss(batch)
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+    return step
+
+
+def products(subject: Subject, batch: Batch) -> float:
+    """Operations of the matrix products of a step on a batch."""
+    with FlopCounterMode(display=False) as counter:
+        subject.loss(batch).backward()
+    subject.model.zero_grad(set_to_none=True)
+    return float(counter.get_total_flops())
+
+
+def built(
+    family: str, arguments: argparse.Namespace, device: torch.device
+) -> tuple[dict[str, Subject], dict[str, str]]:
+    """The subjects that run here, and why others do not."""
+    found, missing = {}, {}
+    kernels = {"ours": arguments.attention, "peers": arguments.peer_attention}
+    for name, build in subjects(family, SHAPES[family], kernels, arguments.nanogpt).items():
+        try:
+            subject = build()
+        except Unavailable as error:
+            missing[name] = str(error)
+        else:
+            subject.model.to(device)
+            found[name] = subject
+    return found, missing
+
+
+def full_steps(arguments: argparse.Namespace, device: torch.device) -> list[Comparison]:
+    """Steps on one full batch for each family and precision."""
+    results = []
+    for family in arguments.family:
+        batch_size, length = arguments.size or FULL[family]
+        batch = {
+            name: tensor.to(device)
+            for name, tensor in full_batch(family, SHAPES[family].vocab_size, batch_size, length).items()
+        }
+        for precision in arguments.precision:
+            found, missing = built(family, arguments, device)
+            flops = {name: arguments.steps * products(subject, batch) for name, subject in found.items()}
+            steps = {name: training_step(subject, precision) for name, subject in found.items()}
+            results.append(
+                compare(
+                    f"{family} training step, {precision}, {batch_size} x {length}",
+                    "steps",
+                    {name: _over(step, [batch] * arguments.steps) for name, step in steps.items()},
+                    dict.fromkeys(steps, arguments.steps),
+                    precision,
+                    arguments.rounds,
+                    device,
+                    flops,
+                    missing,
+                )
+            )
+            print(results[-1], flush=True)
+    return results
+
+
+def real_steps(arguments: argparse.Namespace, device: torch.device) -> list[Comparison]:
+    """Rows of real lengths for each family and precision."""
+    results = []
+    for family in arguments.family:
+        shape = SHAPES[family]
+        lengths = real_lengths(family, ROWS, shape.length)
+        grouped = grouped_batches(lengths, BATCH_SIZE)
+        places = [int(len(rows) * lengths[rows].max(0).sum()) for rows in grouped]
+        planned = {"peers": grouped, "ours": planned_batches(lengths, int(np.mean(places)))}
+        rows_of = {side: [rows[i] for i in _spread(len(rows), arguments.steps)] for side, rows in planned.items()}
+        batches = {side: batches_of(family, shape.vocab_size, lengths, rows, device) for side, rows in rows_of.items()}
+        for precision in arguments.precision:
+            found, missing = built(family, arguments, device)
+            steps = {name: training_step(subject, precision) for name, subject in found.items()}
+            sides = {name: "ours" if name.startswith("ours") else "peers" for name in found}
+            results.append(
+                compare(
+                    f"{family} training on real lengths, {precision}, {lengths.mean():.1f} tokens on average",
+                    "real tokens",
+                    {name: _over(step, batches[sides[name]]) for name, step in steps.items()},
+                    {name: sum(float(lengths[rows].sum()) for rows in rows_of[side]) for name, side in sides.items()},
+                    precision,
+                    arguments.rounds,
+                    device,
+                    missing=missing,
+                    notes={name: f"{_padding(lengths, planned[side]):.1%} padding" for name, side in sides.items()},
+                )
+            )
+            print(results[-1], flush=True)
+    return results
+
+
+def _over(step: Callable[[Batch], None], batches: list[dict[str, torch.Tensor]]) -> Callable[[], None]:
+    def work() -> None:
+        for batch in batches:
+            step(batch)
+
+    return work
+
+
+def _spread(count: int, wanted: int) -> list[int]:
+    """So many numbers, evenly spread, of a series."""
+    return sorted({round(place) for place in np.linspace(0, count - 1, min(count, wanted))})
+
+
+def _padding(lengths: NDArray[np.int64], batches: list[NDArray[np.int64]]) -> float:
+    places = sum(int(len(rows) * lengths[rows].max(0).sum()) for rows in batches)
+    return 1 - int(lengths.sum()) / places
