@@ -88,7 +88,7 @@ def _is_for_onednn(input: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor
     return (
         not torch.compiler.is_compiling()
         and not torch.jit.is_tracing()
-        and _onednn_is_faster()
+        and onednn_is_faster()
         and type(input) is torch.Tensor
         and all(map(_is_plain, (input, weight)))
         and input.ndim > 1
@@ -116,7 +116,8 @@ def _is_plain(tensor: torch.Tensor) -> bool:
 
 
 @cache
-def _onednn_is_faster() -> bool:
+def onednn_is_faster() -> bool:
+    """Whether oneDNN multiplies fp32 faster than the library that torch takes for it."""
     has_product = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
     return has_product and torch.backends.cpu.get_cpu_capability() == "AVX512" and "AuthenticAMD" in _vendor()
 

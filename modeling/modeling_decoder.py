@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from .embeddings import InputEmbedding as InputEmbedding
     from .feed_forward import FeedForward as FeedForward
     from .linear_cross_entropy import linear_cross_entropy_loss as linear_cross_entropy_loss
+    from .plain_layers import PlainLayers as PlainLayers
     from .search import SearchSettings as SearchSettings
     from .step_decoder import StepDecoder as StepDecoder
     from .top_scores import top_k as top_k

@@ -142,7 +142,7 @@ def logits_by_part(decoder: StepDecoder, hidden_states: torch.Tensor) -> Iterato
     step = max(1, most // size)
     for start in range(0, len(hidden_states), step):
         part = slice(start, start + step)
-        yield part, decoder.head(hidden_states[part]).float()
+        yield part, decoder.logits(hidden_states[part])
 
 
 class Beams:

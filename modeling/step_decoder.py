@@ -13,12 +13,14 @@ from typing import Any
 import torch
 from transformers.cache_utils import Cache, DynamicCache, DynamicLayer, EncoderDecoderCache
 
+from .plain_layers import PlainLayers, are_plain
+
 _FREE_STEPS = 8
 """There is room for so many more tokens of each alternative, at least."""
 
 
 class SlotLayer(DynamicLayer):
-    """Keys and values (B, H, N, W) of one layer, which lie as (B, room, H, W) in buffers that are larger than they.
+    """Keys and values (B, H, N, W) of one layer, in buffers (B, H, room, W) that are larger than they.
 
     Args:
         num_free: slots to leave free where room is made, or half as many as are in use if that is more.
@@ -32,20 +34,20 @@ class SlotLayer(DynamicLayer):
     @property
     def room(self) -> int:
         """Slots that there is memory for."""
-        return self.buffers[0].shape[1] if self.buffers else 0
+        return self.buffers[0].shape[2] if self.buffers else 0
 
     def update(self, key_states: torch.Tensor, value_states: torch.Tensor, *args, **kwargs):
         """Write keys and values (B, H, T, W) behind the others; all of them."""
-        new = [states.transpose(1, 2) for states in (key_states, value_states)]
+        new = key_states, value_states
         start = self.get_seq_length()
-        end = start + new[0].shape[1]
+        end = start + key_states.shape[2]
         if not self.buffers:
-            self.buffers = [states[:, :0] for states in new]
+            self.buffers = [states[:, :, :0] for states in new]
             self.is_initialized = True
         if end > self.room:
-            self._make_room([buffer[:, :start] for buffer in self.buffers], end + max(self.num_free, end // 2))
+            self._make_room([buffer[:, :, :start] for buffer in self.buffers], end + max(self.num_free, end // 2))
         for buffer, states in zip(self.buffers, new, strict=True):
-            buffer[:, start:end] = states
+            buffer[:, :, start:end] = states
         self._show(end)
         return self.keys, self.values
 
@@ -54,21 +56,29 @@ class SlotLayer(DynamicLayer):
         self.buffers = [buffer[indices] for buffer in self.buffers]
         self._show(self.get_seq_length())
 
+    def compute_in(self, dtype: torch.dtype) -> None:
+        """Hold them in another type from now on."""
+        self.buffers = [buffer.to(dtype) for buffer in self.buffers]
+        self._show(self.get_seq_length())
+
     def keep_slots(self, slots: torch.Tensor) -> None:
         """Keep the slots (B, N'), other ones of each sentence."""
         length = slots.shape[1]
-        places = slots + torch.arange(len(slots), device=slots.device)[:, None] * self.room
-        kept = [buffer.flatten(0, 1)[places.flatten()].unflatten(0, slots.shape) for buffer in self.buffers]
+        num_rows, num_heads, room, width = self.buffers[0].shape
+        heads = torch.arange(num_rows * num_heads, device=slots.device).view(num_rows, num_heads, 1)
+        places = (heads * room + slots[:, None]).flatten()
+        shape = num_rows, num_heads, length, width
+        kept = [buffer.view(-1, width)[places].view(shape) for buffer in self.buffers]
         self._make_room(kept, length + max(self.num_free, length // 2))
         self._show(length)
 
     def _make_room(self, written: list[torch.Tensor], room: int) -> None:
         for number, old in enumerate(written):
-            self.buffers[number] = old.new_empty(len(old), room, *old.shape[2:])
-            self.buffers[number][:, : old.shape[1]] = old
+            self.buffers[number] = old.new_empty(*old.shape[:2], room, old.shape[3])
+            self.buffers[number][:, :, : old.shape[2]] = old
 
     def _show(self, length: int) -> None:
-        self.keys, self.values = (buffer[:, :length].transpose(1, 2) for buffer in self.buffers)
+        self.keys, self.values = (buffer[:, :, :length] for buffer in self.buffers)
 
 
 class StepDecoder:
@@ -94,7 +104,9 @@ class StepDecoder:
     ):
         self.stack = model.model if encoder_states is None else model.model.decoder
         self.head, self.vocab_size = model.lm_head, model.config.vocab_size
+        self.plain = PlainLayers(self.stack, self.head) if are_plain(self.stack, self.head) else None
         self.prompt = prompt
+        self.length = prompt.shape[1]
         self.position_ids: Any = position_ids
         self.num_alternatives = num_alternatives
         self.encoder_states: Any = encoder_states
@@ -115,14 +127,15 @@ class StepDecoder:
         """Hidden states (B, 1, D) from which the first new token is predicted."""
         hidden_states = self._forward(self.prompt, self.prompt_mask, self.position_ids)[:, -1:]
         rows, length = self.prompt.shape
+        dtype = hidden_states.dtype
+        if self.plain is not None:
+            dtype = self._prepare_plain_steps(dtype)
         if self.position_ids is None:
             self.position_ids = torch.full((1, 1), length - 1, device=self.prompt.device)
         self.position_ids = self.position_ids[:, -1:]
-        if self.num_alternatives > 1 or self.prompt_mask is not None:
+        if self.num_alternatives > 1 or (self.prompt_mask is not None and not self.prompt_mask.all()):
             seen = torch.ones_like(self.prompt) if self.prompt_mask is None else self.prompt_mask
-            self.mask = _additive(seen.bool(), hidden_states.dtype)[:, None, None].expand(
-                rows, 1, self.num_alternatives, -1
-            )
+            self.mask = _additive(seen.bool(), dtype)[:, None, None].expand(rows, 1, self.num_alternatives, -1)
         return hidden_states
 
     def step(self, tokens: torch.Tensor, parents: torch.Tensor | None = None) -> torch.Tensor:
@@ -135,7 +148,20 @@ class StepDecoder:
         if self.mask is not None:
             self._extend_mask(self.mask, parents)
         self.position_ids = self.position_ids + 1
-        return self._forward(tokens, self.mask, self.position_ids)
+        self.length += 1
+        if self.plain is None:
+            return self._forward(tokens, self.mask, self.position_ids)
+        stack = self.stack
+        hidden_states = stack.input_embedding(stack.embed(tokens, None), self.position_ids, self.length)
+        source = self.source_layers if isinstance(self.cache, EncoderDecoderCache) else None
+        return stack.norm(self.plain(hidden_states, self.slot_layers, self.mask, source, self.source_mask))
+
+    def logits(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        """(B', ..., D) -> (B', ..., V) in fp32."""
+        if self.plain is None:
+            return self.head(hidden_states).float()
+        logits = self.plain.head(hidden_states.flatten(0, -2))
+        return logits.unflatten(0, hidden_states.shape[:-1]).float()
 
     def keep(self, rows: torch.Tensor) -> None:
         """Forget all sentences but some, (B',)."""
@@ -149,6 +175,28 @@ class StepDecoder:
             self.mask = self.mask[rows]
         if self.position_ids.shape[0] > 1:
             self.position_ids = self.position_ids[rows]
+
+    @property
+    def source_layers(self) -> list[Any]:
+        """Of each layer keys and values of the source, (B, H, S, W); none of a decoder."""
+        return self.cache.cross_attention_cache.layers if isinstance(self.cache, EncoderDecoderCache) else []
+
+    def _prepare_plain_steps(self, dtype: torch.dtype) -> torch.dtype:
+        """The type in which attention is computed from now on, which is that of all that it needs."""
+        if self.prompt.device.type == "cpu":
+            dtype = torch.float32  # small matrices of another type take a CPU more time
+        for slots in self.slot_layers:
+            slots.compute_in(dtype)
+        for layer in self.source_layers:
+            layer.keys, layer.values = layer.keys.to(dtype).contiguous(), layer.values.to(dtype).contiguous()
+        mask = self.source_mask
+        if mask is not None and mask.dtype == torch.bool:
+            for layer in self.source_layers:  # fused attention finds zero where nothing is seen
+                layer.values *= mask.any(-1, keepdim=True)
+            self.source_mask = _additive(mask, dtype)
+        elif mask is not None:
+            self.source_mask = mask.to(dtype)
+        return dtype
 
     def _forward(self, ids, mask, position_ids) -> torch.Tensor:
         hidden_states, _ = self.stack.decode(

@@ -6,7 +6,7 @@ from tiny import LM_HEADS, PAD, name_of, random_ids, tiny_model
 from transformers import DynamicCache, GenerationMixin, LogitsProcessorList, StoppingCriteriaList
 from transformers.generation import EosTokenCriteria, LogitNormalization, MaxLengthCriteria, MaxTimeCriteria
 
-from vanilla_transformers import generation, search
+from vanilla_transformers import generation, plain_layers, search, step_decoder
 from vanilla_transformers.step_decoder import SlotLayer
 from vanilla_transformers.top_scores import likeliest, top_k, top_log_probs
 
@@ -84,6 +84,9 @@ def test_tokens_are_those_of_transformers(model_class, settings, max_new_tokens,
         {"position_embedding_type": "none"},
         {"attn_implementation": "eager"},
         {"num_attention_heads": 1},
+        {"hidden_act": "gelu", "lm_head_bias": True},
+        {"hidden_act": "gelu_pytorch_tanh", "embedding_norm": True},
+        {"hidden_act": "silu", "final_norm": False},
     ],
     ids=str,
 )
@@ -94,6 +97,23 @@ def test_models_of_all_kinds(model_class, knobs, num_beams, searches):
     model = peaked_model(model_class, **knobs)
     if kernel is not None:
         model.set_attn_implementation(kernel)
+    assert torch.equal(*both(model, batch(), max_new_tokens=30, num_beams=num_beams))
+    assert searches
+
+
+@pytest.mark.parametrize("num_beams", [1, 4])
+@pytest.mark.parametrize("hidden_act", ["relu", "gelu", "gelu_pytorch_tanh"])
+@pytest.mark.parametrize("norm_position", ["pre", "post"])
+@pytest.mark.parametrize("model_class", [SEQ2SEQ, DECODER], ids=name_of)
+@pytest.mark.parametrize("way", ["many heads", "few heads", "not packed", "modules"])
+def test_all_ways_through_the_layers(way, model_class, norm_position, hidden_act, num_beams, monkeypatch, searches):
+    if way == "not packed":
+        monkeypatch.setattr(plain_layers, "_packs", lambda weight: False)
+    elif way == "modules":
+        monkeypatch.setattr(step_decoder, "are_plain", lambda stack, head: False)
+    else:
+        monkeypatch.setattr(plain_layers, "_MANY_HEADS", 1 if way == "many heads" else 10**9)
+    model = peaked_model(model_class, norm_position=norm_position, hidden_act=hidden_act)
     assert torch.equal(*both(model, batch(), max_new_tokens=30, num_beams=num_beams))
     assert searches
 

@@ -17,7 +17,7 @@ def faster(monkeypatch):
     """As if on a processor where oneDNN is the faster one."""
     if not has_product:
         pytest.skip("this torch has no oneDNN")
-    monkeypatch.setattr(module, "_onednn_is_faster", lambda: True)
+    monkeypatch.setattr(module, "onednn_is_faster", lambda: True)
 
 
 @pytest.fixture

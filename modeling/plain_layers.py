@@ -1,0 +1,214 @@
+"""A step of decoding through layers as functions of their weights, without the modules around them.
+
+A step has a row for each sentence or beam. To multiply so few takes less time than to call the modules that do it, and
+less than a CPU needs to lay out their weights for it. So for as long as a search goes on, oneDNN keeps the weights as
+it needs them, queries, keys and values are one product, and activation and residual connection are part of others.
+
+Shapes: B sentences, K alternatives, N slots of the cache, D width, H heads, W head width, M = B x K rows.
+"""
+
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional
+from torch.utils._python_dispatch import _get_current_dispatch_mode
+from transformers.activations import GELUActivation, GELUTanh
+
+from .attention import MultiHeadAttention
+from .dropout import Dropout
+from .feed_forward import FeedForward
+from .layers import Residual, VanillaLayer
+from .linear import Linear, onednn_is_faster
+
+_ROWS_PACKED_FOR = 32  # whatever their number is later; packed for one row, many are slower
+
+_MOST_PACKED = 2**28
+"""Weights of a model that are held a second time, packed; 1 GB in fp32."""
+
+_MANY_HEADS = 64
+"""Heads of all sentences from which on the batched products of a CPU are faster than its fused attention."""
+
+_KINDS = (VanillaLayer, MultiHeadAttention, FeedForward, Residual, Linear, nn.Linear, nn.LayerNorm, Dropout)
+_FUSED_ACTIVATIONS = {nn.ReLU: ("relu", ""), GELUActivation: ("gelu", "none"), GELUTanh: ("gelu", "tanh")}
+
+
+class Product:
+    """Linear layers side by side, as one product.
+
+    Args:
+        linears: they take the same inputs, and all of them have a bias or none has.
+        activation: of their outputs, or `None`.
+        is_packed: whether oneDNN holds the weights as it needs them.
+    """
+
+    def __init__(self, *linears: Any, activation: nn.Module | None = None, is_packed: bool):
+        weights, biases = [each.weight for each in linears], [each.bias for each in linears]
+        weight = weights[0] if len(weights) == 1 else torch.cat(weights)
+        self.weight = torch.ops.mkldnn._reorder_linear_weight(weight, _ROWS_PACKED_FOR) if is_packed else weight
+        self.bias = None if biases[0] is None else biases[0] if len(biases) == 1 else torch.cat(biases)
+        self.is_packed = is_packed
+        self.activation = activation
+        self.fused = _FUSED_ACTIVATIONS.get(type(activation))
+
+    def __call__(self, rows: torch.Tensor, residual: torch.Tensor | None = None) -> torch.Tensor:
+        """(M, inputs) -> (M, outputs), `residual` (M, outputs) added."""
+        activation = self.activation
+        if not self.is_packed:
+            outputs = functional.linear(rows, self.weight, self.bias)
+        elif residual is not None:
+            return torch.ops.mkldnn._linear_pointwise.binary(rows, residual, self.weight, self.bias, "add")
+        elif self.fused:
+            kind, algorithm = self.fused
+            return torch.ops.mkldnn._linear_pointwise(rows, self.weight, self.bias, kind, [], algorithm)
+        else:
+            outputs = torch.ops.mkldnn._linear_pointwise(rows, self.weight, self.bias, "none", [], "")
+        if activation is not None:
+            outputs = activation(outputs)
+        return outputs if residual is None else residual + outputs
+
+
+class PlainLayers:
+    """The layers of a decoder and its head.
+
+    Args:
+        stack: the decoder; [`are_plain`] says whether its layers are.
+        head: the projection to the vocabulary.
+    """
+
+    def __init__(self, stack: Any, head: Any):
+        is_packed = _packs(head.weight) and _num_weights(stack) <= _MOST_PACKED
+        self.head = Product(head, is_packed=is_packed)
+        self.layers = [_PlainLayer(layer, is_packed) for layer in stack.layers]
+
+    def __call__(
+        self,
+        hidden_states: torch.Tensor,
+        slots: list[Any],
+        mask: torch.Tensor | None,
+        source: list[Any] | None,
+        source_mask: torch.Tensor | None,
+    ) -> torch.Tensor:
+        """(B, K, D) -> (B, K, D).
+
+        Args:
+            hidden_states: of the newest tokens.
+            slots: of each layer the cache, to which keys and values of these tokens are added.
+            mask: (B, 1, K, N), added to the scores, or `None`.
+            source: of each layer keys and values of the source (B, H, S, W), or `None` of a decoder.
+            source_mask: (B, 1, 1, S), likewise.
+        """
+        shape = hidden_states.shape
+        rows = hidden_states.flatten(0, 1)
+        for number, layer in enumerate(self.layers):
+            rows = layer.attend(rows, shape[1], slots[number], mask)
+            if source is not None:
+                rows = layer.attend_to_source(rows, shape[1], source[number], source_mask)
+            rows = layer.feed_forward(rows)
+        return rows.view(shape)
+
+
+class _PlainLayer:
+    """One layer."""
+
+    def __init__(self, layer: Any, is_packed: bool):
+        attention, feed_forward = layer.self_attn, layer.feed_forward
+        self.is_pre_norm = layer.self_attn_residual.is_pre_norm
+        self.scaling, self.head_dim = attention.scaling, attention.head_dim
+        self.norm = layer.self_attn_residual.norm
+        self.project = Product(attention.q_proj, attention.k_proj, attention.v_proj, is_packed=is_packed)
+        self.combine = Product(attention.o_proj, is_packed=is_packed)
+        self.up = Product(feed_forward.up_proj, activation=feed_forward.activation, is_packed=is_packed)
+        self.down = Product(feed_forward.down_proj, is_packed=is_packed)
+        self.feed_forward_norm = layer.feed_forward_residual.norm
+        if hasattr(layer, "cross_attn"):
+            self.source_norm = layer.cross_attn_residual.norm
+            self.ask_source = Product(layer.cross_attn.q_proj, is_packed=is_packed)
+            self.combine_source = Product(layer.cross_attn.o_proj, is_packed=is_packed)
+
+    def attend(self, rows: torch.Tensor, num_alternatives: int, slots: Any, mask: torch.Tensor | None) -> torch.Tensor:
+        """Self attention, (M, D) -> (M, D)."""
+        projected = self.project(self._before(rows, self.norm))
+        heads = projected.view(-1, num_alternatives, 3, projected.shape[-1] // 3 // self.head_dim, self.head_dim)
+        query, key, value = heads.transpose(1, 3).unbind(2)  # (B, H, K, W) each
+        keys, values = slots.update(key, value)
+        attended = attention(query, keys, values, mask, self.scaling)
+        return self._after(self.combine(attended, rows), self.norm)
+
+    def attend_to_source(
+        self, rows: torch.Tensor, num_alternatives: int, source: Any, mask: torch.Tensor | None
+    ) -> torch.Tensor:
+        """Cross attention, (M, D) -> (M, D)."""
+        query = self.ask_source(self._before(rows, self.source_norm))
+        query = query.view(-1, num_alternatives, query.shape[-1] // self.head_dim, self.head_dim).transpose(1, 2)
+        attended = attention(query, source.keys, source.values, mask, self.scaling)
+        return self._after(self.combine_source(attended, rows), self.source_norm)
+
+    def feed_forward(self, rows: torch.Tensor) -> torch.Tensor:
+        """(M, D) -> (M, D)."""
+        inner = self.up(self._before(rows, self.feed_forward_norm))
+        return self._after(self.down(inner, rows), self.feed_forward_norm)
+
+    def _before(self, rows: torch.Tensor, norm: Any) -> torch.Tensor:
+        return _normalized(rows, norm) if self.is_pre_norm else rows
+
+    def _after(self, rows: torch.Tensor, norm: Any) -> torch.Tensor:
+        return rows if self.is_pre_norm else _normalized(rows, norm)
+
+
+def attention(
+    query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, mask: torch.Tensor | None, scaling: float
+) -> torch.Tensor:
+    """softmax(Q K^T x scaling + mask) V of queries (B, H, K, W) -> (B x K, H x W), computed in the type of the keys."""
+    dtype, query = query.dtype, query.to(keys.dtype)
+    if query.device.type != "cpu" or query.shape[0] * query.shape[1] < _MANY_HEADS:
+        attended = functional.scaled_dot_product_attention(query, keys, values, attn_mask=mask, scale=scaling)
+    else:
+        scores = torch.matmul(query, keys.transpose(2, 3)).mul_(scaling)
+        if mask is not None:
+            scores += mask
+        attended = torch.matmul(scores.softmax(-1), values)
+    return attended.transpose(1, 2).flatten(2).flatten(0, 1).to(dtype)
+
+
+def are_plain(stack: Any, head: Any) -> bool:
+    """Whether layers and head are nothing but their weights: no adapter, hook, shard, quantized weight or training."""
+    if torch.is_autocast_enabled(head.weight.device.type) or _get_current_dispatch_mode() is not None:
+        return False
+    if torch.nn.modules.module._has_any_global_hook():
+        return False
+    activations = {layer.feed_forward.activation for layer in stack.layers if type(layer) is VanillaLayer}
+    modules = [head, *stack.layers.modules()]
+    modules.remove(stack.layers)
+    dtype = head.weight.dtype
+    return all(
+        (type(module) in _KINDS or module in activations)
+        and not (module.training or _is_hooked(module))
+        and all(_is_plain(parameter, dtype) for parameter in module.parameters(recurse=False))
+        for module in modules
+    )
+
+
+def _is_hooked(module: nn.Module) -> bool:
+    return bool(module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module))
+
+
+def _is_plain(parameter: torch.Tensor, dtype: torch.dtype) -> bool:
+    return type(parameter) is nn.Parameter and parameter.dtype == dtype and not hasattr(parameter, "ds_id")
+
+
+def _packs(weight: torch.Tensor) -> bool:
+    """Whether a product of packed weights is fast here, and not only possible."""
+    if weight.device.type != "cpu" or not hasattr(torch.ops.mkldnn, "_reorder_linear_weight"):
+        return False
+    if weight.dtype == torch.float32:
+        return onednn_is_faster()
+    return weight.dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+
+
+def _num_weights(stack: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in stack.parameters())
+
+
+def _normalized(rows: torch.Tensor, norm: Any) -> torch.Tensor:
+    return functional.layer_norm(rows, norm.normalized_shape, norm.weight, norm.bias, norm.eps)
