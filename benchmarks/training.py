@@ -6,7 +6,11 @@ those of our engine, which have as many padded tokens; some batches of each, eve
 """
 
 import argparse
+import multiprocessing
 from collections.abc import Callable
+from contextlib import ExitStack
+from functools import partial
+from multiprocessing.connection import Connection
 
 import numpy as np
 import torch
@@ -15,7 +19,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.batches import batches_of, full_batch, grouped_batches, planned_batches, real_lengths
 from benchmarks.models import SHAPES, Batch, Subject, subjects
-from benchmarks.rounds import Comparison, Unavailable, compare
+from benchmarks.rounds import Comparison, Unavailable, Work, compare, repeated
+from vanilla_transformers.recipes.engine.cpu import keep_memory_and_kernels
 
 FULL = {"seq2seq": (32, 16), "masked_lm": (32, 32), "causal_lm": (12, 128)}
 """Rows and tokens of a full batch."""
@@ -49,12 +54,14 @@ def products(subject: Subject, batch: Batch) -> float:
 
 
 def built(
-    family: str, arguments: argparse.Namespace, device: torch.device
+    family: str, arguments: argparse.Namespace, device: torch.device, only: str | None = None
 ) -> tuple[dict[str, Subject], dict[str, str]]:
-    """The subjects that run here, and why others do not."""
+    """The subjects that run here, or one of them, and why others do not."""
     found, missing = {}, {}
     kernels = {"ours": arguments.attention, "peers": arguments.peer_attention}
     for name, build in subjects(family, SHAPES[family], kernels, arguments.nanogpt).items():
+        if only not in (None, name):
+            continue
         try:
             subject = build()
         except Unavailable as error:
@@ -77,22 +84,74 @@ def full_steps(arguments: argparse.Namespace, device: torch.device) -> list[Comp
         for precision in arguments.precision:
             found, missing = built(family, arguments, device)
             flops = {name: arguments.steps * products(subject, batch) for name, subject in found.items()}
-            steps = {name: training_step(subject, precision) for name, subject in found.items()}
-            results.append(
-                compare(
-                    f"{family} training step, {precision}, {batch_size} x {length}",
-                    "steps",
-                    {name: _over(step, [batch] * arguments.steps) for name, step in steps.items()},
-                    dict.fromkeys(steps, arguments.steps),
-                    precision,
-                    arguments.rounds,
-                    device,
-                    flops,
-                    missing,
+            with ExitStack() as stack:
+                works: dict[str, Work] = {}
+                for name, subject in found.items():
+                    if arguments.apart:
+                        works[name] = stack.enter_context(Apart(family, name, precision, batch, arguments))
+                    else:
+                        works[name] = repeated(partial(training_step(subject, precision), batch), arguments.steps)
+                where = ", a process each" if arguments.apart else ""
+                results.append(
+                    compare(
+                        f"{family} training step, {precision}, {batch_size} x {length}{where}",
+                        "steps",
+                        works,
+                        dict.fromkeys(works, arguments.steps),
+                        precision,
+                        arguments.rounds,
+                        device,
+                        flops,
+                        missing,
+                    )
                 )
-            )
             print(results[-1], flush=True)
     return results
+
+
+class Apart:
+    """Steps of a subject in a process of its own, as its users start it: ours keeps memory as our recipes do.
+
+    Args:
+        family: of the subject.
+        name: of the subject.
+        precision: "fp32" or "bf16".
+        batch: what it learns from.
+        arguments: of the command line.
+    """
+
+    def __init__(self, family: str, name: str, precision: str, batch: Batch, arguments: argparse.Namespace) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.connection, theirs = context.Pipe()
+        self.process = context.Process(target=_serve, args=(theirs, family, name, precision, dict(batch), arguments))
+
+    def __enter__(self) -> "Apart":
+        self.process.start()
+        self.connection.recv()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.connection.send(False)
+        self.process.join()
+
+    def __call__(self) -> None:
+        self.connection.send(True)
+        self.connection.recv()
+
+
+def _serve(
+    connection: Connection, family: str, name: str, precision: str, batch: Batch, arguments: argparse.Namespace
+) -> None:
+    """Makes steps whenever it is told to."""
+    if name.startswith("ours"):
+        keep_memory_and_kernels()
+    device = next(iter(batch.values())).device
+    step = training_step(built(family, arguments, device, only=name)[0][name], precision)
+    connection.send(None)  # it is ready
+    while connection.recv():
+        for _ in range(arguments.steps):
+            step(batch)
+        connection.send(None)
 
 
 def real_steps(arguments: argparse.Namespace, device: torch.device) -> list[Comparison]:

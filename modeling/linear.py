@@ -86,7 +86,8 @@ def _row_count(num_rows: int) -> int:
 
 def _is_for_onednn(input: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> bool:
     return (
-        not torch.compiler.is_compiling()
+        not torch.is_autocast_enabled("cpu")
+        and not torch.compiler.is_compiling()
         and not torch.jit.is_tracing()
         and onednn_is_faster()
         and type(input) is torch.Tensor
@@ -98,7 +99,6 @@ def _is_for_onednn(input: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor
         and len(weight) > 0
         and (bias is None or (_is_plain(bias) and bias.shape == weight.shape[:1] and bias.is_contiguous()))
         and not hasattr(weight, "ds_id")  # DeepSpeed's third stage follows the usual function
-        and not torch.is_autocast_enabled("cpu")
         and forward_ad._current_level < 0
         and _get_current_dispatch_mode() is None
         and torch._C._functorch.peek_interpreter_stack() is None

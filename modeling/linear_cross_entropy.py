@@ -20,6 +20,7 @@ from .losses import IGNORE_INDEX, cross_entropy_loss, flat_labels, out_of_range,
 CPU_CHUNK_SIZE = 2**21
 GPU_CHUNK_SIZE = 2**26
 MIN_ROWS = 256  # fewer are no work for a matrix product
+_SURE = 1e-30  # a probability that is no smaller has all its digits in fp32
 
 
 def linear_cross_entropy_loss(
@@ -92,10 +93,8 @@ class _LinearCrossEntropy(torch.autograd.Function):
             for rows in _chunks(len(vectors), len(weight), vectors.device):
                 logits = linear(vectors[rows], weight, bias)  # (C, V)
                 probs = logits.softmax(1, dtype=torch.float32)
-                # The largest logit and the largest probability, which never is 0, tell the logarithm of the sum.
-                largest = logits.amax(1, keepdim=True).float()
                 targets = logits.gather(1, tokens[rows]).float()
-                log_probs = targets - largest + probs.amax(1, keepdim=True).log()
+                log_probs = _target_log_probs(logits, probs, targets, tokens[rows])
                 total += ((label_smoothing * targets - log_probs) * is_target[rows]).sum()
                 if any(needs_gradients):
                     target_share = log_probs.new_full(log_probs.shape, 1.0 - label_smoothing)
@@ -113,6 +112,15 @@ class _LinearCrossEntropy(torch.autograd.Function):
         # In fp32: a loss that was scaled for fp16 is beyond its range.
         grads = zip(ctx.saved_tensors, ctx.dtypes, strict=True)
         return *(None if each is None else (each * grad).to(dtype) for each, dtype in grads), None, None, None
+
+
+def _target_log_probs(logits, probs, targets, tokens) -> torch.Tensor:
+    """Log-probabilities (C, 1) of tokens (C, 1), whose logits are `targets`."""
+    found = probs.gather(1, tokens)
+    if found.device.type == "cpu" and found.min() > _SURE:  # elsewhere the answer would have to be waited for
+        return found.log()
+    # The largest logit and the largest probability, which never is 0, tell the logarithm of the sum.
+    return targets - logits.amax(1, keepdim=True).float() + probs.amax(1, keepdim=True).log()
 
 
 def _add_gradients(grads, errors, vectors, weight, rows, is_target) -> None:
