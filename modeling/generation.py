@@ -8,7 +8,7 @@ from transformers import GenerationConfig, GenerationMixin, LogitsProcessorList,
 from transformers.generation import logits_process
 from transformers.generation.stopping_criteria import EosTokenCriteria, MaxLengthCriteria
 
-from .search import SearchSettings, beam_search, greedy_search
+from .search import SearchSettings, beam_search, token_search
 from .step_decoder import StepDecoder
 
 # What looks at each sequence by itself: a sequence may leave the batch, and beams stand alone at first.
@@ -25,17 +25,24 @@ _PROCESSORS = (
     logits_process.ExponentialDecayLengthPenalty,
     logits_process.SuppressTokensLogitsProcessor,
     logits_process.SuppressTokensAtBeginLogitsProcessor,
+    logits_process.TemperatureLogitsWarper,
+    logits_process.TopKLogitsWarper,
+    logits_process.TopPLogitsWarper,
+    logits_process.MinPLogitsWarper,
+    logits_process.TypicalLogitsWarper,
+    logits_process.EpsilonLogitsWarper,
+    logits_process.EtaLogitsWarper,
 )
 _INPUTS = {"attention_mask", "logits_to_keep", "past_key_values", "use_cache"}
 _ATTENTION = ("eager", "sdpa")
 
 
 class VanillaGenerationMixin(GenerationMixin):
-    """transformers' `generate`, whose greedy and beam search are ours unless something is asked that only its own do.
+    """transformers' `generate`, whose loops are ours unless something is asked that only its own do.
 
-    These are: sampling, streaming, scores or attentions beside the tokens, stopping by anything but length and end
-    token, processors of logits that see several sequences at once, a cache of the caller's, flash and flex attention,
-    and models that are spread over devices.
+    These are: beams that are drawn, streaming, scores or attentions beside the tokens, stopping by anything but length
+    and end token, processors of logits that see several sequences at once, a cache of the caller's, flash and flex
+    attention, and models that are spread over devices.
     """
 
     def _sample(self: Any, *args, **kwargs):
@@ -62,12 +69,14 @@ def find_tokens(
         stock_search: transformers' method, which takes what follows.
     """
     prepared = (input_ids, logits_processor, stopping_criteria, generation_config, *args)
-    if generation_config.do_sample or not is_plain(model, *prepared, **kwargs):
+    if not is_plain(model, *prepared, **kwargs):
         return stock_search(*prepared, **kwargs)
-    processors, banned = without_banned(logits_processor, model.config.vocab_size, input_ids.device)
+    processors, banned = logits_processor, None
+    if not generation_config.do_sample:
+        processors, banned = without_banned(logits_processor, model.config.vocab_size, input_ids.device)
     settings = search_settings(stopping_criteria, generation_config, banned)
     decoder = step_decoder(model, input_ids, settings.num_beams, **kwargs)
-    return (beam_search if settings.num_beams > 1 else greedy_search)(decoder, processors, settings)
+    return (beam_search if settings.num_beams > 1 else token_search)(decoder, processors, settings)
 
 
 def step_decoder(model: Any, input_ids: torch.Tensor, num_beams: int, **kwargs: Any) -> StepDecoder:
@@ -90,6 +99,7 @@ def search_settings(criteria: Any, config: GenerationConfig, banned: torch.Tenso
         fill=-1 if fill is None else int(fill),
         banned=banned,
         num_beams=config.num_beams,
+        do_sample=config.do_sample,
         num_results=config.num_return_sequences,
         length_penalty=config.length_penalty,
         early_stopping=config.early_stopping,
@@ -126,6 +136,7 @@ def is_plain(
     num_ends = 0 if config._eos_token_tensor is None else len(config._eos_token_tensor)
     return not (
         synced_gpus
+        or (config.do_sample and config.num_beams > 1)
         or streamer is not None
         or config.return_dict_in_generate
         or config.is_assistant

@@ -142,7 +142,7 @@ class Text2TextPipeline:
             - `return_scores`: whether each answer has a `score`, the mean log-probability of its tokens given the text,
               the end token included and a forced first token not. It is what beam search calls `sequences_scores` with
               a length penalty of 1.
-            - `batch_tokens`: padded tokens of texts at once; by default 1,024 on a CPU, where more are slower, and
+            - `batch_tokens`: padded tokens of texts at once; by default 2,048 on a CPU, where more are no faster, and
               16,384 elsewhere.
             - `progress`: whether a progress bar is shown on standard error; by default on a terminal, for 200 texts and
               more.

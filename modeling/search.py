@@ -1,4 +1,4 @@
-"""Greedy and beam search with the tokens that transformers' `_sample` and `_beam_search` find.
+"""Greedy search, sampling and beam search with the tokens that transformers' `_sample` and `_beam_search` find.
 
 A sentence leaves the batch when nothing can change its result any more, so that no step is spent on it.
 
@@ -38,7 +38,8 @@ class SearchSettings:
         ends: ids that end a sentence, (number,); or `None`.
         fill: id behind the end.
         banned: ids that are never chosen, (number,); or `None`.
-        num_beams: K; 1 is greedy search.
+        num_beams: K; with 1 there is one token after the other.
+        do_sample: whether these are drawn rather than the likeliest.
         num_results: of the K, the number that is returned.
         length_penalty: a finished sentence's score is its log-probability over its length to the power of this.
         early_stopping: as in `GenerationConfig`: true, false or "never".
@@ -49,13 +50,14 @@ class SearchSettings:
     fill: int
     banned: torch.Tensor | None = None
     num_beams: int = 1
+    do_sample: bool = False
     num_results: int = 1
     length_penalty: float = 1.0
     early_stopping: bool | str = False
 
 
-def greedy_search(decoder: StepDecoder, processors: LogitsProcessorList, settings: SearchSettings) -> torch.Tensor:
-    """The likeliest token, again and again, (B, up to L).
+def token_search(decoder: StepDecoder, processors: LogitsProcessorList, settings: SearchSettings) -> torch.Tensor:
+    """The likeliest token, or one that is drawn, again and again, (B, up to L).
 
     Args:
         decoder: with one alternative.
@@ -69,11 +71,14 @@ def greedy_search(decoder: StepDecoder, processors: LogitsProcessorList, setting
     is_active = torch.ones_like(rows, dtype=torch.bool)
     hidden_states = decoder.read_prompt()
     while True:
-        parts = [
-            likeliest(processors(sequences[part, :length], logits), settings.banned)  # type: ignore[arg-type]
+        scores = (
+            processors(sequences[part, :length], logits)  # type: ignore[arg-type]
             for part, logits in logits_by_part(decoder, hidden_states[:, 0])
-        ]
-        tokens = torch.cat(parts)
+        )
+        if settings.do_sample:
+            tokens = drawn(torch.cat(list(scores)), rows, len(prompt))
+        else:
+            tokens = torch.cat([likeliest(each, settings.banned) for each in scores])
         if settings.ends is not None:
             tokens = tokens.masked_fill(~is_active, settings.fill)
             is_active = is_active & ~torch.isin(tokens, settings.ends)
@@ -90,6 +95,20 @@ def greedy_search(decoder: StepDecoder, processors: LogitsProcessorList, setting
             decoder.keep(kept)
         hidden_states = decoder.step(tokens[:, None])
     return results.index_copy(0, rows, sequences)[:, :length]
+
+
+def drawn(scores: torch.Tensor, rows: torch.Tensor, num_rows: int) -> torch.Tensor:
+    """A token for each row of scores (B', V), drawn by their softmax, (B',).
+
+    Args:
+        scores: of the sentences that are left.
+        rows: their places among all.
+        num_rows: of all, B: random numbers are drawn for each, so that no sentence gets others once one has left.
+    """
+    probs = scores.softmax(-1)
+    if len(rows) == num_rows:
+        return torch.multinomial(probs, 1)[:, 0]
+    return torch.multinomial(probs.new_ones(num_rows, probs.shape[1]).index_copy(0, rows, probs), 1)[rows, 0]
 
 
 def beam_search(decoder: StepDecoder, processors: LogitsProcessorList, settings: SearchSettings) -> torch.Tensor:

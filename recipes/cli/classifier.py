@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 def load(arguments: argparse.Namespace) -> "Answer":
     """The classifier that the arguments describe."""
-    model, tokenizer = load_for("classify", arguments.model, arguments.device)
+    model, tokenizer = load_for("classify", arguments.model, arguments.device, arguments.dtype)
     pipeline = TextClassificationPipeline(
         model=model, tokenizer=tokenizer, device=model.device, top_k=None if arguments.all else 1
     )

@@ -24,7 +24,7 @@ NEW_TOKENS = 100
 
 def load(arguments: argparse.Namespace) -> "Answer":
     """The generator that the arguments describe."""
-    model, tokenizer = load_for("generate", arguments.model, arguments.device)
+    model, tokenizer = load_for("generate", arguments.model, arguments.device, arguments.dtype)
     torch.manual_seed(arguments.seed)
     settings = search_settings(arguments)
     if model.config.is_encoder_decoder:

@@ -82,13 +82,14 @@ USES = {
 _ANSWERING = ("translate", "classify", "generate")
 
 
-def load_for(command: str, name: str, device: str | None) -> tuple[PreTrainedModel, Any]:
+def load_for(command: str, name: str, device: str | None, dtype: str | None = None) -> tuple[PreTrainedModel, Any]:
     """The model, in evaluation mode on its device, and its tokenizer.
 
     Args:
         command: the command that it is for, one of `USES`.
         name: a folder written by save_pretrained(), or the name of a model on the Hub.
         device: where it runs, in torch's words; None takes an accelerator if there is one.
+        dtype: of its weights, in torch's words; None leaves them as they were saved.
 
     Raises:
         UserError: there is no such model, it is damaged, or of a kind that cannot do it; or there is no such device.
@@ -98,7 +99,7 @@ def load_for(command: str, name: str, device: str | None) -> tuple[PreTrainedMod
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     model, tokenizer = load_saved(name, None, lambda config: _checked_loader(command, name, config))
-    model.to(where)
+    model.to(where, None if dtype is None else getattr(torch, dtype))
     return model.eval(), tokenizer
 
 

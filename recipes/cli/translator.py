@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 def load(arguments: argparse.Namespace) -> "Answer":
     """The translator that the arguments describe."""
-    model, tokenizer = load_for("translate", arguments.model, arguments.device)
+    model, tokenizer = load_for("translate", arguments.model, arguments.device, arguments.dtype)
     pipeline = Text2TextPipeline(
         "translation",
         model,

@@ -57,7 +57,7 @@ def both(model, inputs, **settings):
 def searches(monkeypatch):
     """Counts how often our own searches were used."""
     used = []
-    for name in ("greedy_search", "beam_search"):
+    for name in ("token_search", "beam_search"):
         function = getattr(search, name)
         monkeypatch.setattr(generation, name, lambda *args, f=function: used.append(f.__name__) or f(*args))
     return used
@@ -73,6 +73,33 @@ def test_tokens_are_those_of_transformers(model_class, settings, max_new_tokens,
     assert torch.equal(ours, theirs)
     assert len(searches) == 1
     assert max_new_tokens == 1 or len(ours[:, -max_new_tokens:].unique()) > 8  # no model that always says the same
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"top_k": 0},
+        {"temperature": 0.7, "top_k": 7, "num_return_sequences": 3},
+        {"top_p": 0.8, "temperature": 3.0, "repetition_penalty": 1.3},
+        {"min_p": 0.05, "top_k": 0, "bad_words_ids": [[PAD]]},
+        {"typical_p": 0.7, "top_k": 0, "eos_token_id": [3, 7, 9, 12, 20, 31]},
+        {"epsilon_cutoff": 0.02, "eta_cutoff": 0.02, "eos_token_id": [3, 7, 9, 12, 20, 31]},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("model_class", [SEQ2SEQ, DECODER], ids=name_of)
+def test_samples_are_those_of_transformers(model_class, settings, searches):
+    settings = {"do_sample": True, "max_new_tokens": 30} | settings
+    if model_class is DECODER and "repetition_penalty" in settings:
+        del settings["repetition_penalty"]  # which leaves a prompt out, row by row
+    found = []
+    model = tiny_model(model_class)
+    for custom in ({}, {"custom_generate": GenerationMixin._sample}):
+        torch.manual_seed(5)
+        found.append(model.generate(**batch(), **settings, **custom))
+    assert torch.equal(*found)
+    assert searches
+    assert len(found[0].unique()) > 10
 
 
 @pytest.mark.parametrize("num_beams", [1, 4])
@@ -164,7 +191,6 @@ def test_what_no_beam_sees_is_forgotten():
 @pytest.mark.parametrize(
     "settings",
     [
-        {"do_sample": True},
         {"do_sample": True, "num_beams": 2},
         {"return_dict_in_generate": True, "output_scores": True},
         {"return_dict_in_generate": True, "num_beams": 2},
