@@ -58,6 +58,7 @@ def parser() -> argparse.ArgumentParser:
     add("--size", type=int, nargs=2, metavar=("ROWS", "TOKENS"), help="of a full batch")
     add("--rounds", type=int, default=5, help="(%(default)s)")
     add("--steps", type=int, default=10, help="of each subject in a round (%(default)s)")
+    add("--longest", type=int, default=4096 if best.type == "cpu" else 16_384, help="rows of growth (%(default)s)")
     add("--apart", action="store_true", help="a step's subjects in processes of their own, as their users start them")
     add("--device", default=str(best), help="(%(default)s)")
     add("--nanogpt", type=Path, metavar="FOLDER", help="a clone of karpathy/nanoGPT")

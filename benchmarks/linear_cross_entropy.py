@@ -6,7 +6,6 @@ memory of each is the growth of a process of its own. With `--keep`, freed memor
 
 import argparse
 import multiprocessing
-import resource
 import statistics
 from collections.abc import Callable
 
@@ -14,7 +13,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from benchmarks.rounds import alternate, repeated
+from benchmarks.rounds import alternate, peak_memory, repeated
 from vanilla_transformers.linear_cross_entropy import linear_cross_entropy_loss
 from vanilla_transformers.recipes.engine.cpu import keep_memory_and_kernels
 
@@ -62,10 +61,10 @@ def growth(name: str, arguments: argparse.Namespace) -> float:
     """MB by which a process grows at most in two passes, the gradients included."""
     torch.set_num_threads(arguments.threads)
     step = subject(LOSSES[name], arguments)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = peak_memory()
     step()
     step()
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    return peak_memory() - before
 
 
 def main() -> None:

@@ -6,7 +6,6 @@ made, so weights, gradients, the state of the optimizer and activations; on a GP
 
 import argparse
 import multiprocessing
-import resource
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,12 +13,12 @@ import torch
 
 from benchmarks.batches import full_batch
 from benchmarks.models import SHAPES, Shape, Subject, subjects
-from benchmarks.rounds import Comparison, Unavailable, compare
+from benchmarks.rounds import Comparison, Unavailable, compare, peak_memory
 from benchmarks.training import products, training_step
 
 VOCAB_SIZE, ROWS, LENGTH = 32_000, 64, 32  # 2,048 targets
 TOKENS = 4096  # of a batch, of whatever length its rows are
-LENGTHS = (128, 512, 2048, 4096, 8192, 16_384)
+LENGTHS = (128, 512, 2048, 4096, 8192, 16_384)  # up to --longest
 BATCHES = (1, 4, 16, 64)  # rows of 128 tokens
 VOCAB_SIZES = (1000, 8000, 32_000, 128_000)
 
@@ -63,14 +62,14 @@ def growth_of(step: Step, threads: int) -> float:
     """Megabytes that a process holds at most."""
     torch.set_num_threads(threads)
     on_gpu = torch.device(step.device).type == "cuda"
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    before = peak_memory()
     work = training_step(step.subject(), step.precision)
     batch = step.batch()
     work(batch)
     work(batch)
     if on_gpu:
         return torch.cuda.max_memory_allocated() / 2**20
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 - before
+    return peak_memory() - before
 
 
 def in_processes(steps: dict[str, Step]) -> dict[str, float | str]:
@@ -116,6 +115,7 @@ def growths(arguments: argparse.Namespace, device: torch.device) -> list[Any]:
         "length": [
             replace(base, shape=replace(shape, length=length), rows=max(1, TOKENS // length), length=length)
             for length in LENGTHS
+            if length <= arguments.longest
         ],
         "batch": [replace(base, rows=rows) for rows in BATCHES],
         "vocabulary": [replace(base, shape=replace(shape, vocab_size=size), rows=4) for size in VOCAB_SIZES],
@@ -149,7 +149,7 @@ def _timed(
         {name: lambda work=work: work(batch) for name, work in works.items()},  # type: ignore[misc]
         dict.fromkeys(works, step.rows * step.length),
         step.precision,
-        min(arguments.rounds, 3),
+        1,
         device,
         flops,
         notes={name: f"{value:,.0f} MB" for name, value in megabytes.items() if not isinstance(value, str)},

@@ -240,7 +240,7 @@ def _x_transformer(shape: Shape) -> Subject:
     except ImportError as error:
         raise Unavailable("pip install x-transformers") from error
     sizes = dict(
-        num_tokens=shape.vocab_size, depth=shape.layers, heads=shape.heads, max_seq_len=shape.length,
+        num_tokens=shape.vocab_size, depth=shape.layers, heads=shape.heads, max_seq_len=shape.length + 1,
         attn_dim_head=shape.width // shape.heads, ff_mult=shape.inner // shape.width, attn_flash=True,
         ff_dropout=shape.dropout, emb_dropout=shape.dropout,
     )  # fmt: skip

@@ -7,7 +7,9 @@ measured just before, each one reaches.
 
 import json
 import platform
+import resource
 import statistics
+import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -66,10 +68,10 @@ class Comparison:
 
     def __str__(self) -> str:
         lines = [f"{self.task}; large matrices here: {self.matrix_tflops:.3f} TFLOP/s"]
-        for name, figures in self.subjects.items():
+        for number, (name, figures) in enumerate(self.subjects.items()):
             low, median, high = figures.first_is_faster
             share = "" if figures.matrix_share is None else f", {figures.matrix_share:4.0%} of the matrix rate"
-            ratio = f"ours is {median:5.2f} times as fast ({low:.2f} to {high:.2f})" if low != high else " " * 38
+            ratio = f"ours is {median:5.2f} times as fast ({low:.2f} to {high:.2f})" if number else " " * 38
             note = f"; {figures.note}" if figures.note else ""
             lines.append(f"  {name:28} {figures.rate:10,.1f} {self.unit}/s, {ratio}{share}{note}")
         lines += [f"  {name:28} did not run: {reason}" for name, reason in self.missing.items()]
@@ -131,6 +133,14 @@ def alternate(subjects: Mapping[str, Work], rounds: int, device: torch.device | 
             if number:
                 seconds[name].append(time.perf_counter() - start)
     return seconds
+
+
+def peak_memory() -> float:
+    """Megabytes that this process has held at most."""
+    status = Path("/proc/self/status")
+    if status.is_file():  # the other source begins with what the parent process held
+        return next(int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith("VmHWM")) / 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 1024)
 
 
 def repeated(work: Work, times: int) -> Work:

@@ -1,0 +1,141 @@
+"""The benchmarks: equal numerics of ours and the peers, honest batches, and what is printed and written."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks import __main__ as command
+from benchmarks import classification, continuation, memory, rounds, training
+from benchmarks.batches import full_batch, grouped_batches, padded, planned_batches, real_lengths
+from benchmarks.models import IGNORED, SHAPES, Shape, subjects
+
+SMALL = Shape(vocab_size=90, width=16, heads=2, inner=32, layers=1, length=24, dropout=0.0)
+FAMILIES = list(SHAPES)
+KERNELS = {"ours": ["eager"], "peers": ["eager"]}
+STOCK = {"seq2seq": "Marian, eager", "masked_lm": "BERT, eager", "causal_lm": "GPT-2, eager"}
+
+
+@pytest.fixture
+def small(monkeypatch, tmp_path):
+    """Small models, and results that go nowhere."""
+    for module in (training, continuation, classification, memory):
+        monkeypatch.setattr(module, "SHAPES", dict.fromkeys(FAMILIES, SMALL), raising=False)
+    for name, value in {"ROWS": 64, "BATCH_SIZE": 8}.items():
+        monkeypatch.setattr(training, name, value)
+    monkeypatch.setattr(continuation, "PROMPT", 4)
+    monkeypatch.setattr(continuation, "NEW", 6)
+    monkeypatch.setattr(rounds, "RESULTS", tmp_path)
+    monkeypatch.setattr(rounds, "matrix_rate", lambda *arguments: 1e9)
+    monkeypatch.setattr(command, "keep_memory_and_kernels", lambda: None)
+    return tmp_path
+
+
+@pytest.mark.parametrize("is_real", [False, True], ids=["full", "real"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_ours_and_the_stock_model_have_the_same_loss_and_gradients(family, is_real):
+    built = subjects(family, SMALL, KERNELS)
+    ours, theirs = built["ours, eager"](), built[STOCK[family]]()
+    lengths = real_lengths(family, 6, SMALL.length)
+    batch = padded(family, SMALL.vocab_size, lengths, np.random.default_rng(1)) if is_real else None
+    batch = batch or full_batch(family, SMALL.vocab_size, 3, 7)
+    losses = [subject.loss(batch) for subject in (ours, theirs)]
+    torch.testing.assert_close(*losses, rtol=1e-5, atol=1e-5)
+    for loss in losses:
+        loss.backward()
+    norms = [
+        torch.nn.utils.clip_grad_norm_(subject.model.parameters(), 1e9) for subject in (ours, theirs)
+    ]  # the names of the weights differ
+    torch.testing.assert_close(*norms, rtol=1e-4, atol=1e-5)
+
+
+def test_the_other_encoder_decoders_learn_the_same_task():
+    batch = full_batch("seq2seq", SMALL.vocab_size, 2, 5)
+    for name in ("torch.nn.Transformer", "x-transformers"):
+        if name == "x-transformers":
+            pytest.importorskip("x_transformers")
+        subject = subjects("seq2seq", SMALL, KERNELS)[name]()
+        step = training.training_step(subject, "fp32")
+        first = subject.loss(batch).item()
+        for _ in range(60):
+            step(batch)
+        assert subject.loss(batch).item() < first
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_both_kinds_of_batches_have_every_row_once(family):
+    lengths = real_lengths(family, 200, 24)
+    for batches in (grouped_batches(lengths, 8), planned_batches(lengths, 256)):
+        assert sorted(np.concatenate(batches)) == list(range(200))
+    batch = padded(family, 90, lengths[:5], np.random.default_rng(0))
+    assert batch["attention_mask"].sum(1).tolist() == lengths[:5, 0].tolist()
+    targets = batch["labels"].ne(IGNORED).sum(1)
+    if family == "masked_lm":
+        assert 0 < int(targets.sum()) < 0.5 * int(lengths[:5].sum())
+    else:
+        assert targets.tolist() == lengths[:5, -1].tolist()
+
+
+def test_ratios_are_of_rates_and_shares_of_the_matrix_rate(monkeypatch):
+    monkeypatch.setattr(rounds, "matrix_rate", lambda *arguments: 100.0)
+    monkeypatch.setattr(rounds, "alternate", lambda *arguments: {"ours": [1.0, 2.0, 4.0], "peer": [3.0, 4.0, 4.0]})
+    works = {"ours": print, "peer": print}
+    found = rounds.compare(
+        "work", "rows", works, {"ours": 8, "peer": 4}, "fp32", 3, torch.device("cpu"), {"ours": 50.0}, {"other": "why"}
+    )
+    assert found.subjects["ours"].rate == 4.0
+    assert found.subjects["peer"].rate == 1.0
+    assert found.subjects["peer"].first_is_faster == (2.0, 4.0, 6.0)
+    assert found.subjects["ours"].matrix_share == 0.25
+    assert "other" in str(found)
+    assert "did not run: why" in str(found)
+
+
+def test_the_command_writes_what_it_prints(small, capsys):
+    command.main(
+        [
+            "step",
+            "real",
+            "continuation",
+            "classification",
+            "decoding",
+            "--rounds",
+            "1",
+            "--steps",
+            "1",
+            "--size",
+            "2",
+            "5",
+        ]
+    )
+    printed = capsys.readouterr().out
+    for name in ("Marian", "BERT", "ModernBERT", "GPT-2", "nanoGPT", "torch.nn.Transformer", "x-transformers"):
+        assert name in printed
+    assert "decoding did not run: --model" in printed
+    assert "872 of 872 classes equal" in printed
+    assert "32 of 32 rows equal" in printed
+    reports = {path.name.split("_")[0]: json.loads(path.read_text()) for path in small.iterdir()}
+    assert set(reports) == {"step", "real", "continuation", "classification"}
+    for report in reports.values():
+        assert {"date", "machine", "versions", "settings", "results"} <= report.keys()
+        assert all(each["matrix_tflops"] == 0.001 for each in report["results"])
+
+
+def test_an_unknown_task_is_named(capsys):
+    with pytest.raises(SystemExit):
+        command.main(["stepp"])
+    assert "stepp: there is no such task; there are step, real" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_memory_and_processes_of_their_own(small, monkeypatch, capsys):
+    monkeypatch.setattr(memory, "VOCAB_SIZE", 4000)
+    monkeypatch.setattr(memory, "SHAPES", dict.fromkeys(FAMILIES, replace(SMALL, length=64)))
+    command.main(["memory", "--precision", "fp32"])
+    report = json.loads(next(small.glob("memory_*")).read_text())
+    megabytes = report["results"][0]["megabytes"]
+    assert 0 < megabytes["ours"] < megabytes["Marian"]
+    command.main(["step", "--apart", "--family", "causal_lm", "--precision", "fp32", "--rounds", "1", "--steps", "1"])
+    assert "a process each" in capsys.readouterr().out
