@@ -137,5 +137,21 @@ def test_memory_and_processes_of_their_own(small, monkeypatch, capsys):
     report = json.loads(next(small.glob("memory_*")).read_text())
     megabytes = report["results"][0]["megabytes"]
     assert 0 < megabytes["ours"] < megabytes["Marian"]
-    command.main(["step", "--apart", "--family", "causal_lm", "--precision", "fp32", "--rounds", "1", "--steps", "1"])
+    command.main(
+        [
+            "step",
+            "--apart",
+            "--family",
+            "causal_lm",
+            "--precision",
+            "fp32",
+            "--rounds",
+            "1",
+            "--steps",
+            "1",
+            "--size",
+            "2",
+            "5",
+        ]
+    )
     assert "a process each" in capsys.readouterr().out
