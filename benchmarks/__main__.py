@@ -65,12 +65,18 @@ def parser() -> argparse.ArgumentParser:
     add(
         "--texts", type=Path, metavar="FILE", help="sentences to classify, JSON lines or plain; random words if missing"
     )
-    add("--model", metavar="FOLDER", help="an encoder-decoder that translates")
+    add("--model", type=Path, metavar="FOLDER", help="an encoder-decoder that translates")
     add("--sentences", type=Path, metavar="FILE", help="what it translates, JSON lines or plain")
     add("--source", default="en", help="the language of these (%(default)s)")
     add("--beams", type=int, nargs="+", default=[4, 1], help="(%(default)s)")
     add("--max-length", type=int, default=64, help="tokens of a translation (%(default)s)")
     return found
+
+
+def settings(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What was asked, of folders and files the name alone."""
+    named = {name: value.name for name, value in vars(arguments).items() if isinstance(value, Path)}
+    return vars(arguments) | named
 
 
 def main(words: Sequence[str] | None = None) -> None:
@@ -85,7 +91,7 @@ def main(words: Sequence[str] | None = None) -> None:
         except Unavailable as error:
             print(f"{task} did not run: {error}")
         else:
-            write(task, vars(arguments), [asdict(each) if is_dataclass(each) else each for each in results])
+            write(task, settings(arguments), [asdict(each) if is_dataclass(each) else each for each in results])
 
 
 if __name__ == "__main__":

@@ -19,12 +19,12 @@ from .attention import MultiHeadAttention
 from .dropout import Dropout
 from .feed_forward import FeedForward
 from .layers import Residual, VanillaLayer
-from .linear import Linear, onednn_is_faster
+from .linear import Linear, linear, onednn_is_faster
 
 _ROWS_PACKED_FOR = 32  # whatever their number is later; packed for one row, many are slower
 
-_MOST_PACKED = 2**28
-"""Weights of a model that are held a second time, packed; 1 GB in fp32."""
+_MOST_COPIED = 2**28
+"""Weights of a model that are held a second time, as the products need them; 1 GB in fp32."""
 
 _MANY_HEADS = 64
 """Heads of all sentences from which on the batched products of a CPU are faster than its fused attention."""
@@ -37,25 +37,30 @@ class Product:
     """Linear layers side by side, as one product.
 
     Args:
-        linears: they take the same inputs, and all of them have a bias or none has.
+        linears: they take the same inputs.
         activation: of their outputs, or `None`.
         is_packed: whether oneDNN holds the weights as it needs them.
     """
 
     def __init__(self, *linears: Any, activation: nn.Module | None = None, is_packed: bool):
         weights, biases = [each.weight for each in linears], [each.bias for each in linears]
-        weight = weights[0] if len(weights) == 1 else torch.cat(weights)
+        weight, self.bias = weights[0], biases[0]
+        if len(linears) > 1:
+            weight = torch.cat(weights)
+            if any(bias is not None for bias in biases):
+                self.bias = torch.cat(
+                    [torch.zeros_like(w[:, 0]) if b is None else b for w, b in zip(weights, biases, strict=True)]
+                )
         self.weight = torch.ops.mkldnn._reorder_linear_weight(weight, _ROWS_PACKED_FOR) if is_packed else weight
-        self.bias = None if biases[0] is None else biases[0] if len(biases) == 1 else torch.cat(biases)
         self.is_packed = is_packed
         self.activation = activation
-        self.fused = _FUSED_ACTIVATIONS.get(type(activation))
+        self.fused = None if activation is None else _FUSED_ACTIVATIONS.get(type(activation))
 
     def __call__(self, rows: torch.Tensor, residual: torch.Tensor | None = None) -> torch.Tensor:
         """(M, inputs) -> (M, outputs), `residual` (M, outputs) added."""
         activation = self.activation
         if not self.is_packed:
-            outputs = functional.linear(rows, self.weight, self.bias)
+            outputs = linear(rows, self.weight, self.bias)
         elif residual is not None:
             return torch.ops.mkldnn._linear_pointwise.binary(rows, residual, self.weight, self.bias, "add")
         elif self.fused:
@@ -77,7 +82,7 @@ class PlainLayers:
     """
 
     def __init__(self, stack: Any, head: Any):
-        is_packed = _packs(head.weight) and _num_weights(stack) <= _MOST_PACKED
+        is_packed = _packs(head.weight)
         self.head = Product(head, is_packed=is_packed)
         self.layers = [_PlainLayer(layer, is_packed) for layer in stack.layers]
 
@@ -172,7 +177,12 @@ def attention(
 
 
 def are_plain(stack: Any, head: Any) -> bool:
-    """Whether layers and head are nothing but their weights: no adapter, hook, shard, quantized weight or training."""
+    """Whether layers and head are nothing but their weights, and these not too many to be held twice.
+
+    There is no adapter, hook, shard, quantized weight or training then.
+    """
+    if type(head) not in _KINDS or sum(each.numel() for each in stack.layers.parameters()) > _MOST_COPIED:
+        return False
     if torch.is_autocast_enabled(head.weight.device.type) or _get_current_dispatch_mode() is not None:
         return False
     if torch.nn.modules.module._has_any_global_hook():
@@ -199,15 +209,13 @@ def _is_plain(parameter: torch.Tensor, dtype: torch.dtype) -> bool:
 
 def _packs(weight: torch.Tensor) -> bool:
     """Whether a product of packed weights is fast here, and not only possible."""
-    if weight.device.type != "cpu" or not hasattr(torch.ops.mkldnn, "_reorder_linear_weight"):
+    if weight.device.type != "cpu" or not torch._C._get_mkldnn_enabled():
+        return False
+    if not hasattr(torch.ops.mkldnn, "_reorder_linear_weight"):
         return False
     if weight.dtype == torch.float32:
         return onednn_is_faster()
     return weight.dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported()
-
-
-def _num_weights(stack: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in stack.parameters())
 
 
 def _normalized(rows: torch.Tensor, norm: Any) -> torch.Tensor:

@@ -184,7 +184,7 @@ class StepDecoder:
     def _prepare_plain_steps(self, dtype: torch.dtype) -> torch.dtype:
         """The type in which attention is computed from now on, which is that of all that it needs."""
         if self.prompt.device.type == "cpu":
-            dtype = torch.float32  # small matrices of another type take a CPU more time
+            dtype = torch.promote_types(dtype, torch.float32)  # small matrices take a CPU more time in bf16
         for slots in self.slot_layers:
             slots.compute_in(dtype)
         for layer in self.source_layers:

@@ -145,6 +145,94 @@ def test_all_ways_through_the_layers(way, model_class, norm_position, hidden_act
     assert searches
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("model_class", [SEQ2SEQ, DECODER], ids=name_of)
+def test_a_plain_step_is_one_through_the_modules(model_class, dtype, monkeypatch):
+    model = peaked_model(model_class).to(dtype)
+    found = []
+    for is_plain in (True, False):
+        if not is_plain:
+            monkeypatch.setattr(step_decoder, "are_plain", lambda stack, head: False)
+        states = []
+        monkeypatch.setattr(
+            step_decoder.StepDecoder, "step", recorded(step_decoder.StepDecoder.step, states), raising=True
+        )
+        model.generate(**batch(), max_new_tokens=5, min_new_tokens=5)
+        monkeypatch.undo()
+        found.append(states[0])
+    tolerance = {torch.float64: 1e-12, torch.float32: 1e-5, torch.bfloat16: 0.05}[dtype]
+    assert found[0].dtype == dtype
+    torch.testing.assert_close(*found, rtol=tolerance, atol=tolerance)
+
+
+def recorded(step, states):
+    def wrapper(*args, **kwargs):
+        states.append(step(*args, **kwargs))
+        return states[-1]
+
+    return wrapper
+
+
+def without_bias(model):
+    attention = model.model.layers[0].self_attn
+    attention.q_proj.bias = None
+    torch.nn.init.normal_(attention.v_proj.bias, generator=torch.Generator().manual_seed(0))
+
+
+def with_hook(model):
+    model.model.layers[0].feed_forward.register_forward_hook(lambda module, args, output: -output)
+
+
+def with_scaled_forward(model):
+    attention = model.model.layers[0].self_attn
+    forward = attention.o_proj.forward
+    attention.o_proj.forward = lambda states: 0.1 * forward(states)
+
+
+def with_another_linear(model):
+    class Shifted(torch.nn.Linear):
+        def forward(self, input):
+            return super().forward(input + 1.0)
+
+    model.model.layers[0].feed_forward.up_proj.__class__ = Shifted
+
+
+def with_parametrization(model):
+    class Negated(torch.nn.Module):
+        def forward(self, weight):
+            return -weight
+
+    torch.nn.utils.parametrize.register_parametrization(
+        model.model.layers[0].feed_forward.down_proj, "weight", Negated()
+    )
+
+
+@pytest.mark.parametrize(
+    "change", [without_bias, with_hook, with_scaled_forward, with_another_linear, with_parametrization]
+)
+def test_layers_that_are_more_than_their_weights(change, searches):
+    model = peaked_model(DECODER)
+    change(model)
+    ours, theirs = both(model, batch(), max_new_tokens=20)
+    assert torch.equal(ours, theirs)
+    assert searches
+    assert not torch.equal(ours, peaked_model(DECODER).generate(**batch(), max_new_tokens=20))
+
+
+def test_without_onednn(searches):
+    model = peaked_model(SEQ2SEQ)
+    with torch.backends.mkldnn.flags(enabled=False):
+        assert torch.equal(*both(model, batch(), max_new_tokens=20, num_beams=2))
+    assert searches
+
+
+def test_a_large_model_is_not_held_twice(monkeypatch):
+    model = peaked_model(DECODER)
+    assert plain_layers.are_plain(model.model, model.lm_head)
+    monkeypatch.setattr(plain_layers, "_MOST_COPIED", 1000)
+    assert not plain_layers.are_plain(model.model, model.lm_head)
+
+
 @pytest.mark.parametrize("num_beams", [1, 3])
 def test_prompts_of_a_decoder_of_targets(num_beams, searches):
     model, prompt = peaked_model(SEQ2SEQ), random_ids(11, 4, seed=5)
