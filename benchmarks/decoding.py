@@ -17,6 +17,7 @@ from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, PreTrainedModel
 
 from benchmarks.rounds import Comparison, Unavailable, compare
 from vanilla_transformers.interop import ctranslate2
+from vanilla_transformers.interop.checks import InteropError
 from vanilla_transformers.interop.conversion import to_stock
 
 Rows = list[list[int]]
@@ -115,8 +116,8 @@ def prepared(
     try:
         ctranslate2.write(model, tokenizer, folder, "float32")
         subjects["CTranslate2, our export"] = translating(folder, tokenizer, num_beams, max_length)
-    except ImportError:
-        return subjects, {"CTranslate2, our export": "pip install ctranslate2"}
+    except InteropError as error:
+        return subjects, {"CTranslate2, our export": str(error)}
     return subjects, {}
 
 
