@@ -75,16 +75,17 @@ def find_tokens(
     if not generation_config.do_sample:
         processors, banned = without_banned(logits_processor, model.config.vocab_size, input_ids.device)
     settings = search_settings(stopping_criteria, generation_config, banned)
-    decoder = step_decoder(model, input_ids, settings.num_beams, **kwargs)
+    num_steps = settings.max_length - input_ids.shape[1]
+    decoder = step_decoder(model, input_ids.long(), settings.num_beams, num_steps, **kwargs)
     return (beam_search if settings.num_beams > 1 else token_search)(decoder, processors, settings)
 
 
-def step_decoder(model: Any, input_ids: torch.Tensor, num_beams: int, **kwargs: Any) -> StepDecoder:
+def step_decoder(model: Any, input_ids: torch.Tensor, num_beams: int, num_steps: int, **kwargs: Any) -> StepDecoder:
     """The decoder of what `generate` has prepared, one row of it for each of its `num_beams` equal ones."""
     mask, positions, encoded = (kwargs.get(name) for name in ("attention_mask", "position_ids", "encoder_outputs"))
     states = None if encoded is None else encoded[0]
     once = (None if tensor is None else tensor[::num_beams] for tensor in (mask, positions, states))
-    return StepDecoder(model, input_ids[::num_beams], num_beams, *once)
+    return StepDecoder(model, input_ids[::num_beams], num_beams, num_steps, *once)
 
 
 def search_settings(criteria: Any, config: GenerationConfig, banned: torch.Tensor | None) -> SearchSettings:
@@ -154,7 +155,7 @@ def is_plain(
         or not all(map(_looks_at_rows, processors))
         or (num_ends + 2) * config.num_beams > model.config.vocab_size
         or model.config._attn_implementation not in _ATTENTION
-        or (model.training and model.is_gradient_checkpointing)  # which drops the cache
+        or model.training  # other shapes draw other numbers for dropout; gradient checkpointing drops the cache
         or _is_changed(model)
     )
 
@@ -189,9 +190,27 @@ def _is_changed(model: Any) -> bool:
         VanillaGenerationMixin not in type(model).__bases__
         or any(map(_has_own_ways, passed_by))
         or any(module._forward_pre_hooks_with_kwargs for module in model.modules())
+        or _is_rearranged(passed_by[-1] if model.config.is_encoder_decoder else model.model)
+    )
+
+
+def _is_rearranged(stack: Any) -> bool:
+    """Whether layers were taken out or exchanged, and do not stand where their caches are."""
+    return any(
+        attention.layer_idx != number
+        for number, layer in enumerate(stack.layers)
+        for name, attention in layer.named_children()
+        if name in ("self_attn", "cross_attn")
     )
 
 
 def _has_own_ways(module: Any) -> bool:
-    methods = {"forward", "prepare_inputs_for_generation", "_update_model_kwargs_for_generation", "_hf_hook"}
+    methods = {
+        "forward",
+        "decode",
+        "embed",
+        "prepare_inputs_for_generation",
+        "_update_model_kwargs_for_generation",
+        "_hf_hook",
+    }
     return bool(module._forward_hooks or module._forward_pre_hooks or methods & vars(module).keys())

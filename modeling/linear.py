@@ -43,7 +43,7 @@ def linear(input: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None 
         return nn.functional.linear(input, weight, bias)
     rows = input.flatten(0, -2)
     num_rows = len(rows)
-    free = _row_count(num_rows) - num_rows
+    free = row_count(num_rows) - num_rows
     if free:
         rows = nn.functional.pad(rows, (0, 0, 0, free))
     output = _Linear.apply(rows, weight, bias) if torch.is_grad_enabled() else _product(rows, weight, bias)
@@ -78,7 +78,7 @@ def _product(input: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | Non
     return torch.ops.mkldnn._linear_pointwise(input, weight, bias, "none", [], "")
 
 
-def _row_count(num_rows: int) -> int:
+def row_count(num_rows: int) -> int:
     """The number of rows, or the next larger one that there may be a kernel for."""
     step = max(1, (1 << num_rows.bit_length() - 1) // _ROW_COUNTS_PER_OCTAVE)
     return -(-num_rows // step) * step

@@ -14,14 +14,17 @@ from torch import nn
 from torch.nn import functional
 from torch.utils._python_dispatch import _get_current_dispatch_mode
 from transformers.activations import GELUActivation, GELUTanh
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from .attention import MultiHeadAttention
+from .attention import MultiHeadAttention, eager_attention_forward
 from .dropout import Dropout
 from .feed_forward import FeedForward
 from .layers import Residual, VanillaLayer
-from .linear import Linear, linear, onednn_is_faster
+from .linear import Linear, linear, onednn_is_faster, row_count
 
 _ROWS_PACKED_FOR = 32  # whatever their number is later; packed for one row, many are slower
+_EXACT_ROWS = 16  # a larger number is filled up to one that there may be a kernel for
 
 _MOST_COPIED = 2**28
 """Weights of a model that are held a second time, as the products need them; 1 GB in fp32."""
@@ -30,6 +33,7 @@ _MANY_HEADS = 64
 """Heads of all sentences from which on the batched products of a CPU are faster than its fused attention."""
 
 _KINDS = (VanillaLayer, MultiHeadAttention, FeedForward, Residual, Linear, nn.Linear, nn.LayerNorm, Dropout)
+_FORWARDS = {kind: kind.forward for kind in _KINDS}
 _FUSED_ACTIVATIONS = {nn.ReLU: ("relu", ""), GELUActivation: ("gelu", "none"), GELUTanh: ("gelu", "tanh")}
 
 
@@ -51,6 +55,7 @@ class Product:
                 self.bias = torch.cat(
                     [torch.zeros_like(w[:, 0]) if b is None else b for w, b in zip(weights, biases, strict=True)]
                 )
+        self.bias = None if self.bias is None else self.bias.contiguous()  # oneDNN reads no other
         self.weight = torch.ops.mkldnn._reorder_linear_weight(weight, _ROWS_PACKED_FOR) if is_packed else weight
         self.is_packed = is_packed
         self.activation = activation
@@ -58,6 +63,14 @@ class Product:
 
     def __call__(self, rows: torch.Tensor, residual: torch.Tensor | None = None) -> torch.Tensor:
         """(M, inputs) -> (M, outputs), `residual` (M, outputs) added."""
+        num_rows = len(rows)
+        free = row_count(num_rows) - num_rows if self.is_packed and num_rows > _EXACT_ROWS else 0
+        if not free:
+            return self._of(rows, residual)
+        filled = (each if each is None else functional.pad(each, (0, 0, 0, free)) for each in (rows, residual))
+        return self._of(*filled)[:num_rows]
+
+    def _of(self, rows: torch.Tensor, residual: torch.Tensor | None) -> torch.Tensor:
         activation = self.activation
         if not self.is_packed:
             outputs = linear(rows, self.weight, self.bias)
@@ -118,47 +131,50 @@ class _PlainLayer:
 
     def __init__(self, layer: Any, is_packed: bool):
         attention, feed_forward = layer.self_attn, layer.feed_forward
-        self.is_pre_norm = layer.self_attn_residual.is_pre_norm
-        self.scaling, self.head_dim = attention.scaling, attention.head_dim
-        self.norm = layer.self_attn_residual.norm
+        self.attention, self.residual = attention, layer.self_attn_residual
         self.project = Product(attention.q_proj, attention.k_proj, attention.v_proj, is_packed=is_packed)
         self.combine = Product(attention.o_proj, is_packed=is_packed)
         self.up = Product(feed_forward.up_proj, activation=feed_forward.activation, is_packed=is_packed)
         self.down = Product(feed_forward.down_proj, is_packed=is_packed)
-        self.feed_forward_norm = layer.feed_forward_residual.norm
+        self.feed_forward_residual = layer.feed_forward_residual
         if hasattr(layer, "cross_attn"):
-            self.source_norm = layer.cross_attn_residual.norm
+            self.source_attention, self.source_residual = layer.cross_attn, layer.cross_attn_residual
             self.ask_source = Product(layer.cross_attn.q_proj, is_packed=is_packed)
             self.combine_source = Product(layer.cross_attn.o_proj, is_packed=is_packed)
 
     def attend(self, rows: torch.Tensor, num_alternatives: int, slots: Any, mask: torch.Tensor | None) -> torch.Tensor:
         """Self attention, (M, D) -> (M, D)."""
-        projected = self.project(self._before(rows, self.norm))
-        heads = projected.view(-1, num_alternatives, 3, projected.shape[-1] // 3 // self.head_dim, self.head_dim)
+        projected = self.project(_before(rows, self.residual))
+        heads = projected.view(-1, num_alternatives, 3, *self._heads(rows, self.attention))
         query, key, value = heads.transpose(1, 3).unbind(2)  # (B, H, K, W) each
         keys, values = slots.update(key, value)
-        attended = attention(query, keys, values, mask, self.scaling)
-        return self._after(self.combine(attended, rows), self.norm)
+        attended = attention(query, keys, values, mask, self.attention.scaling)
+        return _after(self.combine(attended, rows), self.residual)
 
     def attend_to_source(
         self, rows: torch.Tensor, num_alternatives: int, source: Any, mask: torch.Tensor | None
     ) -> torch.Tensor:
         """Cross attention, (M, D) -> (M, D)."""
-        query = self.ask_source(self._before(rows, self.source_norm))
-        query = query.view(-1, num_alternatives, query.shape[-1] // self.head_dim, self.head_dim).transpose(1, 2)
-        attended = attention(query, source.keys, source.values, mask, self.scaling)
-        return self._after(self.combine_source(attended, rows), self.source_norm)
+        query = self.ask_source(_before(rows, self.source_residual))
+        heads = query.view(-1, num_alternatives, *self._heads(rows, self.source_attention))
+        attended = attention(heads.transpose(1, 2), source.keys, source.values, mask, self.source_attention.scaling)
+        return _after(self.combine_source(attended, rows), self.source_residual)
 
     def feed_forward(self, rows: torch.Tensor) -> torch.Tensor:
         """(M, D) -> (M, D)."""
-        inner = self.up(self._before(rows, self.feed_forward_norm))
-        return self._after(self.down(inner, rows), self.feed_forward_norm)
+        inner = self.up(_before(rows, self.feed_forward_residual))
+        return _after(self.down(inner, rows), self.feed_forward_residual)
 
-    def _before(self, rows: torch.Tensor, norm: Any) -> torch.Tensor:
-        return _normalized(rows, norm) if self.is_pre_norm else rows
+    def _heads(self, rows: torch.Tensor, attention: Any) -> tuple[int, int]:
+        return rows.shape[-1] // attention.head_dim, attention.head_dim
 
-    def _after(self, rows: torch.Tensor, norm: Any) -> torch.Tensor:
-        return rows if self.is_pre_norm else _normalized(rows, norm)
+
+def _before(rows: torch.Tensor, residual: Any) -> torch.Tensor:
+    return _normalized(rows, residual.norm) if residual.is_pre_norm else rows
+
+
+def _after(rows: torch.Tensor, residual: Any) -> torch.Tensor:
+    return rows if residual.is_pre_norm else _normalized(rows, residual.norm)
 
 
 def attention(
@@ -181,7 +197,9 @@ def are_plain(stack: Any, head: Any) -> bool:
 
     There is no adapter, hook, shard, quantized weight or training then.
     """
-    if type(head) not in _KINDS or sum(each.numel() for each in stack.layers.parameters()) > _MOST_COPIED:
+    if type(head) not in _KINDS or not _is_usual(stack.config._attn_implementation):
+        return False
+    if sum(each.numel() for each in (*stack.layers.parameters(), *head.parameters())) > _MOST_COPIED:
         return False
     if torch.is_autocast_enabled(head.weight.device.type) or _get_current_dispatch_mode() is not None:
         return False
@@ -199,12 +217,25 @@ def are_plain(stack: Any, head: Any) -> bool:
     )
 
 
+def _is_usual(attn_implementation: str) -> bool:
+    """Whether nobody has put another kernel or another method in the place of these."""
+    kernel = ALL_ATTENTION_FUNCTIONS.get_interface(attn_implementation, eager_attention_forward)
+    return kernel in (eager_attention_forward, sdpa_attention_forward) and all(
+        kind.forward is forward for kind, forward in _FORWARDS.items()
+    )
+
+
 def _is_hooked(module: nn.Module) -> bool:
     return bool(module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module))
 
 
 def _is_plain(parameter: torch.Tensor, dtype: torch.dtype) -> bool:
-    return type(parameter) is nn.Parameter and parameter.dtype == dtype and not hasattr(parameter, "ds_id")
+    return (
+        type(parameter) is nn.Parameter
+        and parameter.dtype == dtype
+        and parameter.layout == torch.strided
+        and not hasattr(parameter, "ds_id")
+    )
 
 
 def _packs(weight: torch.Tensor) -> bool:

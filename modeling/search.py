@@ -178,13 +178,15 @@ class Beams:
         self.length = self.prompt_length
         shape = (num_rows, settings.num_beams)
         self.rows = torch.arange(num_rows, device=prompt.device)
-        self.sequences = with_room(prompt, settings)[:, None]  # one beam at first
-        self.scores = torch.zeros(num_rows, 1, device=prompt.device)
+        self.sequences = with_room(prompt, settings)[:, None].expand(-1, settings.num_beams, -1)
+        # Equal beams are one; the others go on where the tokens that are allowed are fewer than they.
+        self.scores = torch.full(shape, _NEVER, dtype=torch.float32, device=prompt.device)
+        self.scores[:, 0] = 0.0
         self.is_active = torch.ones(num_rows, dtype=torch.bool, device=prompt.device)
         # Finished ones, best first: what they are, how good, how long, and whether there is one.
         self.state: dict[str, torch.Tensor] = {
-            "sequences": self.sequences.repeat(1, settings.num_beams, 1),
-            "scores": torch.full(shape, _NEVER, device=prompt.device),
+            "sequences": self.sequences.clone(),
+            "scores": torch.full(shape, _NEVER, dtype=torch.float32, device=prompt.device),
             "lengths": torch.zeros(shape, dtype=torch.long, device=prompt.device),
             "is_finished": torch.zeros(shape, dtype=torch.bool, device=prompt.device),
         }
@@ -196,14 +198,14 @@ class Beams:
         """Scores, tokens and beams of the best continuations of some sentences, (B', C) each, best first.
 
         Args:
-            logits: (B', K, V), those of one beam at first; they are overwritten.
+            logits: (B', K, V), or (B', 1, V) at first, when all beams are equal; they are overwritten.
             part: the sentences.
             processors: change the log-probabilities.
         """
         num_ends = 0 if self.settings.ends is None else len(self.settings.ends)
         number = max(2, 1 + num_ends) * self.settings.num_beams  # though all that can end do, enough goes on
         if len(processors):
-            sequences = self.sequences[part, :, : self.length].flatten(0, 1)
+            sequences = self.sequences[part, : logits.shape[1], : self.length].flatten(0, 1)
             log_probs = logits.log_softmax(-1).flatten(0, 1)
             scores = processors(sequences, log_probs).view_as(logits)  # type: ignore[arg-type]
             values, tokens = top_k(scores, number)  # (B', K, C)
@@ -211,7 +213,7 @@ class Beams:
             values, tokens = top_log_probs(logits, number, self.settings.banned)
         totals = values + self.scores[part, :, None]
         best, places = totals.flatten(1).topk(number)
-        return best, tokens.flatten(1).gather(1, places), places // number
+        return best, tokens.expand_as(totals).flatten(1).gather(1, places), places // number
 
     def extend(
         self, scores: torch.Tensor, tokens: torch.Tensor, parents: torch.Tensor
@@ -234,7 +236,7 @@ class Beams:
             is_end = is_end | torch.isin(tokens, settings.ends)
 
         # What goes on, and what has just ended among the best.
-        self.scores, chosen = (scores + is_end * _NEVER).topk(settings.num_beams)
+        self.scores, chosen = (scores + is_end.to(scores.dtype) * _NEVER).topk(settings.num_beams)
         self.sequences = sequences.take_along_dim(chosen[..., None], dim=1)
         self._finish(sequences, scores, is_end)
 

@@ -19,6 +19,10 @@ _FREE_STEPS = 8
 """There is room for so many more tokens of each alternative, at least."""
 
 
+_FEW_STEPS = 10
+"""To pack all weights takes as long as this many steps may save."""
+
+
 class SlotLayer(DynamicLayer):
     """Keys and values (B, H, N, W) of one layer, in buffers (B, H, room, W) that are larger than they.
 
@@ -88,6 +92,7 @@ class StepDecoder:
         model: an encoder-decoder or a decoder with a language-model head, on sdpa or eager attention.
         prompt: ids (B, P).
         num_alternatives: K.
+        num_steps: tokens at most, which decide whether the layers are worth preparing.
         attention_mask: (B, S) of the source, or (B, P) of a decoder's prompt, 0 at padding; or `None`.
         position_ids: of a decoder's prompt, (B, P), or `None`.
         encoder_states: (B, S, D), or `None` of a decoder.
@@ -98,13 +103,15 @@ class StepDecoder:
         model: Any,
         prompt: torch.Tensor,
         num_alternatives: int,
+        num_steps: int,
         attention_mask: torch.Tensor | None,
         position_ids: torch.Tensor | None,
         encoder_states: torch.Tensor | None,
     ):
         self.stack = model.model if encoder_states is None else model.model.decoder
         self.head, self.vocab_size = model.lm_head, model.config.vocab_size
-        self.plain = PlainLayers(self.stack, self.head) if are_plain(self.stack, self.head) else None
+        is_plain = num_steps > _FEW_STEPS and are_plain(self.stack, self.head)
+        self.plain = PlainLayers(self.stack, self.head) if is_plain else None
         self.prompt = prompt
         self.length = prompt.shape[1]
         self.position_ids: Any = position_ids

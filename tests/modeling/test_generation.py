@@ -5,6 +5,7 @@ import torch
 from tiny import LM_HEADS, PAD, name_of, random_ids, tiny_model
 from transformers import DynamicCache, GenerationMixin, LogitsProcessorList, StoppingCriteriaList
 from transformers.generation import EosTokenCriteria, LogitNormalization, MaxLengthCriteria, MaxTimeCriteria
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from vanilla_transformers import generation, plain_layers, search, step_decoder
 from vanilla_transformers.step_decoder import SlotLayer
@@ -157,7 +158,7 @@ def test_a_plain_step_is_one_through_the_modules(model_class, dtype, monkeypatch
         monkeypatch.setattr(
             step_decoder.StepDecoder, "step", recorded(step_decoder.StepDecoder.step, states), raising=True
         )
-        model.generate(**batch(), max_new_tokens=5, min_new_tokens=5)
+        model.generate(**batch(), max_new_tokens=12)
         monkeypatch.undo()
         found.append(states[0])
     tolerance = {torch.float64: 1e-12, torch.float32: 1e-5, torch.bfloat16: 0.05}[dtype]
@@ -207,16 +208,132 @@ def with_parametrization(model):
     )
 
 
+def with_strided_bias(model):
+    for module in model.modules():
+        if isinstance(module, torch.nn.Linear) and module.bias is not None:
+            bias = torch.randn(2 * len(module.bias), generator=torch.Generator().manual_seed(0))
+            module.bias = torch.nn.Parameter(bias[::2])
+
+
+def with_sparse_weight(model):
+    module = model.model.layers[0].feed_forward.up_proj
+    module.weight = torch.nn.Parameter((-module.weight.detach()).to_sparse_csr(), requires_grad=False)
+
+
+def with_exchanged_layers(model):
+    model.model.layers = torch.nn.ModuleList([*model.model.layers[1:], model.model.layers[0]])
+
+
+def with_fewer_layers(model):
+    model.model.layers = model.model.layers[1:]
+
+
+def with_a_post_norm(model):
+    model.model.layers[0].feed_forward_residual.is_pre_norm = False
+
+
+def with_dropout(model):
+    model.train()
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.3
+
+
 @pytest.mark.parametrize(
-    "change", [without_bias, with_hook, with_scaled_forward, with_another_linear, with_parametrization]
+    "change",
+    [
+        without_bias,
+        with_hook,
+        with_scaled_forward,
+        with_another_linear,
+        with_parametrization,
+        with_strided_bias,
+        with_sparse_weight,
+        with_exchanged_layers,
+        with_fewer_layers,
+        with_a_post_norm,
+        with_dropout,
+    ],
 )
 def test_layers_that_are_more_than_their_weights(change, searches):
     model = peaked_model(DECODER)
     change(model)
+    torch.manual_seed(3)
+    ours = model.generate(**batch(), max_new_tokens=20)
+    torch.manual_seed(3)
+    theirs = model.generate(**batch(), max_new_tokens=20, custom_generate=GenerationMixin._sample)
+    assert torch.equal(ours, theirs)
+    assert bool(searches) == (change not in (with_exchanged_layers, with_fewer_layers, with_dropout))
+    assert not torch.equal(ours, peaked_model(DECODER).generate(**batch(), max_new_tokens=20))
+
+
+def negative(kernel):
+    return lambda *args, **kwargs: (-kernel(*args, **kwargs)[0], None)
+
+
+def test_another_kernel_of_the_same_name(monkeypatch, searches):
+    model = peaked_model(DECODER)
+    before = model.generate(**batch(), max_new_tokens=20)
+    monkeypatch.setitem(ALL_ATTENTION_FUNCTIONS, "sdpa", negative(ALL_ATTENTION_FUNCTIONS["sdpa"]))
     ours, theirs = both(model, batch(), max_new_tokens=20)
     assert torch.equal(ours, theirs)
+    assert not torch.equal(ours, before)
     assert searches
-    assert not torch.equal(ours, peaked_model(DECODER).generate(**batch(), max_new_tokens=20))
+
+
+def test_another_method_of_a_class(monkeypatch, searches):
+    model = peaked_model(DECODER)
+    before = model.generate(**batch(), max_new_tokens=20)
+    feed_forward = plain_layers.FeedForward.forward
+    monkeypatch.setattr(plain_layers.FeedForward, "forward", lambda self, states: -feed_forward(self, states))
+    ours, theirs = both(model, batch(), max_new_tokens=20)
+    assert torch.equal(ours, theirs)
+    assert not torch.equal(ours, before)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_another_default_type(dtype, searches):
+    model = peaked_model(SEQ2SEQ)
+    try:
+        torch.set_default_dtype(dtype)
+        assert torch.equal(*both(model, batch(), max_new_tokens=20, num_beams=3))
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert searches
+
+
+@pytest.mark.parametrize("settings", [{"suppress_tokens": None}, {"bad_words_ids": None}], ids=str)
+@pytest.mark.parametrize("allowed", [[9], [9, 3], [9, 3, 11, 12]])
+def test_fewer_allowed_tokens_than_beams(allowed, settings, searches):
+    forbidden = [token for token in range(67) if token not in allowed]
+    name = next(iter(settings))
+    given = forbidden if name == "suppress_tokens" else [[token] for token in forbidden]
+    options = {name: given, "num_beams": 4, "num_return_sequences": 4, "max_new_tokens": 12}
+    ours = peaked_model(SEQ2SEQ).generate(**batch(), **options)
+    assert searches
+    assert set(ours[:, 1:].unique().tolist()) <= {*allowed, PAD, 3}  # an end token is never a bad word
+
+
+def test_ids_of_another_type(searches):
+    inputs = {name: tensor.int() for name, tensor in batch().items()}
+    ours, theirs = both(peaked_model(DECODER), inputs, max_new_tokens=12)
+    assert torch.equal(ours, theirs)
+    assert ours.dtype == theirs.dtype == torch.long
+    assert searches
+
+
+@pytest.mark.parametrize("num_rows", [1, 15, 17, 33, 71])
+@pytest.mark.parametrize("is_packed", [True, False])
+def test_products_of_any_number_of_rows(is_packed, num_rows):
+    linears = [torch.nn.Linear(24, size) for size in (16, 8)]
+    if is_packed and not hasattr(torch.ops.mkldnn, "_reorder_linear_weight"):
+        pytest.skip("torch has no oneDNN here")
+    rows, residual = torch.randn(num_rows, 24), torch.randn(num_rows, 24)
+    with torch.no_grad():
+        expected = torch.cat([each(rows) for each in linears], dim=-1)
+        product = plain_layers.Product(*linears, is_packed=is_packed)
+        torch.testing.assert_close(product(rows), expected, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(product(rows, residual), residual + expected, rtol=1e-5, atol=1e-5)
 
 
 def test_without_onednn(searches):
