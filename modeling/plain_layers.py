@@ -67,8 +67,9 @@ class Product:
         free = row_count(num_rows) - num_rows if self.is_packed and num_rows > _EXACT_ROWS else 0
         if not free:
             return self._of(rows, residual)
-        filled = (each if each is None else functional.pad(each, (0, 0, 0, free)) for each in (rows, residual))
-        return self._of(*filled)[:num_rows]
+        if residual is not None:
+            residual = functional.pad(residual, (0, 0, 0, free))
+        return self._of(functional.pad(rows, (0, 0, 0, free)), residual)[:num_rows]
 
     def _of(self, rows: torch.Tensor, residual: torch.Tensor | None) -> torch.Tensor:
         activation = self.activation
