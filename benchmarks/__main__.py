@@ -91,7 +91,8 @@ def main(words: Sequence[str] | None = None) -> None:
         except Unavailable as error:
             print(f"{task} did not run: {error}")
         else:
-            write(task, settings(arguments), [asdict(each) if is_dataclass(each) else each for each in results])
+            name = "step_apart" if task == "step" and arguments.apart else task  # neither takes the other's place
+            write(name, settings(arguments), [asdict(each) if is_dataclass(each) else each for each in results])
 
 
 if __name__ == "__main__":

@@ -6,8 +6,8 @@ random words in sentences as long.
 """
 
 import argparse
-import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,8 +16,8 @@ from tqdm.auto import tqdm
 from transformers import TextClassificationPipeline
 
 from benchmarks.decoding import read_texts
-from benchmarks.models import SHAPES
-from benchmarks.rounds import Comparison, compare
+from benchmarks.models import SHAPES, sizes
+from benchmarks.rounds import Comparison, best_batch_size, compare
 from vanilla_cli.classifier import classified
 from vanilla_transformers import VanillaEncoderConfig, VanillaEncoderForSequenceClassification
 from vanilla_transformers.interop.conversion import to_stock
@@ -34,10 +34,7 @@ def classifications(arguments: argparse.Namespace, device: torch.device) -> list
     texts = read_texts(arguments.texts, "sentence") if arguments.texts else random_sentences(872)
     tokenizer = train_encoder_tokenizer(texts, shape.vocab_size, shape.length)
     torch.manual_seed(0)
-    config = VanillaEncoderConfig(
-        vocab_size=len(tokenizer), hidden_size=shape.width, num_attention_heads=shape.heads,
-        intermediate_size=shape.inner, num_hidden_layers=shape.layers, max_position_embeddings=shape.length,
-    )  # fmt: skip
+    config = VanillaEncoderConfig(**sizes(replace(shape, vocab_size=len(tokenizer))), num_hidden_layers=shape.layers)
     ours = VanillaEncoderForSequenceClassification(config).to(device).eval()
     works: dict[str, Callable[[], list[Any]]] = {"ours": _ours(ours, tokenizer, texts)}
     notes = {}
@@ -45,7 +42,7 @@ def classifications(arguments: argparse.Namespace, device: torch.device) -> list
         bert = to_stock(ours, "bert").to(device).eval()
         bert.set_attn_implementation(kernel)
         name = f"BERT through pipeline, {kernel}"
-        size = _best_batch_size(bert, tokenizer, texts[:TRIED_ON])
+        size = best_batch_size(lambda size: _pipeline(bert, tokenizer, texts[:TRIED_ON], size)(), BATCH_SIZES)  # noqa: B023
         notes[name] = f"batches of {size}"
         works[name] = _pipeline(bert, tokenizer, texts, size)
     answers = {name: work() for name, work in works.items()}
@@ -89,13 +86,3 @@ def _ours(model: Any, tokenizer: Any, texts: list[str]) -> Callable[[], list[Any
 def _pipeline(model: Any, tokenizer: Any, texts: list[str], batch_size: int) -> Callable[[], list[Any]]:
     pipeline: Any = TextClassificationPipeline(model=model, tokenizer=tokenizer, device=model.device)
     return lambda: [found["label"] for found in pipeline(texts, batch_size=batch_size, truncation=True)]
-
-
-def _best_batch_size(model: Any, tokenizer: Any, texts: list[str]) -> int:
-    def seconds(size: int) -> float:
-        work = _pipeline(model, tokenizer, texts, size)
-        start = time.perf_counter()
-        work()
-        return time.perf_counter() - start
-
-    return min(BATCH_SIZES, key=lambda size: min(seconds(size), seconds(size)))

@@ -8,14 +8,14 @@ are compared.
 import argparse
 import json
 import tempfile
-import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import torch
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, PreTrainedModel
 
-from benchmarks.rounds import Comparison, Unavailable, compare
+from benchmarks.rounds import Comparison, Unavailable, best_batch_size, compare
 from vanilla_transformers.interop import ctranslate2
 from vanilla_transformers.interop.checks import InteropError
 from vanilla_transformers.interop.conversion import to_stock
@@ -84,19 +84,6 @@ def translating(folder: Path, tokenizer: object, num_beams: int, max_length: int
     return search
 
 
-def best_batch_size(search: Search, rows: Rows) -> int:
-    """The fastest of some, on every n-th of the rows."""
-    some = rows[:: max(1, len(rows) // TRIED_ON)]
-
-    def seconds(batch_size: int) -> float:
-        start = time.perf_counter()
-        search(some, batch_size)
-        return time.perf_counter() - start
-
-    seconds(BATCH_SIZES[0])
-    return min(BATCH_SIZES, key=lambda size: min(seconds(size), seconds(size)))
-
-
 def trimmed(rows: Rows, end: int) -> Rows:
     """Without the end token and what stands behind it."""
     return [row[: row.index(end)] if end in row else row for row in rows]
@@ -132,7 +119,8 @@ def translations(arguments: argparse.Namespace, device: torch.device) -> list[Co
     for num_beams in arguments.beams:
         with tempfile.TemporaryDirectory() as folder:
             subjects, missing = prepared(model, tokenizer, Path(folder) / "ct2", num_beams, arguments.max_length)
-            sizes = {name: best_batch_size(search, rows) for name, search in subjects.items()}
+            some = rows[:: max(1, len(rows) // TRIED_ON)]
+            sizes = {name: best_batch_size(partial(search, some), BATCH_SIZES) for name, search in subjects.items()}
             tokens: dict[str, Rows] = {}
             works = {name: _kept(search, rows, sizes[name], tokens, name) for name, search in subjects.items()}
             found = compare(

@@ -95,55 +95,36 @@ def subjects(
     return found
 
 
+def sizes(shape: Shape) -> dict[str, Any]:
+    """What the configurations of all three families are told."""
+    return {
+        "vocab_size": shape.vocab_size,
+        "hidden_size": shape.width,
+        "num_attention_heads": shape.heads,
+        "intermediate_size": shape.inner,
+        "max_position_embeddings": shape.length,
+        "hidden_dropout_prob": shape.dropout,
+    }
+
+
 def our_seq2seq(shape: Shape) -> PreTrainedModel:
     """An encoder-decoder as Marian is one."""
-    return VanillaSeq2SeqForConditionalGeneration(
-        VanillaSeq2SeqConfig(
-            vocab_size=shape.vocab_size,
-            hidden_size=shape.width,
-            num_attention_heads=shape.heads,
-            intermediate_size=shape.inner,
-            encoder_layers=shape.layers,
-            decoder_layers=shape.layers,
-            max_position_embeddings=shape.length,
-            hidden_dropout_prob=shape.dropout,
-            sinusoidal_layout="halves",
-        )
-    )
+    layers = {"encoder_layers": shape.layers, "decoder_layers": shape.layers}
+    config = VanillaSeq2SeqConfig(**sizes(shape), **layers, sinusoidal_layout="halves")
+    return VanillaSeq2SeqForConditionalGeneration(config)
 
 
 def our_masked_lm(shape: Shape) -> PreTrainedModel:
     """An encoder as BERT is one."""
-    return VanillaEncoderForMaskedLM(
-        VanillaEncoderConfig(
-            vocab_size=shape.vocab_size,
-            hidden_size=shape.width,
-            num_attention_heads=shape.heads,
-            intermediate_size=shape.inner,
-            num_hidden_layers=shape.layers,
-            max_position_embeddings=shape.length,
-            hidden_dropout_prob=shape.dropout,
-            attention_probs_dropout_prob=shape.dropout,
-        )
-    )
+    attention = {"num_hidden_layers": shape.layers, "attention_probs_dropout_prob": shape.dropout}
+    return VanillaEncoderForMaskedLM(VanillaEncoderConfig(**sizes(shape), **attention))
 
 
 def our_causal_lm(shape: Shape) -> PreTrainedModel:
     """A decoder as GPT-2 is one."""
-    return VanillaDecoderForCausalLM(
-        VanillaDecoderConfig(
-            vocab_size=shape.vocab_size,
-            hidden_size=shape.width,
-            num_attention_heads=shape.heads,
-            intermediate_size=shape.inner,
-            num_hidden_layers=shape.layers,
-            max_position_embeddings=shape.length,
-            hidden_dropout_prob=shape.dropout,
-            attention_probs_dropout_prob=shape.dropout,
-            bos_token_id=START,
-            eos_token_id=END,
-        )
-    )
+    attention = {"num_hidden_layers": shape.layers, "attention_probs_dropout_prob": shape.dropout}
+    config = VanillaDecoderConfig(**sizes(shape), **attention, bos_token_id=START, eos_token_id=END)
+    return VanillaDecoderForCausalLM(config)
 
 
 _OURS = {"seq2seq": our_seq2seq, "masked_lm": our_masked_lm, "causal_lm": our_causal_lm}
@@ -166,7 +147,7 @@ def _subject(model: PreTrainedModel) -> Subject:
     def loss(batch: Batch) -> torch.Tensor:
         if not is_ours:
             return model(**batch).loss
-        if "input_ids" in batch and isinstance(model, VanillaEncoderForMaskedLM):
+        if isinstance(model, VanillaEncoderForMaskedLM):
             places = batch["labels"].flatten().ne(IGNORED).nonzero().squeeze(1)
             batch = {**batch, "labels": batch["labels"].flatten()[places], "masked_positions": places}
         return model(**batch, return_logits=False).loss

@@ -11,7 +11,7 @@ import resource
 import statistics
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
@@ -133,6 +133,18 @@ def alternate(subjects: Mapping[str, Work], rounds: int, device: torch.device | 
             if number:
                 seconds[name].append(time.perf_counter() - start)
     return seconds
+
+
+def best_batch_size(run: Callable[[int], object], batch_sizes: Sequence[int]) -> int:
+    """That with which `run` takes the least time, the better of two tries of each, after one that is not counted."""
+
+    def seconds(batch_size: int) -> float:
+        start = time.perf_counter()
+        run(batch_size)
+        return time.perf_counter() - start
+
+    seconds(batch_sizes[0])
+    return min(batch_sizes, key=lambda size: min(seconds(size), seconds(size)))
 
 
 def peak_memory() -> float:

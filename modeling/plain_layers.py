@@ -105,7 +105,7 @@ class PlainLayers:
         hidden_states: torch.Tensor,
         slots: list[Any],
         mask: torch.Tensor | None,
-        source: list[Any] | None,
+        source: list[Any],
         source_mask: torch.Tensor | None,
     ) -> torch.Tensor:
         """(B, K, D) -> (B, K, D).
@@ -114,14 +114,14 @@ class PlainLayers:
             hidden_states: of the newest tokens.
             slots: of each layer the cache, to which keys and values of these tokens are added.
             mask: (B, 1, K, N), added to the scores, or `None`.
-            source: of each layer keys and values of the source (B, H, S, W), or `None` of a decoder.
+            source: of each layer keys and values of the source (B, H, S, W); none of a decoder.
             source_mask: (B, 1, 1, S), likewise.
         """
         shape = hidden_states.shape
         rows = hidden_states.flatten(0, 1)
         for number, layer in enumerate(self.layers):
             rows = layer.attend(rows, shape[1], slots[number], mask)
-            if source is not None:
+            if source:
                 rows = layer.attend_to_source(rows, shape[1], source[number], source_mask)
             rows = layer.feed_forward(rows)
         return rows.view(shape)

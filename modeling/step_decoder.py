@@ -160,8 +160,7 @@ class StepDecoder:
             return self._forward(tokens, self.mask, self.position_ids)
         stack = self.stack
         hidden_states = stack.input_embedding(stack.embed(tokens, None), self.position_ids, self.length)
-        source = self.source_layers if isinstance(self.cache, EncoderDecoderCache) else None
-        return stack.norm(self.plain(hidden_states, self.slot_layers, self.mask, source, self.source_mask))
+        return stack.norm(self.plain(hidden_states, self.slot_layers, self.mask, self.source_layers, self.source_mask))
 
     def logits(self, hidden_states: torch.Tensor) -> torch.Tensor:
         """(B', ..., D) -> (B', ..., V) in fp32."""
