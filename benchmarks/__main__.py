@@ -11,6 +11,7 @@ reason.
     decoding        translation; needs --model and --sentences
     memory          the peak memory of a training step
     growth          speed and memory as length, batch and vocabulary grow
+    recipe          whole recipes to the end, and the time to the peer's score; needs --data
 """
 
 import argparse
@@ -25,6 +26,7 @@ from benchmarks.classification import classifications
 from benchmarks.continuation import continuations
 from benchmarks.decoding import translations
 from benchmarks.memory import growths, peaks
+from benchmarks.recipes import RECIPES, races
 from benchmarks.rounds import Unavailable, write
 from benchmarks.training import full_steps, real_steps
 from vanilla_transformers.recipes.engine.cpu import keep_memory_and_kernels
@@ -37,6 +39,7 @@ TASKS: dict[str, Callable[[argparse.Namespace, torch.device], list[Any]]] = {
     "decoding": translations,
     "memory": peaks,
     "growth": growths,
+    "recipe": races,
 }
 
 
@@ -68,6 +71,12 @@ def parser() -> argparse.ArgumentParser:
     add("--model", type=Path, metavar="FOLDER", help="an encoder-decoder that translates")
     add("--sentences", type=Path, metavar="FILE", help="what it translates, JSON lines or plain")
     add("--source", default="en", help="the language of these (%(default)s)")
+    add("--data", type=Path, metavar="FOLDER", help="rows of a recipe")
+    add("--recipe", default="multi30k", choices=list(RECIPES), help="what is learned from them (%(default)s)")
+    add("--seconds", type=float, help="of training (600 of multi30k, 240 of sst2)")
+    add("--shares", type=float, nargs="*", default=[0.5], help="of that time that ours gets as well (%(default)s)")
+    add("--races", type=int, default=1, help="of a recipe, each with another seed of ours (%(default)s)")
+    add("--peer-batch-size", type=int, default=32, help="in recipes (%(default)s)")
     add("--beams", type=int, nargs="+", default=[4, 1], help="(%(default)s)")
     add("--max-length", type=int, default=64, help="tokens of a translation (%(default)s)")
     return found

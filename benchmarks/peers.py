@@ -112,8 +112,8 @@ def fit(build: Any, trainer_of: Any, seconds: float) -> tuple[PreTrainedModel, d
     return model.eval(), figures
 
 
-def multi30k(data: Path, seconds: float, attention: str) -> dict[str, Any]:
-    """Marian of 7.6 million parameters, batches of 32, label smoothing 0.1; scored as our recipe is."""
+def multi30k(data: Path, seconds: float, attention: str, batch_size: int) -> dict[str, Any]:
+    """Marian of 7.6 million parameters, label smoothing 0.1; scored as our recipe is."""
     config = TranslationDataConfig(path=str(data))
     train, test = translation_pairs(config, "train"), translation_pairs(config, "test")
     tokenizer = train_translation_tokenizer([text for pair in train for text in pair], 8000, 128)
@@ -133,7 +133,7 @@ def multi30k(data: Path, seconds: float, attention: str) -> dict[str, Any]:
     rows = rows.map(lambda row: {"length": len(row["input_ids"]) + len(row["labels"])})
 
     def trainer_of(model: PreTrainedModel, folder: str, steps: int) -> Trainer:
-        arguments = settings(folder, steps, 32, 1e-3, 400) | {"label_smoothing_factor": 0.1}
+        arguments = settings(folder, steps, batch_size, 1e-3, 400) | {"label_smoothing_factor": 0.1}
         collator = DataCollatorForSeq2Seq(tokenizer, model)
         return Seq2SeqTrainer(model, Seq2SeqTrainingArguments(**arguments), collator, rows)
 
@@ -145,8 +145,8 @@ def multi30k(data: Path, seconds: float, attention: str) -> dict[str, Any]:
     return figures | Bleu().compute(predictions=texts, references=[pair.target for pair in test])
 
 
-def sst2(data: Path, seconds: float, attention: str) -> dict[str, Any]:
-    """BERT of 4 layers and width 256, batches of 32, on the whole training set."""
+def sst2(data: Path, seconds: float, attention: str, batch_size: int) -> dict[str, Any]:
+    """BERT of 4 layers and width 256, on the whole training set."""
     train, validation = (
         [json.loads(line) for line in (data / f"{split}.jsonl").read_text(encoding="utf-8").splitlines()]
         for split in ("train", "validation")
@@ -178,7 +178,7 @@ def sst2(data: Path, seconds: float, attention: str) -> dict[str, Any]:
     train_rows, validation_rows = encoded(train), encoded(validation)
 
     def trainer_of(model: PreTrainedModel, folder: str, steps: int) -> Trainer:
-        arguments = TrainingArguments(**settings(folder, steps, 32, 2e-4, 400))
+        arguments = TrainingArguments(**settings(folder, steps, batch_size, 2e-4, 400))
         return Trainer(model, arguments, DataCollatorWithPadding(tokenizer), train_rows)
 
     model, figures = fit(build, trainer_of, seconds)
@@ -282,12 +282,13 @@ def main() -> None:
         "--seconds", type=float, help="training time (multi30k: 600, sst2: 240, shakespeare: 2,000 steps)"
     )
     parser.add_argument("--attention", default="sdpa", help="the peer's kernel; eager is faster on short rows")
+    parser.add_argument("--batch-size", type=int, default=32, help="rows of multi30k and sst2 (%(default)s)")
     arguments = parser.parse_args()
     if arguments.work == "shakespeare":
         figures = shakespeare(arguments.data, arguments.seconds, arguments.attention)
     else:
         work, seconds = {"multi30k": (multi30k, 600.0), "sst2": (sst2, 240.0)}[arguments.work]
-        figures = work(arguments.data, arguments.seconds or seconds, arguments.attention)
+        figures = work(arguments.data, arguments.seconds or seconds, arguments.attention, arguments.batch_size)
     print(json.dumps({"work": arguments.work, "attention": arguments.attention, **figures}, indent=2))
 
 

@@ -43,7 +43,9 @@ def linear_cross_entropy_loss(
     is_target = labels.ne(IGNORE_INDEX)
     num_targets = is_target.sum()
     if device.type == "cpu":  # elsewhere their number would have to be waited for
-        vectors, labels = vectors[is_target], labels[is_target]
+        if num_targets < len(labels):
+            rows = is_target.nonzero().squeeze(1)
+            vectors, labels = vectors.index_select(0, rows), labels[rows]
         if len(labels) and not 0 <= labels.min() <= labels.max() < projection.out_features:
             raise out_of_range(labels, projection.out_features)
     dtype = torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else hidden_states.dtype

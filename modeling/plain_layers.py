@@ -17,7 +17,7 @@ from transformers.activations import GELUActivation, GELUTanh
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from .attention import MultiHeadAttention, eager_attention_forward
+from .attention import MultiHeadAttention, eager_attention_forward, softmax
 from .dropout import Dropout
 from .feed_forward import FeedForward
 from .layers import Residual, VanillaLayer
@@ -189,7 +189,7 @@ def attention(
         scores = torch.matmul(query, keys.transpose(2, 3)).mul_(scaling)
         if mask is not None:
             scores += mask
-        attended = torch.matmul(scores.softmax(-1), values)
+        attended = torch.matmul(softmax(scores), values)
     return attended.transpose(1, 2).flatten(2).flatten(0, 1).to(dtype)
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from benchmarks import __main__ as command
-from benchmarks import classification, continuation, memory, rounds, training
+from benchmarks import classification, continuation, memory, recipes, rounds, training
 from benchmarks.batches import full_batch, grouped_batches, padded, planned_batches, real_lengths
 from benchmarks.models import IGNORED, SHAPES, Shape, subjects
 
@@ -127,6 +127,43 @@ def test_an_unknown_task_is_named(capsys):
     with pytest.raises(SystemExit):
         command.main(["stepp"])
     assert "stepp: there is no such task; there are step, real" in capsys.readouterr().err
+
+
+def test_the_time_to_a_score_is_the_shortest_that_always_reaches_it(monkeypatch, tmp_path, capsys):
+    scores = {(300, 1): 36.5, (300, 2): 35.0, (450, 1): 37.0, (450, 2): 36.0, (600, 1): 38.0, (600, 2): 38.5}
+    monkeypatch.setattr(
+        recipes, "ours", lambda recipe, data, time, seed: recipes.Run(time, scores[time, seed], 9000.0, 0.03)
+    )
+    monkeypatch.setattr(recipes, "theirs", lambda *arguments: recipes.Run(600, 36.0, 6000.0, 0.16))
+    monkeypatch.setattr(rounds, "RESULTS", tmp_path)
+    words = ["recipe", "--data", str(tmp_path), "--shares", "0.5", "0.75", "--races", "2", "--peer-attention", "eager"]
+    command.main(words)
+    found = json.loads(next(tmp_path.glob("recipe_*")).read_text())["results"][0]
+    assert found["speed_ratio"] == [1.5, 1.5, 1.5]
+    assert found["seconds_to_peer_score"] == 450
+    assert [run["score"] for run in found["runs"]["ours, 300 s"]] == [36.5, 35.0]
+    assert "Seq2SeqTrainer and Marian, eager, 600 s" in found["runs"]
+    assert "the peer's score takes ours 450 s at most" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_a_recipe_and_its_peer_train_and_are_scored(tmp_path):
+    words = ["a", "man", "two", "dogs", "in", "the", "red", "blue", "house", "runs", "plays", "with", "on", "street"]
+    generator = np.random.default_rng(0)
+    for split, count in {"train": 300, "validation": 20, "test": 20}.items():
+        sources = [" ".join(generator.choice(words, 6)) for _ in range(count)]
+        rows = [json.dumps({"en": source, "de": source.upper()}) for source in sources]
+        (tmp_path / f"{split}.jsonl").write_text("\n".join(rows) + "\n")
+    arguments = command.parser().parse_args(
+        ["recipe", "--data", str(tmp_path), "--seconds", "6", "--peer-attention", "eager"]
+    )
+    race = recipes.races(arguments, torch.device("cpu"))[0]
+    assert list(race.runs) == ["ours, 6 s", "ours, 3 s", "Seq2SeqTrainer and Marian, eager, 6 s"]
+    for name, (run,) in race.runs.items():
+        assert 0 <= run.score <= 100, name
+        assert run.tokens_per_second > 0
+        assert 0 <= run.padding < 0.5
+    assert race.speed_ratio[0] > 0
 
 
 @pytest.mark.slow

@@ -20,6 +20,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 import vanilla_transformers as vt
+from vanilla_transformers.attention import softmax
 
 TOLERANCE = dict(rtol=1e-5, atol=1e-5)
 ENCODER, DECODER = ENCODERS[1], DECODERS[1]
@@ -303,3 +304,34 @@ def test_packed_cross_attention_is_refused_where_it_would_be_wrong():
             encoder_hidden_states=torch.zeros(1, 4, 32),
             encoder_position_ids=positions,
         )
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("num_keys", [1, 3, 7, 8, 15, 16, 17])
+def test_the_softmax_of_few_keys_and_its_gradient_are_torchs(num_keys, dtype):
+    scores = torch.randn(2, 3, 4, num_keys).to(dtype)
+    scores[0, ..., :-1] = torch.finfo(dtype).min  # padding, and with one key nothing
+    scores[1, 0, 0] = torch.finfo(dtype).min  # a row that sees nothing: the same for all
+    grad = torch.randn(scores.shape)
+    found = []
+    for function in (softmax, lambda values: values.softmax(-1, dtype=torch.float32)):
+        values = scores.clone().requires_grad_()
+        weights = function(values)
+        weights.backward(grad)
+        found.append((weights.detach(), values.grad))
+    for ours, theirs in zip(*found, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6 if dtype == torch.float32 else 1e-2)
+    assert found[0][0].shape == scores.shape
+    torch.testing.assert_close(found[0][0][1, 0, 0], torch.full((num_keys,), 1 / num_keys))
+
+
+def test_short_rows_are_traced_as_they_are():
+    scores = torch.randn(1, 2, 3, 5)
+    exported = torch.export.export(_Softmax(), (scores,), dynamic_shapes=({3: torch.export.Dim("keys", min=2)},))
+    longer = torch.randn(1, 2, 3, 40)
+    torch.testing.assert_close(exported.module()(longer), longer.softmax(-1))
+
+
+class _Softmax(torch.nn.Module):
+    def forward(self, scores):
+        return softmax(scores)

@@ -1,0 +1,164 @@
+"""`python -m benchmarks recipe --data FOLDER`: whole recipes and what a careful user of transformers gets, in turns.
+
+Each trains from nothing, in a process of its own as its users start it, for the same time without tokenizing and
+scoring, and is scored alike. Ours trains for shorter times too: the least in which it comes to the peer's score is the
+time to a fixed score.
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from benchmarks.rounds import Unavailable
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A recipe of ours and the peer's name for the same work.
+
+    Attributes:
+        config: of ours.
+        peer: what trains.
+        metric: of both.
+        split: whose score counts.
+        seconds: of training.
+    """
+
+    config: str
+    peer: str
+    metric: str
+    split: str
+    seconds: int
+
+
+RECIPES = {
+    "multi30k": Recipe("translation/multi30k", "Seq2SeqTrainer and Marian", "bleu", "test", 600),
+    "sst2": Recipe("sentiment/sst2", "Trainer and BERT", "accuracy", "validation", 240),
+}
+
+
+@dataclass
+class Run:
+    """A training.
+
+    Attributes:
+        seconds: of training.
+        score: at its end, 0 to 100.
+        tokens_per_second: real ones, padding left out.
+        padding: share of the places in batches.
+    """
+
+    seconds: float
+    score: float
+    tokens_per_second: float
+    padding: float
+
+
+@dataclass
+class Race:
+    """A recipe and its peer.
+
+    Attributes:
+        task: what they learn.
+        metric: of the scores.
+        runs: of each subject in order, ours first.
+        speed_ratio: our real tokens a second over the peer's in the same time: least, median, greatest of the rounds.
+        seconds_to_peer_score: the shortest of our times whose score is the peer's or better in every round.
+    """
+
+    task: str
+    metric: str
+    runs: dict[str, list[Run]] = field(default_factory=dict)
+    speed_ratio: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    seconds_to_peer_score: float | None = None
+
+    def __str__(self) -> str:
+        lines = [f"{self.task}, {self.metric}, real tokens/s and padding of each run"]
+        for name, runs in self.runs.items():
+            figures = (f"{run.score:.2f} ({run.tokens_per_second:,.0f}/s, {run.padding:.1%})" for run in runs)
+            lines.append(f"  {name:40} {', '.join(figures)}")
+        low, median, high = self.speed_ratio
+        lines.append(f"  ours is {median:.2f} times as fast ({low:.2f} to {high:.2f})")
+        needed = self.seconds_to_peer_score
+        lines.append(f"  the peer's score takes ours {'longer' if needed is None else f'{needed:g} s at most'}")
+        return "\n".join(lines)
+
+
+def races(arguments: argparse.Namespace, device: torch.device) -> list[Race]:
+    """The recipe whose data there is."""
+    if arguments.data is None:
+        raise Unavailable("--data FOLDER is needed, the rows of --recipe")
+    recipe = RECIPES[arguments.recipe]
+    seconds = arguments.seconds or recipe.seconds
+    times = sorted({round(seconds * share) for share in (*arguments.shares, 1.0)})
+    peer = f"{recipe.peer}, {arguments.peer_attention[0]}, {seconds:g} s"
+    race = Race(f"{recipe.config} from nothing", recipe.metric)
+    for number in range(arguments.races):
+        for time in reversed(times):
+            race.runs.setdefault(f"ours, {time} s", []).append(ours(recipe, arguments.data, time, number + 1))
+        race.runs.setdefault(peer, []).append(theirs(recipe, arguments, seconds))
+        _compare(race, times, peer)
+        print(race, flush=True)
+    return [race]
+
+
+def _compare(race: Race, times: list[int], peer: str) -> None:
+    runs = {time: race.runs[f"ours, {time} s"] for time in times}
+    pairs = list(zip(runs[times[-1]], race.runs[peer], strict=True))
+    ratios = sorted(own.tokens_per_second / other.tokens_per_second for own, other in pairs)
+    race.speed_ratio = (round(ratios[0], 3), round(statistics.median(ratios), 3), round(ratios[-1], 3))
+    enough = [
+        time
+        for time in times
+        if all(own.score >= other.score for own, other in zip(runs[time], race.runs[peer], strict=True))
+    ]
+    race.seconds_to_peer_score = min(enough, default=None)
+
+
+def ours(recipe: Recipe, data: Path, seconds: float, seed: int) -> Run:
+    """`vanilla train`, scored at its end only."""
+    with tempfile.TemporaryDirectory() as folder:
+        output = Path(folder) / "run"
+        settings = {
+            "data.path": data.resolve(),
+            "max_duration": f"{seconds} seconds",
+            "seed": seed,
+            "evaluation.every": "null",
+            "checkpoint.every": "null",
+            "output_dir": output,
+        }
+        words = [f"{name}={value}" for name, value in settings.items()]
+        _run(["vanilla_transformers.recipes.cli", "train", recipe.config, *words])
+        results = json.loads((output / "results.json").read_text())
+    training = results["run"]
+    score = results[recipe.split][recipe.metric]
+    return Run(training["seconds"], score, training["tokens_per_second"], training["padding"])
+
+
+def theirs(recipe: Recipe, arguments: argparse.Namespace, seconds: float) -> Run:
+    """`benchmarks.peers`, with the first of the kernels named."""
+    settings = {
+        "--seconds": seconds,
+        "--attention": arguments.peer_attention[0],
+        "--batch-size": arguments.peer_batch_size,
+    }
+    words = [str(word) for setting in settings.items() for word in setting]
+    printed = _run(["benchmarks.peers", arguments.recipe, str(arguments.data), *words])
+    figures = json.loads(printed[printed.index("\n{\n") if "\n{\n" in printed else 0 :])
+    score = figures[recipe.metric]
+    return Run(figures["seconds"], score, figures["real_tokens_per_second"], figures["padding_share"])
+
+
+def _run(module: list[str]) -> str:
+    """What a module prints in a process of its own."""
+    found = subprocess.run([sys.executable, "-m", *module], stdout=subprocess.PIPE, text=True, check=False)
+    if found.returncode:
+        raise SystemExit(f"python -m {' '.join(module)} ended with {found.returncode}:\n{found.stdout}")
+    return found.stdout
