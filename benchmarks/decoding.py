@@ -61,24 +61,27 @@ def generating(model: PreTrainedModel, pad: int, settings: dict[str, object]) ->
     return search
 
 
-def translating(folder: Path, tokenizer: object, num_beams: int, max_length: int) -> Search:
-    """CTranslate2 on two threads."""
+def translating(folder: Path, tokenizer: object, num_beams: int, max_length: int, num_workers: int) -> Search:
+    """CTranslate2, whose workers share the threads out among themselves."""
     import ctranslate2 as runtime
 
-    translator = runtime.Translator(str(folder), intra_threads=torch.get_num_threads(), compute_type="float32")
+    threads = max(1, torch.get_num_threads() // num_workers)
+    translator = runtime.Translator(
+        str(folder), inter_threads=num_workers, intra_threads=threads, compute_type="float32"
+    )
     convert = tokenizer.convert_ids_to_tokens, tokenizer.convert_tokens_to_ids  # type: ignore[attr-defined]
 
     def search(rows: Rows, batch_size: int) -> Rows:
+        places = [place for batch in by_length(rows, batch_size) for place in batch]
+        results = translator.translate_batch(
+            [convert[0](rows[place]) for place in places],
+            beam_size=num_beams,
+            max_decoding_length=max_length,
+            max_batch_size=batch_size,
+        )
         found: Rows = [[] for _ in rows]
-        for places in by_length(rows, batch_size):
-            results = translator.translate_batch(
-                [convert[0](rows[place]) for place in places],
-                beam_size=num_beams,
-                max_decoding_length=max_length,
-                max_batch_size=0,
-            )
-            for place, result in zip(places, results, strict=True):
-                found[place] = convert[1](result.hypotheses[0])
+        for place, result in zip(places, results, strict=True):
+            found[place] = convert[1](result.hypotheses[0])
         return found
 
     return search
@@ -102,9 +105,11 @@ def prepared(
     subjects = {"ours": generating(model, pad, settings), "Marian": generating(marian, pad, settings)}
     try:
         ctranslate2.write(model, tokenizer, folder, "float32")
-        subjects["CTranslate2, our export"] = translating(folder, tokenizer, num_beams, max_length)
+        for num_workers in sorted({1, torch.get_num_threads()}):
+            name = f"CTranslate2, workers: {num_workers}"
+            subjects[name] = translating(folder, tokenizer, num_beams, max_length, num_workers)
     except InteropError as error:
-        return subjects, {"CTranslate2, our export": str(error)}
+        return subjects, {"CTranslate2": str(error)}
     return subjects, {}
 
 

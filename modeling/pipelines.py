@@ -50,7 +50,7 @@ def pipeline(
         model: a folder, a name on the Hub, or a model.
         tokenizer: likewise; by default that of the model's folder.
         device: where it runs; by default an accelerator if there is one, and where a model that is given already is.
-        dtype: of the weights; by default that of the file.
+        dtype: of the weights; by default that of the file. "int8" searches by CTranslate2, if it is installed.
         kwargs: `revision`, `token`, `trust_remote_code` and `device_map` for loading; all else for the pipeline, see
             [`Text2TextPipeline`].
 
@@ -69,7 +69,13 @@ def pipeline(
     if not isinstance(tokenizer, PreTrainedTokenizerBase):
         names = {name: value for name, value in loading.items() if name != "device_map"}
         tokenizer = AutoTokenizer.from_pretrained(tokenizer or model, **names)
-    return Text2TextPipeline(task, _on_device(model, device, dtype, loading), tokenizer, **kwargs)
+    is_int8 = dtype == "int8"
+    found = _on_device(model, device, None if is_int8 else dtype, loading)
+    if is_int8:
+        from .interop.ctranslate2_search import generate_with_ctranslate2
+
+        found = generate_with_ctranslate2(found, tokenizer)
+    return Text2TextPipeline(task, found, tokenizer, **kwargs)
 
 
 def _on_device(

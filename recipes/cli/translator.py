@@ -4,8 +4,11 @@ import argparse
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
 from vanilla_cli.models import load_for
 from vanilla_transformers.pipelines import Text2TextPipeline
+from vanilla_transformers.recipes.errors import UserError
 from vanilla_transformers.recipes.scoring.decoding import answers, beams
 
 if TYPE_CHECKING:
@@ -14,7 +17,10 @@ if TYPE_CHECKING:
 
 def load(arguments: argparse.Namespace) -> "Answer":
     """The translator that the arguments describe."""
-    model, tokenizer = load_for("translate", arguments.model, arguments.device, arguments.dtype)
+    is_int8 = arguments.dtype == "int8"
+    model, tokenizer = load_for("translate", arguments.model, arguments.device, None if is_int8 else arguments.dtype)
+    if is_int8:
+        model = in_int8(model, tokenizer)
     pipeline = Text2TextPipeline(
         "translation",
         model,
@@ -32,3 +38,14 @@ def load(arguments: argparse.Namespace) -> "Answer":
             yield (f"{record['score']:.4f}", text) if arguments.scores and text else (text,)
 
     return translate
+
+
+def in_int8(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
+    """The model, searching by CTranslate2 with weights of 8 bits."""
+    from vanilla_transformers.interop.checks import InteropError
+    from vanilla_transformers.interop.ctranslate2_search import generate_with_ctranslate2
+
+    try:
+        return generate_with_ctranslate2(model, tokenizer)
+    except InteropError as error:
+        raise UserError(f"--dtype int8: {error}") from error

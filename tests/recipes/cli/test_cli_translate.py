@@ -49,6 +49,20 @@ def test_sentences_of_the_command_line(saved_model, expected, capsys):
     assert printed.err == ""
 
 
+def test_eight_bits_by_ctranslate2(saved_model, capsys):
+    pytest.importorskip("ctranslate2", reason="the extra [ctranslate2] is not installed")
+    assert vanilla_cli.main(["translate", str(saved_model), *LINES[::5], "--dtype", "int8", "--scores"]) == 0
+    answers = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
+    assert [len(fields) for fields in answers] in ([2, 2], [1, 2], [2, 1], [1, 1])  # an empty answer has no score
+    assert all(float(fields[0]) <= 0 for fields in answers if len(fields) == 2)
+
+
+def test_eight_bits_without_ctranslate2(saved_model, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ctranslate2", None)
+    assert vanilla_cli.main(["translate", str(saved_model), "dog", "--dtype", "int8"]) == 1
+    assert "--dtype int8: ctranslate2 is not installed: pip install" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("words", [[], ["-"]])
 def test_lines_of_standard_input_answer_one_to_one(words, saved_model, expected, capsys, monkeypatch):
     monkeypatch.setattr(sys, "stdin", StandardInput("\r\n".join(LINES).encode()))
