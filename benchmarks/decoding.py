@@ -1,21 +1,23 @@
 """`python -m benchmarks decoding --model MODEL --sentences FILE`: translation beside others on the same weights.
 
-These are transformers' Marian and CTranslate2. FILE has JSON lines like Multi30k's, or one text a line. Each subject
-first looks for its best batch size, then all take turns. Text is tokenized beforehand for all; the tokens that come out
-are compared.
+These are transformers' Marian and CTranslate2, which gets a process of its own: its threads beside those of torch, in
+one pool of OpenMP, would take a third of the speed of whatever else is in that process. FILE has JSON lines like
+Multi30k's, or one text a line. Each subject first looks for its best batch size, then all take turns. Text is tokenized
+beforehand for all; the tokens that come out are compared.
 """
 
 import argparse
 import json
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
 import torch
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, PreTrainedModel
 
-from benchmarks.rounds import Comparison, Unavailable, best_batch_size, compare
+from benchmarks.rounds import Apart, Comparison, Unavailable, best_batch_size, compare
 from vanilla_transformers.interop import ctranslate2
 from vanilla_transformers.interop.checks import InteropError
 from vanilla_transformers.interop.conversion import to_stock
@@ -93,7 +95,7 @@ def trimmed(rows: Rows, end: int) -> Rows:
 
 
 def prepared(
-    model: PreTrainedModel, tokenizer: object, folder: Path, num_beams: int, max_length: int
+    model: PreTrainedModel, tokenizer: object, folder: Path, num_beams: int, max_length: int, processes: ExitStack
 ) -> tuple[dict[str, Search], dict[str, str]]:
     """The subjects, on the same weights and in fp32, and why others do not run."""
     marian = to_stock(model, "marian").to(model.device).eval()
@@ -102,14 +104,17 @@ def prepared(
         settings |= {"early_stopping": True, "length_penalty": 1.0}
     marian.generation_config = model.generation_config
     pad = model.config.pad_token_id
-    subjects = {"ours": generating(model, pad, settings), "Marian": generating(marian, pad, settings)}
+    subjects: dict[str, Search] = {
+        "ours": generating(model, pad, settings),
+        "Marian": generating(marian, pad, settings),
+    }
     try:
         ctranslate2.write(model, tokenizer, folder, "float32")
-        for num_workers in sorted({1, torch.get_num_threads()}):
-            name = f"CTranslate2, workers: {num_workers}"
-            subjects[name] = translating(folder, tokenizer, num_beams, max_length, num_workers)
     except InteropError as error:
         return subjects, {"CTranslate2": str(error)}
+    for num_workers in sorted({1, torch.get_num_threads()}):
+        process = Apart(translating, folder, tokenizer, num_beams, max_length, num_workers)
+        subjects[f"CTranslate2, workers: {num_workers}"] = processes.enter_context(process)
     return subjects, {}
 
 
@@ -122,8 +127,9 @@ def translations(arguments: argparse.Namespace, device: torch.device) -> list[Co
     rows = tokenizer(read_texts(arguments.sentences, arguments.source))["input_ids"]
     results = []
     for num_beams in arguments.beams:
-        with tempfile.TemporaryDirectory() as folder:
-            subjects, missing = prepared(model, tokenizer, Path(folder) / "ct2", num_beams, arguments.max_length)
+        with ExitStack() as processes:
+            folder = Path(processes.enter_context(tempfile.TemporaryDirectory())) / "ct2"
+            subjects, missing = prepared(model, tokenizer, folder, num_beams, arguments.max_length, processes)
             some = rows[:: max(1, len(rows) // TRIED_ON)]
             sizes = {name: best_batch_size(partial(search, some), BATCH_SIZES) for name, search in subjects.items()}
             tokens: dict[str, Rows] = {}

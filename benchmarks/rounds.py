@@ -6,6 +6,7 @@ measured just before, each one reaches.
 """
 
 import json
+import multiprocessing
 import platform
 import resource
 import statistics
@@ -14,7 +15,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
+from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 import torch
 import transformers
@@ -153,6 +156,41 @@ def peak_memory() -> float:
     if status.is_file():  # the other source begins with what the parent process held
         return next(int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith("VmHWM")) / 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 1024)
+
+
+class Apart:
+    """A subject in a process of its own, which works when it is called and idles meanwhile.
+
+    Args:
+        build: makes the subject there; a function of a module, which is given
+        arguments: these.
+    """
+
+    def __init__(self, build: Callable[..., Callable[..., Any]], *arguments: object) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.connection, theirs = context.Pipe()
+        self.process = context.Process(target=_serve, args=(theirs, build, arguments), daemon=True)
+
+    def __enter__(self) -> "Apart":
+        self.process.start()
+        self.connection.recv()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.connection.send(None)
+        self.process.join()
+
+    def __call__(self, *arguments: object) -> Any:
+        self.connection.send(arguments)
+        return self.connection.recv()
+
+
+def _serve(connection: Connection, build: Callable[..., Callable[..., Any]], arguments: tuple[object, ...]) -> None:
+    """Works as often as it is told to."""
+    work = build(*arguments)
+    connection.send(None)  # it is ready
+    while (wanted := connection.recv()) is not None:
+        connection.send(work(*wanted))
 
 
 def repeated(work: Work, times: int) -> Work:

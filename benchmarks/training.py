@@ -6,11 +6,9 @@ those of our engine, which have as many padded tokens; some batches of each, eve
 """
 
 import argparse
-import multiprocessing
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
-from multiprocessing.connection import Connection
 
 import numpy as np
 import torch
@@ -19,7 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.batches import batches_of, full_batch, grouped_batches, planned_batches, real_lengths
 from benchmarks.models import SHAPES, Batch, Subject, subjects
-from benchmarks.rounds import Comparison, Unavailable, Work, compare, repeated
+from benchmarks.rounds import Apart, Comparison, Unavailable, Work, compare, repeated
 from vanilla_transformers.recipes.engine.cpu import keep_memory_and_kernels
 
 FULL = {"seq2seq": (32, 16), "masked_lm": (32, 32), "causal_lm": (12, 128)}
@@ -88,7 +86,8 @@ def full_steps(arguments: argparse.Namespace, device: torch.device) -> list[Comp
                 works: dict[str, Work] = {}
                 for name, subject in found.items():
                     if arguments.apart:
-                        works[name] = stack.enter_context(Apart(family, name, precision, batch, arguments))
+                        process = Apart(steps_apart, family, name, precision, batch, arguments)
+                        works[name] = stack.enter_context(process)
                     else:
                         works[name] = repeated(partial(training_step(subject, precision), batch), arguments.steps)
                 where = ", a process each" if arguments.apart else ""
@@ -109,49 +108,15 @@ def full_steps(arguments: argparse.Namespace, device: torch.device) -> list[Comp
     return results
 
 
-class Apart:
-    """Steps of a subject in a process of its own, as its users start it: ours keeps memory as our recipes do.
-
-    Args:
-        family: of the subject.
-        name: of the subject.
-        precision: "fp32" or "bf16".
-        batch: what it learns from.
-        arguments: of the command line.
-    """
-
-    def __init__(self, family: str, name: str, precision: str, batch: Batch, arguments: argparse.Namespace) -> None:
-        context = multiprocessing.get_context("spawn")
-        self.connection, theirs = context.Pipe()
-        self.process = context.Process(target=_serve, args=(theirs, family, name, precision, dict(batch), arguments))
-
-    def __enter__(self) -> "Apart":
-        self.process.start()
-        self.connection.recv()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.connection.send(False)
-        self.process.join()
-
-    def __call__(self) -> None:
-        self.connection.send(True)
-        self.connection.recv()
-
-
-def _serve(
-    connection: Connection, family: str, name: str, precision: str, batch: Batch, arguments: argparse.Namespace
-) -> None:
-    """Makes steps whenever it is told to."""
+def steps_apart(
+    family: str, name: str, precision: str, batch: dict[str, torch.Tensor], arguments: argparse.Namespace
+) -> Work:
+    """Steps of one subject, in a process where ours keeps memory as our recipes do."""
     if name.startswith("ours"):
         keep_memory_and_kernels()
     device = next(iter(batch.values())).device
-    step = training_step(built(family, arguments, device, only=name)[0][name], precision)
-    connection.send(None)  # it is ready
-    while connection.recv():
-        for _ in range(arguments.steps):
-            step(batch)
-        connection.send(None)
+    subject = built(family, arguments, device, only=name)[0][name]
+    return repeated(partial(training_step(subject, precision), batch), arguments.steps)
 
 
 def real_steps(arguments: argparse.Namespace, device: torch.device) -> list[Comparison]:

@@ -41,6 +41,16 @@ def test_the_tokens_are_those_of_generate(settings, model, tokenizer):
     assert found.tolist() == expected.tolist()
 
 
+def test_torch_keeps_its_threads(model, tokenizer):
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        generate_with_ctranslate2(model, tokenizer)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_a_pipeline_with_eight_bits(model, tokenizer):
     model.generation_config.update(max_length=12, bad_words_ids=[[PAD]])
     plain = vt.pipeline("translation", model, tokenizer)(TEXTS, num_beams=2, return_scores=True)
