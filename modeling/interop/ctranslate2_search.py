@@ -2,7 +2,6 @@
 
 import copy
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -46,8 +45,8 @@ def generate_with_ctranslate2(
         raise InteropError(f"{type(model).__name__}: {quantization} is for encoder-decoders; export it instead")
     if model.device.type not in ("cpu", "cuda"):
         raise InteropError(f"{model.device}: CTranslate2 runs {quantization} on cpu and cuda; choose one of these")
-    search: Callable = CTranslate2Search(model, tokenizer, quantization)
-    model.generate = search
+    found: Any = model
+    found.generate = CTranslate2Search(model, tokenizer, quantization)
     return model
 
 
