@@ -2,6 +2,7 @@
 
 import copy
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -65,13 +66,12 @@ class CTranslate2Search:
             write(model, tokenizer, folder, quantization)
             import ctranslate2
 
-            threads = torch.get_num_threads()
-            self.num_workers = threads if model.device.type == "cpu" else 1
             # So many batches at once, each by one thread, are faster than one after the other by all of them.
-            self.translator = ctranslate2.Translator(
-                str(folder), device=model.device.type, inter_threads=self.num_workers, intra_threads=1
-            )
-            torch.set_num_threads(threads)  # it has set those of this process to its own number
+            self.num_workers = torch.get_num_threads() if model.device.type == "cpu" else 1
+            settings = {"device": model.device.type, "inter_threads": self.num_workers, "intra_threads": 1}
+            # It sets the threads that torch has, too, but only where it is made.
+            with ThreadPoolExecutor(1) as elsewhere:
+                self.translator = elsewhere.submit(ctranslate2.Translator, str(folder), **settings).result()
         self.pad, self.defaults, self.device = model.config.pad_token_id, model.generation_config, model.device
         self.tokens = vocabulary(tokenizer, model.config.vocab_size)
         self.ids = {token: index for index, token in enumerate(self.tokens)}
