@@ -11,12 +11,14 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from benchmarks.rounds import Unavailable
+from benchmarks.rounds import Apart, Unavailable
 
 
 @dataclass(frozen=True)
@@ -135,7 +137,7 @@ def ours(recipe: Recipe, data: Path, seconds: float, seed: int) -> Run:
             "output_dir": output,
         }
         words = [f"{name}={value}" for name, value in settings.items()]
-        _run(["vanilla_transformers.recipes.cli", "train", recipe.config, *words])
+        _run(["train", recipe.config, *words])
         results = json.loads((output / "results.json").read_text())
     training = results["run"]
     score = results[recipe.split][recipe.metric]
@@ -143,22 +145,23 @@ def ours(recipe: Recipe, data: Path, seconds: float, seed: int) -> Run:
 
 
 def theirs(recipe: Recipe, arguments: argparse.Namespace, seconds: float) -> Run:
-    """`benchmarks.peers`, with the first of the kernels named."""
-    settings = {
-        "--seconds": seconds,
-        "--attention": arguments.peer_attention[0],
-        "--batch-size": arguments.peer_batch_size,
-    }
-    words = [str(word) for setting in settings.items() for word in setting]
-    printed = _run(["benchmarks.peers", arguments.recipe, str(arguments.data), *words])
-    figures = json.loads(printed[printed.index("\n{\n") if "\n{\n" in printed else 0 :])
+    """What `benchmarks.peers` trains, with the first of the kernels named."""
+    with Apart(_peer, arguments.recipe) as train:
+        figures = train(arguments.data, seconds, arguments.peer_attention[0], arguments.peer_batch_size)
     score = figures[recipe.metric]
     return Run(figures["seconds"], score, figures["real_tokens_per_second"], figures["padding_share"])
 
 
-def _run(module: list[str]) -> str:
-    """What a module prints in a process of its own."""
-    found = subprocess.run([sys.executable, "-m", *module], stdout=subprocess.PIPE, text=True, check=False)
+def _peer(name: str) -> Callable[..., dict[str, Any]]:
+    from benchmarks import peers
+
+    return getattr(peers, name)
+
+
+def _run(words: list[str]) -> None:
+    """Has the command do something, in a process of its own."""
+    found = subprocess.run(
+        [sys.executable, "-m", "vanilla_cli", *words], stdout=subprocess.PIPE, text=True, check=False
+    )
     if found.returncode:
-        raise SystemExit(f"python -m {' '.join(module)} ended with {found.returncode}:\n{found.stdout}")
-    return found.stdout
+        raise SystemExit(f"vanilla {' '.join(words)} ended with {found.returncode}:\n{found.stdout}")
