@@ -96,9 +96,9 @@ class PlainLayers:
     """
 
     def __init__(self, stack: Any, head: Any):
-        is_packed = _packs(head.weight)
-        self.head = Product(head, is_packed=is_packed)
-        self.layers = [_PlainLayer(layer, is_packed) for layer in stack.layers]
+        self.is_packed = _packs(head.weight)
+        self.head = Product(head, is_packed=self.is_packed)
+        self.layers = [_PlainLayer(layer, self.is_packed) for layer in stack.layers]
 
     def __call__(
         self,
@@ -183,13 +183,14 @@ def attention(
 ) -> torch.Tensor:
     """softmax(Q K^T x scaling + mask) V of queries (B, H, K, W) -> (B x K, H x W), computed in the type of the keys."""
     dtype, query = query.dtype, query.to(keys.dtype)
-    if query.device.type != "cpu" or query.shape[0] * query.shape[1] < _MANY_HEADS:
+    num_heads = query.shape[0] * query.shape[1]
+    if query.device.type != "cpu" or (num_heads < _MANY_HEADS and keys.dtype != torch.bfloat16):
         attended = functional.scaled_dot_product_attention(query, keys, values, attn_mask=mask, scale=scaling)
     else:
         scores = torch.matmul(query, keys.transpose(2, 3)).mul_(scaling)
         if mask is not None:
             scores += mask
-        attended = torch.matmul(softmax(scores), values)
+        attended = torch.matmul(softmax(scores).to(values.dtype), values)
     return attended.transpose(1, 2).flatten(2).flatten(0, 1).to(dtype)
 
 

@@ -11,6 +11,7 @@ H heads, W head width.
 from typing import Any
 
 import torch
+from torch.nn import functional
 from transformers.cache_utils import Cache, DynamicCache, DynamicLayer, EncoderDecoderCache
 
 from .plain_layers import PlainLayers, are_plain
@@ -22,17 +23,28 @@ _FREE_STEPS = 8
 _FEW_STEPS = 10
 """To pack all weights takes as long as this many steps may save."""
 
+_MOST_IN_FP32 = 2**23
+"""Bytes of a decoder's keys and values that are held in fp32 where the weights are in bf16. A CPU has caches for so
+many, and small products in fp32 take it less time; for more of them it waits, so that half as many are better."""
+
+_WHOLE_SLOTS = 16
+"""Room for a multiple of so many slots lets products in bf16 read all of it, where they would copy a part."""
+
 
 class SlotLayer(DynamicLayer):
     """Keys and values (B, H, N, W) of one layer, in buffers (B, H, room, W) that are larger than they.
 
     Args:
         num_free: slots to leave free where room is made, or half as many as are in use if that is more.
+
+    Attributes:
+        is_whole: whether the free slots, filled with zeros and as few as possible, are returned with the others.
     """
 
     def __init__(self, num_free: int):
         super().__init__()
         self.num_free = num_free
+        self.is_whole = False
         self.buffers: list[torch.Tensor] = []
 
     @property
@@ -41,7 +53,7 @@ class SlotLayer(DynamicLayer):
         return self.buffers[0].shape[2] if self.buffers else 0
 
     def update(self, key_states: torch.Tensor, value_states: torch.Tensor, *args, **kwargs):
-        """Write keys and values (B, H, T, W) behind the others; all of them."""
+        """Write keys and values (B, H, T, W) behind the others; all of them (B, H, N or room, W)."""
         new = key_states, value_states
         start = self.get_seq_length()
         end = start + key_states.shape[2]
@@ -49,11 +61,11 @@ class SlotLayer(DynamicLayer):
             self.buffers = [states[:, :, :0] for states in new]
             self.is_initialized = True
         if end > self.room:
-            self._make_room([buffer[:, :, :start] for buffer in self.buffers], end + max(self.num_free, end // 2))
+            self._make_room([buffer[:, :, :start] for buffer in self.buffers], end)
         for buffer, states in zip(self.buffers, new, strict=True):
             buffer[:, :, start:end] = states
         self._show(end)
-        return self.keys, self.values
+        return self.buffers if self.is_whole else (self.keys, self.values)
 
     def batch_select_indices(self, indices: torch.Tensor) -> None:
         """Keep some sentences."""
@@ -65,6 +77,19 @@ class SlotLayer(DynamicLayer):
         self.buffers = [buffer.to(dtype) for buffer in self.buffers]
         self._show(self.get_seq_length())
 
+    def become_whole(self, dtype: torch.dtype) -> None:
+        """Return free slots too from now on, in another type."""
+        self.is_whole = True
+        length = self.get_seq_length()
+        self._make_room([buffer[:, :, :length].to(dtype) for buffer in self.buffers], length)
+        self._show(length)
+
+    def room_for(self, length: int) -> int:
+        """Slots that room is made for where `length` are needed."""
+        if self.is_whole:
+            return -(-length // _WHOLE_SLOTS) * _WHOLE_SLOTS
+        return length + max(self.num_free, length // 2)
+
     def keep_slots(self, slots: torch.Tensor) -> None:
         """Keep the slots (B, N'), other ones of each sentence."""
         length = slots.shape[1]
@@ -73,13 +98,16 @@ class SlotLayer(DynamicLayer):
         places = (heads * room + slots[:, None]).flatten()
         shape = num_rows, num_heads, length, width
         kept = [buffer.view(-1, width)[places].view(shape) for buffer in self.buffers]
-        self._make_room(kept, length + max(self.num_free, length // 2))
+        self._make_room(kept, length)
         self._show(length)
 
-    def _make_room(self, written: list[torch.Tensor], room: int) -> None:
+    def _make_room(self, written: list[torch.Tensor], length: int) -> None:
+        room = self.room_for(length)
         for number, old in enumerate(written):
             self.buffers[number] = old.new_empty(*old.shape[:2], room, old.shape[3])
             self.buffers[number][:, :, : old.shape[2]] = old
+            if self.is_whole:
+                self.buffers[number][:, :, old.shape[2] :] = 0
 
     def _show(self, length: int) -> None:
         self.keys, self.values = (buffer[:, :, :length] for buffer in self.buffers)
@@ -158,9 +186,11 @@ class StepDecoder:
         self.length += 1
         if self.plain is None:
             return self._forward(tokens, self.mask, self.position_ids)
-        stack = self.stack
+        if self._is_too_much_for_fp32():
+            self._become_whole()
+        stack, mask = self.stack, self._mask_of_room()
         hidden_states = stack.input_embedding(stack.embed(tokens, None), self.position_ids, self.length)
-        return stack.norm(self.plain(hidden_states, self.slot_layers, self.mask, self.source_layers, self.source_mask))
+        return stack.norm(self.plain(hidden_states, self.slot_layers, mask, self.source_layers, self.source_mask))
 
     def logits(self, hidden_states: torch.Tensor) -> torch.Tensor:
         """(B', ..., D) -> (B', ..., V) in fp32."""
@@ -189,6 +219,9 @@ class StepDecoder:
 
     def _prepare_plain_steps(self, dtype: torch.dtype) -> torch.dtype:
         """The type in which attention is computed from now on, which is that of all that it needs."""
+        if self._is_too_much_for_fp32():
+            self._become_whole()
+            return dtype
         if self.prompt.device.type == "cpu":
             dtype = torch.promote_types(dtype, torch.float32)  # small matrices take a CPU more time in bf16
         for slots in self.slot_layers:
@@ -203,6 +236,30 @@ class StepDecoder:
         elif mask is not None:
             self.source_mask = mask.to(dtype)
         return dtype
+
+    def _is_too_much_for_fp32(self) -> bool:
+        """Whether it is better to hold keys and values in bf16 from now on."""
+        slots, is_bf16 = self.slot_layers[0], self.head.weight.dtype == torch.bfloat16
+        if slots.is_whole or self.source_layers or not is_bf16 or self.plain is None or not self.plain.is_packed:
+            return False
+        num_numbers = 2 * len(self.slot_layers) * slots.buffers[0][:, :, : slots.get_seq_length()].numel()
+        return 4 * num_numbers > _MOST_IN_FP32
+
+    def _become_whole(self) -> None:
+        dtype = self.head.weight.dtype
+        for slots in self.slot_layers:
+            slots.become_whole(dtype)
+        if self.mask is not None:
+            self.mask = _additive(self.mask == 0, dtype)
+
+    def _mask_of_room(self) -> torch.Tensor | None:
+        """The mask of the step, of free slots too if layers return them."""
+        slots = self.slot_layers[0]
+        if not slots.is_whole:
+            return self.mask
+        length = self.slots.get_seq_length() + self.num_alternatives
+        mask = slots.buffers[0].new_zeros(1, 1, 1, length) if self.mask is None else self.mask
+        return functional.pad(mask, (0, max(slots.room, slots.room_for(length)) - length), value=-torch.inf)
 
     def _forward(self, ids, mask, position_ids) -> torch.Tensor:
         hidden_states, _ = self.stack.decode(

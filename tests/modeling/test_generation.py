@@ -146,6 +146,43 @@ def test_all_ways_through_the_layers(way, model_class, norm_position, hidden_act
     assert searches
 
 
+@pytest.mark.parametrize("settings", [{}, {"eos_token_id": list(range(3, 9))}, {"num_beams": 4}], ids=str)
+@pytest.mark.parametrize("way", ["many heads", "few heads"])
+def test_free_slots_change_nothing(way, settings, monkeypatch, searches):
+    monkeypatch.setattr(plain_layers, "_MANY_HEADS", 1 if way == "many heads" else 10**9)
+    monkeypatch.setattr(
+        step_decoder.StepDecoder, "_is_too_much_for_fp32", lambda self: not self.slot_layers[0].is_whole
+    )
+    rooms = set()
+    show = SlotLayer._show
+    monkeypatch.setattr(
+        SlotLayer, "_show", lambda self, length: rooms.add((self.is_whole, self.room)) or show(self, length)
+    )
+    assert torch.equal(*both(peaked_model(DECODER), batch(), max_new_tokens=40, **settings))
+    assert {(True, 16), (True, 32)} <= rooms
+    assert searches
+
+
+@pytest.mark.skipif(not torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="needs a CPU that multiplies in bf16")
+@pytest.mark.parametrize("num_beams", [1, 4])
+@pytest.mark.parametrize("most", [0, 60_000, 10**9])
+def test_many_keys_are_held_in_bf16(most, num_beams, monkeypatch):
+    monkeypatch.setattr(step_decoder, "_MOST_IN_FP32", most)
+    model = tiny_model(DECODER).to(torch.bfloat16)
+    states, types = [], []
+    monkeypatch.setattr(step_decoder.StepDecoder, "step", recorded(step_decoder.StepDecoder.step, states))
+    show = SlotLayer._show
+    monkeypatch.setattr(
+        SlotLayer, "_show", lambda self, length: types.append(self.buffers[0].dtype) or show(self, length)
+    )
+    model.generate(**batch(), max_new_tokens=30, num_beams=num_beams)
+    assert (torch.float32 in types) == bool(most)
+    assert types[-1] == (torch.float32 if most == 10**9 else torch.bfloat16)
+    monkeypatch.setattr(step_decoder, "are_plain", lambda stack, head: False)
+    model.generate(**batch(), max_new_tokens=30, num_beams=num_beams)
+    torch.testing.assert_close(states[0], states[len(states) // 2], rtol=0.05, atol=0.05)
+
+
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("model_class", [SEQ2SEQ, DECODER], ids=name_of)
 def test_a_plain_step_is_one_through_the_modules(model_class, dtype, monkeypatch):
