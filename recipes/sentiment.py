@@ -32,7 +32,7 @@ from vanilla_transformers import (
     VanillaEncoderConfig,
     VanillaEncoderForSequenceClassification,
 )
-from vanilla_transformers.recipes.data.augmentation import AugmentationConfig, augment
+from vanilla_transformers.recipes.data.augmentation import AugmentationConfig, AugmentedRows, Augmenter
 from vanilla_transformers.recipes.data.labelled import (
     Classes,
     LabelledDataConfig,
@@ -49,7 +49,7 @@ from vanilla_transformers.recipes.data.tokenizers import (
 from vanilla_transformers.recipes.engine.experiment import EvaluationConfig, Experiment, Problem
 from vanilla_transformers.recipes.engine.launch import program
 from vanilla_transformers.recipes.engine.new_model import model_fields, new_config
-from vanilla_transformers.recipes.engine.plan import Rows
+from vanilla_transformers.recipes.engine.plan import Lengths, Rows
 from vanilla_transformers.recipes.engine.positions import check_positions
 from vanilla_transformers.recipes.engine.pretrained import load_pretrained
 from vanilla_transformers.recipes.engine.run import train
@@ -175,10 +175,11 @@ def setup(experiment: SentimentExperiment) -> Task:
     corpus = encoded(rows, with_words=experiment.augmentation.is_on)
     validation = encoded(validation_rows)
     pad_token_id = tokenizer.pad_token_id
+    lengths, make_batch = _training_rows(corpus, tokenizer, experiment)
     return Task(
         model=model,
-        lengths=corpus.lengths,
-        make_batch=_batch_maker(corpus, tokenizer, experiment),
+        lengths=lengths,
+        make_batch=make_batch,
         fingerprint=_fingerprint(corpus, validation, tokenizer, classes),
         validation=_examples(validation, pad_token_id, len(classes.names)),
         metric=experiment.evaluation.metric,
@@ -195,27 +196,22 @@ def _fingerprint(corpus: Corpus, validation: Corpus, tokenizer: PreTrainedTokeni
     return fingerprint_rows(tokenizer.get_vocab() | marks, corpus.rows, validation.rows)
 
 
-def _batch_maker(
+def _training_rows(
     corpus: Corpus, tokenizer: PreTrainedTokenizerFast, experiment: SentimentExperiment
-) -> Callable[[Rows, int], Batch]:
-    """Makes the training batches, of rows as they are or changed at random."""
-    augmentation, seed, pad_token_id = experiment.augmentation, experiment.seed, tokenizer.pad_token_id
-    if not augmentation.is_on:
-        return lambda rows, epoch: corpus.batch(rows, pad_token_id)
-    hidden_id = tokenizer.mask_token_id if tokenizer.mask_token_id is not None else tokenizer.unk_token_id
-    if hidden_id is None and augmentation.word_dropout:
-        raise UserError(
-            "augmentation.word_dropout: the tokenizer has no mask token that could hide a word; set it to 0"
-        )
+) -> tuple[Lengths, Callable[[Rows, int], Batch]]:
+    """Lengths and batches of the training rows, as they are or changed at random."""
+    settings, pad_token_id = experiment.augmentation, tokenizer.pad_token_id
+    if not settings.is_on:
+        return corpus.lengths, lambda rows, epoch: corpus.batch(rows, pad_token_id)
+    augmented = AugmentedRows(
+        corpus.tokens, Augmenter(settings, tokenizer, experiment.tokenizer.max_length), experiment.seed
+    )
 
     def make_batch(rows: Rows, epoch: int) -> Batch:
-        tokens = [
-            augment(corpus.tokens[row], augmentation, hidden_id, np.random.default_rng([seed, epoch, row]))
-            for row in rows.tolist()
-        ]
+        tokens = [augmented.row(row, epoch) for row in rows.tolist()]
         return collate(tokens, [corpus.labels[row] for row in rows], pad_token_id)
 
-    return make_batch
+    return augmented.lengths if settings.changes_lengths else corpus.lengths, make_batch
 
 
 def _examples(corpus: Corpus, pad_token_id: int, num_classes: int) -> Examples:

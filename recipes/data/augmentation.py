@@ -1,4 +1,4 @@
-"""Changes that leave the class of a text alone: easy data augmentation (Wei and Zou 2019) and word dropout.
+"""Changes that leave the class of a text alone: easy data augmentation (Wei and Zou 2019), word and subword dropout.
 
 Random swap, random deletion and word dropout need nothing but the text. The paper's synonym replacement and random
 insertion take their words from WordNet, a lexicon of one language that would have to be installed and fetched: they
@@ -8,13 +8,16 @@ What becomes of a row is a function of (seed, epoch, row number), so that neithe
 changes it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
+from transformers import PreTrainedTokenizerFast
 
 from vanilla_transformers.recipes.data.labelled_features import NO_WORD, Tokens
+from vanilla_transformers.recipes.data.subwords import WordPieces
+from vanilla_transformers.recipes.errors import UserError
 
 Places = NDArray[np.int64]
 
@@ -27,41 +30,100 @@ class AugmentationConfig:
         swap: pairs of words that change places, as a part of the words of a text; one pair at least.
         deletion: the probability of each word to be left out; one word always stays.
         word_dropout: the probability of each word to be hidden behind the mask token.
+        subword_dropout: the probability of each piece that WordPiece would cut a word into to be passed over for a
+            shorter one.
     """
 
     swap: float = 0.0
     deletion: float = 0.0
     word_dropout: float = 0.0
+    subword_dropout: float = 0.0
 
     def problems(self) -> Iterator[tuple[str, str]]:
-        for name in ("swap", "deletion", "word_dropout"):
+        for name in ("swap", "deletion", "word_dropout", "subword_dropout"):
             if not 0 <= getattr(self, name) < 1:
                 yield name, "must be at least 0 and less than 1"
 
     @property
     def is_on(self) -> bool:
         """Whether anything is changed."""
-        return bool(self.swap or self.deletion or self.word_dropout)
+        return bool(self.swap or self.deletion or self.word_dropout or self.subword_dropout)
+
+    @property
+    def changes_lengths(self) -> bool:
+        """Whether a row gets more or fewer tokens."""
+        return bool(self.deletion or self.subword_dropout)
 
 
-def augment(tokens: Tokens, config: AugmentationConfig, hidden_id: int, generator: np.random.Generator) -> Tokens:
-    """A row with its words swapped, left out and hidden; special tokens stay where they are.
+class Augmenter:
+    """Changes rows as the settings say; special tokens stay where they are.
 
     Args:
-        tokens: a row with `words`.
-        config: how much of it is changed.
-        hidden_id: the token that stands for a hidden word's.
-        generator: the source of all chance.
+        config: how much is changed.
+        tokenizer: that of the rows.
+        max_length: tokens of a row at most.
+
+    Raises:
+        UserError: the tokenizer has no token to hide a word, or cuts words in one way only.
     """
-    if config.word_dropout:
-        tokens = hide_words(tokens, config.word_dropout, hidden_id, generator)
-    if config.swap or config.deletion:
-        tokens = _move_words(tokens, config, generator)
-    return tokens
+
+    def __init__(self, config: AugmentationConfig, tokenizer: PreTrainedTokenizerFast, max_length: int) -> None:
+        self.config = config
+        hidden_id = tokenizer.mask_token_id if tokenizer.mask_token_id is not None else tokenizer.unk_token_id
+        if hidden_id is None and config.word_dropout:
+            raise UserError(
+                "augmentation.word_dropout: the tokenizer has no mask token that could hide a word; set it to 0"
+            )
+        self.hidden_id = hidden_id
+        self.pieces = WordPieces(tokenizer, max_length) if config.subword_dropout else None
+
+    def __call__(self, tokens: Tokens, generator: np.random.Generator) -> Tokens:
+        """A row with its words cut anew, hidden, swapped and left out.
+
+        Args:
+            tokens: a row with `words`.
+            generator: the source of all chance.
+        """
+        config = self.config
+        if self.pieces is not None:
+            tokens = self.pieces.cut(tokens, config.subword_dropout, generator)
+        if config.word_dropout:
+            tokens = hide_words(tokens, config.word_dropout, self.hidden_id, generator)
+        if config.swap or config.deletion:
+            tokens = _move_words(tokens, config, generator)
+        return tokens
+
+
+class AugmentedRows:
+    """Training rows as they are in each epoch.
+
+    Args:
+        rows: the rows as they were read.
+        augment: changes a row.
+        seed: decides how.
+    """
+
+    def __init__(
+        self, rows: Sequence[Tokens], augment: Callable[[Tokens, np.random.Generator], Tokens], seed: int
+    ) -> None:
+        self.rows, self.augment, self.seed = rows, augment, seed
+        self._kept: tuple[int, list[Tokens]] | None = None
+
+    def row(self, number: int, epoch: int) -> Tokens:
+        """One of the rows."""
+        if self._kept is not None and self._kept[0] == epoch:
+            return self._kept[1][number]
+        return self.augment(self.rows[number], np.random.default_rng([self.seed, epoch, number]))
+
+    def lengths(self, epoch: int) -> NDArray[np.int64]:
+        """Tokens of each row (rows,); the rows of that epoch are kept until another one's lengths are asked for."""
+        if self._kept is None or self._kept[0] != epoch:
+            self._kept = epoch, [self.row(number, epoch) for number in range(len(self.rows))]
+        return np.array([len(row.input_ids) for row in self._kept[1]], dtype=np.int64)
 
 
 def hide_words(tokens: Tokens, rate: float, hidden_id: int, generator: np.random.Generator) -> Tokens:
-    """A row in which each word is hidden with the probability `rate`; the other arguments are those of `augment`."""
+    """A row in which each word is hidden behind the token `hidden_id` with the probability `rate`."""
     assert tokens.words is not None, "the row was encoded for augmentation"
     piece_of_token = np.cumsum(_begins_piece(tokens.words)) - 1
     draws = generator.random(piece_of_token.max(initial=-1) + 1)

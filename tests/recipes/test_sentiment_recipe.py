@@ -107,7 +107,7 @@ def test_config_yaml_reads_back(run_folder, tmp_path):
 
 
 def test_a_stopped_run_goes_on_bit_for_bit(tmp_path):
-    augmentation = ["augmentation.swap=0.1", "augmentation.word_dropout=0.1"]
+    augmentation = ["augmentation.swap=0.1", "augmentation.word_dropout=0.1", "augmentation.subword_dropout=0.1"]
     straight = run(tmp_path / "straight", *augmentation, "data.num_train_rows=60")
     stopped = tmp_path / "stopped"
     num_batches = 0
@@ -132,14 +132,15 @@ def test_a_stopped_run_goes_on_bit_for_bit(tmp_path):
 
 
 def test_a_row_changes_from_epoch_to_epoch_whatever_its_batch():
-    augmented = task("augmentation.swap=0.2", "augmentation.deletion=0.1", "augmentation.word_dropout=0.1")
+    changes = ("swap=0.2", "deletion=0.1", "word_dropout=0.1", "subword_dropout=0.1")
+    augmented = task(*(f"augmentation.{change}" for change in changes))
     rows = torch.arange(10).numpy()
     together, alone = augmented.make_batch(rows, 3), augmented.make_batch(rows[7:8], 3)
     length = alone["input_ids"].shape[1]
     assert torch.equal(together["input_ids"][7, :length], alone["input_ids"][0])
     assert torch.equal(together["attention_mask"][7, :length], alone["attention_mask"][0])
     assert not torch.equal(together["input_ids"], augmented.make_batch(rows, 4)["input_ids"])
-    assert together["input_ids"].shape[1] <= augmented.lengths[:10].max()
+    assert together["input_ids"].shape[1] == augmented.lengths(3)[:10].max()
 
 
 def test_pairs_and_several_classes(tmp_path):

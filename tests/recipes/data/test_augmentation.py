@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from vanilla_transformers.recipes.data.augmentation import AugmentationConfig, augment
+from vanilla_transformers.recipes.data.augmentation import AugmentationConfig, AugmentedRows, Augmenter
 from vanilla_transformers.recipes.data.labelled import LabelledRow
 from vanilla_transformers.recipes.data.labelled_features import collate, encode_rows
 from vanilla_transformers.recipes.data.tokenizers import train_encoder_tokenizer
@@ -31,7 +31,7 @@ def encoded(tokenizer, text: str, pair: str | None = None):
 def augmented(tokenizer, text: str, seed: int = 0, pair: str | None = None, **settings) -> str:
     tokens = encoded(tokenizer, text, pair)
     generator = np.random.default_rng(seed)
-    changed = augment(tokens, AugmentationConfig(**settings), tokenizer.mask_token_id, generator)
+    changed = Augmenter(AugmentationConfig(**settings), tokenizer, 256)(tokens, generator)
     assert len(changed.input_ids) == len(changed.words)
     return tokenizer.decode(changed.input_ids)
 
@@ -116,7 +116,7 @@ def test_word_dropout_hides_every_piece_of_a_word(tokenizer):
     tokens, shares = encoded(tokenizer, LONG), []
     for seed in range(100):
         generator = np.random.default_rng(seed)
-        changed = augment(tokens, AugmentationConfig(word_dropout=0.25), tokenizer.mask_token_id, generator)
+        changed = Augmenter(AugmentationConfig(word_dropout=0.25), tokenizer, 256)(tokens, generator)
         is_hidden = changed.input_ids == tokenizer.mask_token_id
         by_word = {word: set(is_hidden[tokens.words == word].tolist()) for word in range(40)}
         assert all(len(values) == 1 for values in by_word.values())
@@ -138,5 +138,20 @@ def test_the_same_source_of_chance_gives_the_same_row(tokenizer):
 
 
 def test_config_names_its_problems():
-    problems = dict(AugmentationConfig(swap=-0.1, deletion=1.0, word_dropout=float("nan")).problems())
-    assert problems == dict.fromkeys(("swap", "deletion", "word_dropout"), "must be at least 0 and less than 1")
+    settings = {"swap": -0.1, "deletion": 1.0, "word_dropout": float("nan"), "subword_dropout": 2.0}
+    problems = dict(AugmentationConfig(**settings).problems())
+    assert problems == dict.fromkeys(settings, "must be at least 0 and less than 1")
+
+
+def test_rows_of_an_epoch_are_the_same_kept_or_not(tokenizer):
+    settings = AugmentationConfig(deletion=0.2, word_dropout=0.2, subword_dropout=0.3)
+    tokens = encode_rows(rows(*TEXTS, LONG), tokenizer, 256, with_words=True)
+    kept, made = (AugmentedRows(tokens, Augmenter(settings, tokenizer, 256), seed=3) for _ in range(2))
+    found = {}
+    for epoch in (0, 1, 0):
+        lengths = kept.lengths(epoch).tolist()
+        found[epoch] = [made.row(number, epoch).input_ids.tolist() for number in range(5)]
+        assert [kept.row(number, epoch).input_ids.tolist() for number in range(5)] == found[epoch]
+        assert lengths == [len(row) for row in found[epoch]]
+        assert kept.row(4, 1 - epoch).input_ids.tolist() == made.row(4, 1 - epoch).input_ids.tolist()
+    assert found[0] != found[1]

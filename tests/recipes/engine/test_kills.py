@@ -44,7 +44,9 @@ PACKED = ["batch.packing=true", "batch.pack_length=128"]
 DOCUMENTS = ["data.layout=documents"]
 STREAMED = ["data.streaming=true", "data.segment_rows=10", "data.num_train_rows=35"]  # steps: one or two a segment
 HIDDEN_WORDS = ["augmentation.word_dropout=0.2", "augmentation.target_word_dropout=0.2", "augmentation.reversal=0.3"]
-CHANGED_WORDS = ["augmentation.swap=0.1", "augmentation.deletion=0.1", "augmentation.word_dropout=0.1"]
+CHANGED_WORDS = [
+    f"augmentation.{change}" for change in ("swap=0.1", "deletion=0.1", "word_dropout=0.1", "subword_dropout=0.1")
+]
 
 
 def write_pairs(folder: Path) -> list[str]:
