@@ -5,6 +5,8 @@ WordPiece takes the longest piece of the vocabulary that a word goes on with. He
 some probability for the next shorter one, so that frequent words too show what rare ones are made of.
 """
 
+from collections.abc import Iterator
+
 import numpy as np
 from tokenizers import models
 from transformers import PreTrainedTokenizerFast
@@ -53,7 +55,7 @@ class WordPieces:
         old, are_words = tokens.input_ids.tolist(), (tokens.words[starts] != NO_WORD).tolist()
         words = [tuple(old[start:end]) for start, end in zip(starts, [*starts[1:], len(old)], strict=True)]
         choices = [self._choices_of(word) if is_word else [] for word, is_word in zip(words, are_words, strict=True)]
-        passed_over = (generator.geometric(1 - rate, sum(map(len, choices))) - 1).tolist()
+        passed_over = iter((generator.geometric(1 - rate, sum(map(len, choices))) - 1).tolist())
         ids: list[int] = []
         places: list[int] = []  # where each token's word began
         for start, word, ways in zip(starts, words, choices, strict=True):
@@ -87,12 +89,11 @@ class WordPieces:
         return choices
 
 
-def _cut_word(choices: Choices, passed_over: list[int]) -> list[int]:
-    """The pieces of a word; of `passed_over` as many numbers are taken from the end as the word has characters."""
-    numbers = [passed_over.pop() for _ in choices]
+def _cut_word(choices: Choices, passed_over: Iterator[int]) -> list[int]:
+    """The pieces of a word, each after so many longer ones were passed over, the shortest at the latest."""
     cut, place = [], 0
     while place < len(choices):
-        here = choices[place]
-        piece, place = here[min(numbers[place], len(here) - 1)]
+        here, number = choices[place], next(passed_over)
+        piece, place = here[number if number < len(here) else -1]
         cut.append(piece)
     return cut

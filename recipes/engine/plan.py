@@ -15,7 +15,8 @@ from vanilla_transformers.recipes.engine.packing import Packed
 from vanilla_transformers.recipes.errors import UserError
 
 Lengths = Sequence[int] | NDArray | Callable[[int], NDArray]
-"""Tokens of each row, shape (rows,) or (rows, sides); of a stream those of each segment, given by its number."""
+"""Tokens of each row, shape (rows,) or (rows, sides); where they change those of each epoch, given by its number. Of a
+stream a segment counts as an epoch."""
 
 # Chosen on Multi30k, where batches of 1,000 tokens have 3 % padding and batches of 8,000 have 7 %: more jitter mixes
 # the batches more and pads more; fewer strips leave the target side uneven, more strips the source side.

@@ -66,7 +66,7 @@ class Task:
 
     Attributes:
         model: takes a batch and `num_items_in_batch`, and returns the loss summed over the targets and divided by it.
-        lengths: tokens of each training row, shape (rows,) or (rows, sides); of a stream those of each segment.
+        lengths: tokens of each training row, shape (rows,) or (rows, sides); where they change those of each epoch.
         make_batch: the batch of some training rows, given by their numbers, in an epoch. A row that is changed at
             random, such as by masking, must be a function of the experiment's seed, the epoch and its number, so that
             neither a resume nor the cut of a batch changes it. Of a stream the epoch is the segment.
