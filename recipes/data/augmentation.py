@@ -107,19 +107,23 @@ class AugmentedRows:
         self, rows: Sequence[Tokens], augment: Callable[[Tokens, np.random.Generator], Tokens], seed: int
     ) -> None:
         self.rows, self.augment, self.seed = rows, augment, seed
-        self._kept: tuple[int, list[Tokens]] | None = None
+        self._epoch: int | None = None
+        self._kept: list[Tokens] = []
+        self._lengths = np.zeros(0, np.int64)
 
     def row(self, number: int, epoch: int) -> Tokens:
         """One of the rows."""
-        if self._kept is not None and self._kept[0] == epoch:
-            return self._kept[1][number]
+        if epoch == self._epoch:
+            return self._kept[number]
         return self.augment(self.rows[number], np.random.default_rng([self.seed, epoch, number]))
 
     def lengths(self, epoch: int) -> NDArray[np.int64]:
         """Tokens of each row (rows,); the rows of that epoch are kept until another one's lengths are asked for."""
-        if self._kept is None or self._kept[0] != epoch:
-            self._kept = epoch, [self.row(number, epoch) for number in range(len(self.rows))]
-        return np.array([len(row.input_ids) for row in self._kept[1]], dtype=np.int64)
+        if epoch != self._epoch:
+            self._kept = [self.row(number, epoch) for number in range(len(self.rows))]
+            self._lengths = np.array([len(row.input_ids) for row in self._kept], dtype=np.int64)
+            self._epoch = epoch
+        return self._lengths
 
 
 def hide_words(tokens: Tokens, rate: float, hidden_id: int, generator: np.random.Generator) -> Tokens:
