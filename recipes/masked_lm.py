@@ -10,7 +10,7 @@ load, and from which a classifier starts:
 
     vanilla train sentiment/sst2 model.pretrained=runs/masked_lm-novels/best
 
-Measured on 2026-11-21, CPU, bf16, torch 2.13.0, transformers 5.23.0:
+Measured on 2026-11-21 and 22, CPU, bf16, torch 2.13.0, transformers 5.23.0:
 
 - `vanilla train masked_lm/toy data.test_split=test`: of the 30 % of the tokens that are hidden in 500 held-out stories,
   54.9 % are found, perplexity 4.65, after 1,200 steps.

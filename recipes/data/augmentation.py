@@ -129,16 +129,17 @@ class AugmentedRows:
 def hide_words(tokens: Tokens, rate: float, hidden_id: int, generator: np.random.Generator) -> Tokens:
     """A row in which each word is hidden behind the token `hidden_id` with the probability `rate`."""
     assert tokens.words is not None, "the row was encoded for augmentation"
-    piece_of_token = np.cumsum(_begins_piece(tokens.words)) - 1
+    piece_of_token = np.cumsum(tokens.begins_piece) - 1
     draws = generator.random(piece_of_token.max(initial=-1) + 1)
     is_hidden = (tokens.words != NO_WORD) & (draws < rate)[piece_of_token]
     return replace(tokens, input_ids=np.where(is_hidden, np.int32(hidden_id), tokens.input_ids))
 
 
 def _move_words(tokens: Tokens, config: AugmentationConfig, generator: np.random.Generator) -> Tokens:
-    words, starts = _pieces(tokens)
-    pieces = np.split(np.arange(len(words)), starts[1:])
-    is_word = words[starts] != NO_WORD
+    assert tokens.words is not None, "the row was encoded for augmentation"
+    starts = np.flatnonzero(tokens.begins_piece)
+    pieces = np.split(np.arange(len(tokens.words)), starts[1:])
+    is_word = tokens.words[starts] != NO_WORD
     text_of_piece = np.cumsum(~is_word)  # special tokens stand before, between and behind texts
     order, stays = np.arange(len(pieces)), np.ones(len(pieces), dtype=bool)
     for text in np.unique(text_of_piece[is_word]):
@@ -146,19 +147,6 @@ def _move_words(tokens: Tokens, config: AugmentationConfig, generator: np.random
         _swap(order, members, config.swap, generator)
         stays[members] = _stays(len(members), config.deletion, generator)
     return tokens.take(np.concatenate([pieces[piece] for piece in order[stays]]))
-
-
-def _pieces(tokens: Tokens) -> tuple[NDArray[np.int32], Places]:
-    """The word of each token, and where each word, or run of special tokens, begins."""
-    assert tokens.words is not None, "the row was encoded for augmentation"
-    return tokens.words, np.flatnonzero(_begins_piece(tokens.words))
-
-
-def _begins_piece(words: NDArray[np.int32]) -> NDArray[np.bool_]:
-    """Whether a word, or a run of special tokens, begins with a token."""
-    begins = np.ones(len(words), dtype=bool)
-    begins[1:] = words[1:] != words[:-1]
-    return begins
 
 
 def _swap(order: Places, words: Places, rate: float, generator: np.random.Generator) -> None:

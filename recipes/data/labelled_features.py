@@ -34,6 +34,14 @@ class Tokens:
     token_type_ids: NDArray[np.int32] | None = None
     words: NDArray[np.int32] | None = None
 
+    @property
+    def begins_piece(self) -> NDArray[np.bool_]:
+        """Whether a word, or a run of special tokens, begins with a token, shape (tokens,); of a row with `words`."""
+        assert self.words is not None, "the row was encoded for augmentation"
+        begins = np.ones(len(self.words), dtype=bool)
+        begins[1:] = self.words[1:] != self.words[:-1]
+        return begins
+
     def take(self, places: NDArray[np.int64]) -> "Tokens":
         """The tokens at these places, in their order."""
         types = None if self.token_type_ids is None else self.token_type_ids[places]

@@ -51,7 +51,7 @@ class WordPieces:
             generator: the source of all chance.
         """
         assert tokens.words is not None, "the row was encoded for augmentation"
-        starts = np.flatnonzero(np.diff(tokens.words, prepend=tokens.words[:1] - 1)).tolist()
+        starts = np.flatnonzero(tokens.begins_piece).tolist()
         old, are_words = tokens.input_ids.tolist(), (tokens.words[starts] != NO_WORD).tolist()
         words = [tuple(old[start:end]) for start, end in zip(starts, [*starts[1:], len(old)], strict=True)]
         choices = [self._choices_of(word) if is_word else [] for word, is_word in zip(words, are_words, strict=True)]
