@@ -100,8 +100,15 @@ def main(words: Sequence[str] | None = None) -> None:
         except Unavailable as error:
             print(f"{task} did not run: {error}")
         else:
-            name = "step_apart" if task == "step" and arguments.apart else task  # neither takes the other's place
-            write(name, settings(arguments), [asdict(each) if is_dataclass(each) else each for each in results])
+            plain = [asdict(each) if is_dataclass(each) else each for each in results]
+            write(_file_name(task, arguments), settings(arguments), plain)
+
+
+def _file_name(task: str, arguments: argparse.Namespace) -> str:
+    """What the file of some results begins with, so that none takes the place of another kind of the same day."""
+    if task == "recipe":
+        return f"recipe_{arguments.recipe}"
+    return "step_apart" if task == "step" and arguments.apart else task
 
 
 if __name__ == "__main__":

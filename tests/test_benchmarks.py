@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -138,12 +139,35 @@ def test_the_time_to_a_score_is_the_shortest_that_always_reaches_it(monkeypatch,
     monkeypatch.setattr(rounds, "RESULTS", tmp_path)
     words = ["recipe", "--data", str(tmp_path), "--shares", "0.5", "0.75", "--races", "2", "--peer-attention", "eager"]
     command.main(words)
-    found = json.loads(next(tmp_path.glob("recipe_*")).read_text())["results"][0]
+    found = json.loads(next(tmp_path.glob("recipe_multi30k_*")).read_text())["results"][0]
     assert found["speed_ratio"] == [1.5, 1.5, 1.5]
     assert found["seconds_to_peer_score"] == 450
     assert [run["score"] for run in found["runs"]["ours, 300 s"]] == [36.5, 35.0]
     assert "Seq2SeqTrainer and Marian, eager, 600 s" in found["runs"]
     assert "the peer's score takes ours 450 s at most" in capsys.readouterr().out
+
+
+def test_an_accuracy_is_told_in_percent_as_the_peers_is(monkeypatch, tmp_path):
+    run = {"seconds": 240, "tokens_per_second": 9000.0, "padding": 0.01}
+    results = {"run": run, "validation": {"accuracy": 0.8257}}
+
+    def train(words):
+        folder = Path(dict(word.split("=", 1) for word in words[2:])["output_dir"])
+        folder.mkdir()
+        (folder / "results.json").write_text(json.dumps(results))
+
+    monkeypatch.setattr(recipes, "_run", train)
+    assert recipes.ours(recipes.RECIPES["sst2"], tmp_path, 240, 1).score == pytest.approx(82.57)
+
+
+def test_no_race_is_written_over_another(monkeypatch, tmp_path):
+    monkeypatch.setattr(recipes, "ours", lambda recipe, data, time, seed: recipes.Run(time, 50.0, 9000.0, 0.03))
+    monkeypatch.setattr(recipes, "theirs", lambda *arguments: recipes.Run(600, 36.0, 6000.0, 0.16))
+    monkeypatch.setattr(rounds, "RESULTS", tmp_path / "results")
+    for recipe in recipes.RECIPES:
+        command.main(["recipe", "--data", str(tmp_path), "--recipe", recipe])
+    names = sorted(path.name.rsplit("_", 1)[0] for path in (tmp_path / "results").iterdir())
+    assert names == ["recipe_multi30k", "recipe_sst2"]
 
 
 @pytest.mark.slow
