@@ -38,7 +38,7 @@ class DataConfig:
         num_train_rows: rows of the toy corpus (default 20,000), or the most to take of other data (default: all).
         num_validation_rows: likewise (toy: 500).
         num_test_rows: likewise (toy: 500).
-        skip_bad_rows: leave out rows with an empty text, and report how many, instead of stopping.
+        skip_bad_rows: leave out rows with an empty text or null, and report how many, instead of stopping.
     """
 
     name: str = TOY
@@ -259,12 +259,14 @@ def value_of(location: str, fields: dict[str, Any], name: str, key: str) -> Any:
 
 
 def text_of(location: str, fields: dict[str, Any], name: str, key: str) -> str:
-    """The text in a field, which may be empty; the arguments are those of `value_of`.
+    """The text in a field, empty where the field holds null; the arguments are those of `value_of`.
 
     Raises:
         UserError: the row has no such field, or it holds something else.
     """
     value = value_of(location, fields, name, key)
+    if value is None:  # what datasets have where a text is missing
+        return ""
     if not isinstance(value, str):
         raise UserError(f"{location}: {shown(value)} in {name!r}, where text belongs; mend the row")
     if not is_unicode(value):

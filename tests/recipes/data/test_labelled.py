@@ -117,6 +117,7 @@ def test_a_hub_dataset_need_not_name_them(monkeypatch):
         ({"text": "b", "label": [1]}, r":2: the list \[1\] in 'label', where a label belongs"),
         ({"text": "b", "label": "\ud800"}, r":2: half a surrogate pair in 'label'"),
         ({"text": "b", "label": "0"}, r":2: the text \"0\" is the label, but the number 1 is that of .*:1; write all"),
+        ({"text": None, "label": 0}, r":2: 'text' is empty, and a row needs text; 1 of 2 rows .*skip_bad_rows=true"),
         ({"text": " ", "label": 0}, r":2: 'text' is empty, and a row needs text; 1 of 2 rows .*skip_bad_rows=true"),
     ],
 )
@@ -134,9 +135,9 @@ def test_a_pair_needs_both_texts(tmp_path):
 
 def test_empty_texts_are_skipped_and_counted_when_asked(tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
-        rows = read(tmp_path, GOOD, {"text": "", "label": 0}, BAD, skip_bad_rows=True)
+        rows = read(tmp_path, GOOD, {"text": "", "label": 0}, {"text": None, "label": 0}, BAD, skip_bad_rows=True)
     assert [row.label for row in rows] == [1, 0]
-    expected = f"left out 1 of 3 rows that lack text, first {tmp_path}/train.jsonl:2: 'text' is empty"
+    expected = f"left out 2 of 4 rows that lack text, first {tmp_path}/train.jsonl:2: 'text' is empty"
     assert caplog.messages == [expected]
 
 

@@ -51,7 +51,7 @@ def test_num_rows_caps_the_rows(tmp_path):
         ('{"en": "a", "de": 42}', r"train.jsonl:2: the number 42 in 'de', where text belongs"),
         ('{"en": NaN, "de": "b"}', r"train.jsonl:2: the number NaN in 'en', where text belongs"),
         ('{"en": true, "de": "b"}', r"train.jsonl:2: the truth value true in 'en', where text belongs"),
-        ('{"en": null, "de": "b"}', r"train.jsonl:2: null in 'en', where text belongs"),
+        ('{"en": null, "de": "b"}', r"train.jsonl:2: 'en' is empty, .* both sides; 1 of 2 rows .*skip_bad_rows=true"),
         ('{"en": ["ä"], "de": "b"}', r"""train.jsonl:2: the list \["ä"\] in 'en', where text belongs"""),
         ('{"en": "a", "de": "\\ud800"}', r"train.jsonl:2: half a surrogate pair in 'de', the text \"\\ud800\""),
         ('{"en": "a", "de": " \\t"}', r"train.jsonl:2: 'de' is empty, .* both sides; 1 of 2 rows .*skip_bad_rows=true"),
@@ -70,12 +70,12 @@ def test_an_empty_file_is_named(tmp_path, name, text):
 
 
 def test_empty_sides_are_skipped_and_counted_when_asked(tmp_path, caplog):
-    lines = FLAT + '{"en": "", "de": "b"}\n' + '{"en": "a", "de": " "}\n' + NESTED
+    lines = FLAT + '{"en": "", "de": "b"}\n' + '{"en": "a", "de": " "}\n' + '{"en": "a", "de": null}\n' + NESTED
     with caplog.at_level(logging.WARNING):
         pairs = read(tmp_path, lines, skip_bad_rows=True)
     assert pairs == PAIRS[::-1]
     assert [record.getMessage() for record in caplog.records] == [
-        f"left out 2 of 4 rows that lack text on a side, first {tmp_path}/train.jsonl:2: 'en' is empty"
+        f"left out 3 of 5 rows that lack text on a side, first {tmp_path}/train.jsonl:2: 'en' is empty"
     ]
 
 

@@ -60,10 +60,10 @@ def test_blank_pieces_are_text_and_blank_documents_are_not(tmp_path):
 
 
 def test_blank_documents_can_be_left_out(tmp_path, caplog):
-    (tmp_path / "train.jsonl").write_text('{"text": "a"}\n{"text": " "}\n{"text": "b"}\n')
+    (tmp_path / "train.jsonl").write_text('{"text": "a"}\n{"text": " "}\n{"text": null}\n{"text": "b"}\n')
     with caplog.at_level(logging.WARNING):
         assert read(tmp_path, skip_bad_rows=True) == ["a", "b"]
-    assert "left out 1 of 3 rows that have no text, first " in caplog.text
+    assert "left out 2 of 4 rows that have no text, first " in caplog.text
     assert read(tmp_path, skip_bad_rows=True, num_train_rows=1) == ["a"]
 
 
@@ -80,6 +80,7 @@ def test_prompts_with_completions(tmp_path):
         ({"answer": "a"}, r"train\.jsonl:2: no 'question' in this row, which has answer; .* data\.prompt_field="),
         ({"question": "a", "answer": 4}, r"train\.jsonl:2: the number 4 in 'answer', where text belongs"),
         ({"question": "a", "answer": " "}, r"train\.jsonl:2: 'answer' is empty, and a prompt and its completion need"),
+        ({"question": None, "answer": "a"}, r"train\.jsonl:2: 'question' is empty, .*; 1 of 2 rows are such"),
         ({"question": "", "answer": "a"}, r"train\.jsonl:2: 'question' is empty, .*; 1 of 2 rows are such"),
     ],
 )
