@@ -77,9 +77,9 @@ def test_shards_train_like_replicas(runs):
     folder, _ = runs
     assert losses(folder / "fsdp") == pytest.approx(losses(folder / "ddp"), rel=1e-6)
     assert losses(folder / "ddp") == pytest.approx(losses(folder / "one"), rel=1e-5)
-    # Twelve steps of Adam, which scales rounding up where a gradient is hardly more than that.
-    assert_same_weights(folder / "ddp" / "final", folder / "fsdp" / "final", 1e-6)
-    assert_same_weights(folder / "ddp" / "best", folder / "fsdp" / "best", 1e-6)
+    # Twelve steps of Adam, which scales rounding up where a gradient is hardly more than that: 2e-6 with some batches.
+    assert_same_weights(folder / "ddp" / "final", folder / "fsdp" / "final", 1e-5)
+    assert_same_weights(folder / "ddp" / "best", folder / "fsdp" / "best", 1e-5)
 
 
 def test_scores_do_not_depend_on_the_launch(runs):
