@@ -38,6 +38,7 @@ from vanilla_transformers.recipes.data.collators import encode_pairs
 from vanilla_transformers.recipes.data.rows import TranslationDataConfig, translation_pairs
 from vanilla_transformers.recipes.data.tokenizers import train_encoder_tokenizer, train_translation_tokenizer
 from vanilla_transformers.recipes.scoring.bleu import Bleu
+from vanilla_transformers.recipes.scoring.classification import Accuracy
 from vanilla_transformers.recipes.scoring.decoding import translate
 
 PROBE_STEPS = 200  # the first ones are slower: told by 60, a peer ended a tenth before its time
@@ -182,18 +183,18 @@ def sst2(data: Path, seconds: float, attention: str, batch_size: int) -> dict[st
         return Trainer(model, arguments, DataCollatorWithPadding(tokenizer), train_rows)
 
     model, figures = fit(build, trainer_of, seconds)
-    return figures | {"accuracy": accuracy(model, tokenizer, validation_rows)}
+    return figures | accuracy(model, tokenizer, validation_rows)
 
 
 @torch.inference_mode()
-def accuracy(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, rows: Dataset) -> float:
-    """Share of rows, in percent, whose class the model names."""
-    correct = 0
+def accuracy(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, rows: Dataset) -> dict[str, float]:
+    """The part of rows whose class the model names, as our recipe tells it."""
+    metric = Accuracy()
     for start in range(0, len(rows), 64):
         batch = rows[start : start + 64]
         inputs = tokenizer.pad({name: batch[name] for name in ("input_ids", "attention_mask")}, return_tensors="pt")
-        correct += int((model(**inputs).logits.argmax(-1) == torch.tensor(batch["label"])).sum())
-    return 100 * correct / len(rows)
+        metric.add_batch(predictions=model(**inputs).logits.argmax(-1), references=batch["label"])
+    return metric.compute()
 
 
 def shakespeare(data: Path, seconds: float | None, attention: str) -> dict[str, Any]:

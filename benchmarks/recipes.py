@@ -31,7 +31,6 @@ class Recipe:
         metric: of both.
         split: whose score counts.
         seconds: of training.
-        scale: what makes 0 to 100 of our score; the peer's are so already.
     """
 
     config: str
@@ -39,12 +38,11 @@ class Recipe:
     metric: str
     split: str
     seconds: int
-    scale: float = 1.0
 
 
 RECIPES = {
     "multi30k": Recipe("translation/multi30k", "Seq2SeqTrainer and Marian", "bleu", "test", 600),
-    "sst2": Recipe("sentiment/sst2", "Trainer and BERT", "accuracy", "validation", 240, scale=100.0),
+    "sst2": Recipe("sentiment/sst2", "Trainer and BERT", "accuracy", "validation", 240),
 }
 
 
@@ -54,7 +52,7 @@ class Run:
 
     Attributes:
         seconds: of training.
-        score: at its end, 0 to 100.
+        score: at its end, in the unit of the metric.
         tokens_per_second: real ones, padding left out.
         padding: share of the places in batches.
     """
@@ -86,7 +84,7 @@ class Race:
     def __str__(self) -> str:
         lines = [f"{self.task}, {self.metric}, real tokens/s and padding of each run"]
         for name, runs in self.runs.items():
-            figures = (f"{run.score:.2f} ({run.tokens_per_second:,.0f}/s, {run.padding:.1%})" for run in runs)
+            figures = (f"{run.score:.4g} ({run.tokens_per_second:,.0f}/s, {run.padding:.1%})" for run in runs)
             lines.append(f"  {name:40} {', '.join(figures)}")
         low, median, high = self.speed_ratio
         lines.append(f"  ours is {median:.2f} times as fast ({low:.2f} to {high:.2f})")
@@ -142,7 +140,7 @@ def ours(recipe: Recipe, data: Path, seconds: float, seed: int) -> Run:
         _run(["train", recipe.config, *words])
         results = json.loads((output / "results.json").read_text())
     training = results["run"]
-    score = recipe.scale * results[recipe.split][recipe.metric]
+    score = results[recipe.split][recipe.metric]
     return Run(training["seconds"], score, training["tokens_per_second"], training["padding"])
 
 

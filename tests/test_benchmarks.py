@@ -2,16 +2,18 @@
 
 import json
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from datasets import Dataset
+from transformers import BertConfig, BertForSequenceClassification
 
 from benchmarks import __main__ as command
-from benchmarks import classification, continuation, memory, recipes, rounds, training
+from benchmarks import classification, continuation, memory, peers, recipes, rounds, training
 from benchmarks.batches import full_batch, grouped_batches, padded, planned_batches, real_lengths
 from benchmarks.models import IGNORED, SHAPES, Shape, subjects
+from vanilla_transformers.recipes.data.tokenizers import train_encoder_tokenizer
 
 SMALL = Shape(vocab_size=90, width=16, heads=2, inner=32, layers=1, length=24, dropout=0.0)
 FAMILIES = list(SHAPES)
@@ -147,17 +149,16 @@ def test_the_time_to_a_score_is_the_shortest_that_always_reaches_it(monkeypatch,
     assert "the peer's score takes ours 450 s at most" in capsys.readouterr().out
 
 
-def test_an_accuracy_is_told_in_percent_as_the_peers_is(monkeypatch, tmp_path):
-    run = {"seconds": 240, "tokens_per_second": 9000.0, "padding": 0.01}
-    results = {"run": run, "validation": {"accuracy": 0.8257}}
-
-    def train(words):
-        folder = Path(dict(word.split("=", 1) for word in words[2:])["output_dir"])
-        folder.mkdir()
-        (folder / "results.json").write_text(json.dumps(results))
-
-    monkeypatch.setattr(recipes, "_run", train)
-    assert recipes.ours(recipes.RECIPES["sst2"], tmp_path, 240, 1).score == pytest.approx(82.57)
+def test_the_peers_accuracy_is_told_as_ours_is():
+    tokenizer = train_encoder_tokenizer(["good film", "bad film"] * 20, 100, 16)
+    model = BertForSequenceClassification(
+        BertConfig(vocab_size=100, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16)
+    ).eval()
+    model.classifier.bias.data = torch.tensor([-100.0, 100.0])  # always the second class
+    encoded = tokenizer(["good film"] * 70)
+    columns = {"input_ids": encoded["input_ids"], "attention_mask": encoded["attention_mask"], "label": [1, 0] * 35}
+    rows = Dataset.from_dict(columns)
+    assert peers.accuracy(model, tokenizer, rows) == {"accuracy": 0.5}
 
 
 def test_no_race_is_written_over_another(monkeypatch, tmp_path):
