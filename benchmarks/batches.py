@@ -47,7 +47,7 @@ def grouped_batches(lengths: NDArray[np.int64], batch_size: int) -> list[NDArray
 
 def planned_batches(lengths: NDArray[np.int64], batch_tokens: int) -> list[NDArray[np.int64]]:
     """As our engine makes them."""
-    return Plan(lengths, batch_tokens, seed=0).epoch(0)
+    return Plan(lengths, batch_tokens, seed=0).groups(0)
 
 
 def padded(

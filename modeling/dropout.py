@@ -4,10 +4,30 @@ There torch draws one random number an element, in one thread: on small models t
 each 64-bit draw of the same generator decides on four elements.
 """
 
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import nn
 
 _NUM_LEVELS = 2**16
+
+_of_thread = threading.local()
+
+
+@contextmanager
+def drawing_from(generator: torch.Generator) -> Iterator[None]:
+    """While active, dropout on a CPU draws from `generator` in this thread, and from torch's default one in others.
+
+    Threads that share a generator would get other numbers each time they are run.
+    """
+    before = getattr(_of_thread, "generator", None)
+    _of_thread.generator = generator
+    try:
+        yield
+    finally:
+        _of_thread.generator = before
 
 
 class Dropout(nn.Dropout):
@@ -27,7 +47,9 @@ def apply_dropout(states: torch.Tensor, p: float, training: bool) -> torch.Tenso
     is_plain = type(states) is torch.Tensor and states.device.type == "cpu" and not torch.compiler.is_compiling()
     if not (training and is_plain and 0 < num_dropped < _NUM_LEVELS):
         return nn.functional.dropout(states, p, training)
-    draws = torch.empty(-(-states.numel() // 4), dtype=torch.int64).random_(-(2**63), None).view(torch.int16)
+    generator = getattr(_of_thread, "generator", None)
+    draws = torch.empty(-(-states.numel() // 4), dtype=torch.int64).random_(-(2**63), None, generator=generator)
+    draws = draws.view(torch.int16)
     draws = draws[: states.numel()].view(states.shape)
     # In place, the comparison leaves 0 and 1 as integers, which convert faster than booleans.
     keep = draws.ge_(num_dropped - _NUM_LEVELS // 2).to(states.dtype)

@@ -7,7 +7,6 @@ fused linear cross entropy).
 """
 
 import math
-from collections.abc import Iterator
 
 import torch
 from torch import nn
@@ -20,6 +19,8 @@ from .losses import IGNORE_INDEX, cross_entropy_loss, flat_labels, out_of_range,
 CPU_CHUNK_SIZE = 2**21
 GPU_CHUNK_SIZE = 2**26
 MIN_ROWS = 256  # fewer are no work for a matrix product
+CPU_BLOCK_BYTES = 2**25
+"""Errors that become gradients together: each time the gradient of the weights is read and written once more."""
 _SURE = 1e-30  # a probability that is no smaller has all its digits in fp32
 
 
@@ -92,16 +93,20 @@ class _LinearCrossEntropy(torch.autograd.Function):
                 torch.zeros_like(tensor, dtype=torch.float32) if needed else None
                 for tensor, needed in zip((vectors, weight, bias), needs_gradients, strict=True)
             ]
-            for rows in _chunks(len(vectors), len(weight), vectors.device):
-                logits = linear(vectors[rows], weight, bias)  # (C, V)
-                probs = logits.softmax(1, dtype=torch.float32)
-                targets = logits.gather(1, tokens[rows]).float()
-                log_probs = _target_log_probs(logits, probs, targets, tokens[rows])
-                total += ((label_smoothing * targets - log_probs) * is_target[rows]).sum()
-                if any(needs_gradients):
-                    target_share = log_probs.new_full(log_probs.shape, 1.0 - label_smoothing)
-                    errors = probs.scatter_add_(1, tokens[rows], -target_share)
-                    _add_gradients(grads, errors, vectors, weight, rows, is_target)
+            for block in _blocks(len(vectors), weight):
+                errors = weight.new_empty(block.stop - block.start, len(weight)) if any(needs_gradients) else None
+                for rows in _chunks(block, weight):
+                    logits = linear(vectors[rows], weight, bias)  # (C, V)
+                    probs = logits.softmax(1, dtype=torch.float32)
+                    targets = logits.gather(1, tokens[rows]).float()
+                    log_probs = _target_log_probs(logits, probs, targets, tokens[rows])
+                    total += ((label_smoothing * targets - log_probs) * is_target[rows]).sum()
+                    if errors is not None:
+                        target_share = log_probs.new_full(log_probs.shape, 1.0 - label_smoothing)
+                        probs.scatter_add_(1, tokens[rows], -target_share)
+                        errors[rows.start - block.start : rows.stop - block.start] = probs
+                if errors is not None:
+                    _add_gradients(grads, errors, vectors, weight, block, is_target)
             if label_smoothing:
                 _smooth(total, grads, vectors, weight, bias, label_smoothing, is_target)
         ctx.save_for_backward(*grads)
@@ -126,11 +131,10 @@ def _target_log_probs(logits, probs, targets, tokens) -> torch.Tensor:
 
 
 def _add_gradients(grads, errors, vectors, weight, rows, is_target) -> None:
-    """Adds what the errors (C, V) of some rows make of the gradients of vectors, weight and bias, where wanted."""
+    """Adds what the errors (N, V) of some rows make of the gradients of vectors, weight and bias, where wanted."""
     vectors_grad, weight_grad, bias_grad = grads
     if bias_grad is not None:
-        bias_grad += (errors * is_target[rows]).sum(0)
-    errors = errors.to(weight.dtype)
+        bias_grad += (errors * is_target[rows]).sum(0, dtype=torch.float32)
     if vectors_grad is not None:
         vectors_grad[rows] = linear(errors, weight.T) * is_target[rows]
     if weight_grad is not None:
@@ -156,8 +160,21 @@ def _smooth(total, grads, vectors, weight, bias, label_smoothing, is_target) -> 
         bias_grad -= label_smoothing / len(weight) * is_target.sum()
 
 
-def _chunks(num_rows: int, num_tokens: int, device: torch.device) -> Iterator[slice]:
-    """The rows whose logits are held at a time, about as many each time, so that memory and kernels serve again."""
-    most = max(MIN_ROWS, (CPU_CHUNK_SIZE if device.type == "cpu" else GPU_CHUNK_SIZE) // num_tokens)
-    size = max(1, math.ceil(num_rows / max(1, math.ceil(num_rows / most))))
-    return (slice(start, start + size) for start in range(0, num_rows, size))
+def _blocks(num_rows: int, weight: torch.Tensor) -> list[slice]:
+    """The rows whose errors are held at a time."""
+    if weight.device.type != "cpu":
+        return _equal_slices(0, num_rows, GPU_CHUNK_SIZE // len(weight))
+    return _equal_slices(0, num_rows, CPU_BLOCK_BYTES // (len(weight) * weight.element_size()))
+
+
+def _chunks(block: slice, weight: torch.Tensor) -> list[slice]:
+    """The rows of a block whose logits are held at a time."""
+    size = CPU_CHUNK_SIZE if weight.device.type == "cpu" else GPU_CHUNK_SIZE
+    return _equal_slices(block.start, block.stop, size // len(weight))
+
+
+def _equal_slices(start: int, stop: int, most: int) -> list[slice]:
+    """Parts with about as many rows as each other, so that memory and kernels serve again."""
+    num_slices = max(1, math.ceil((stop - start) / max(MIN_ROWS, most)))
+    size = max(1, math.ceil((stop - start) / num_slices))
+    return [slice(first, min(first + size, stop)) for first in range(start, stop, size)]

@@ -5,8 +5,9 @@ import os
 import sys
 
 # mallopt's parameters, from glibc's malloc.h.
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
 _LARGE = 2**30
+_HEAP = 2**26  # the most that a heap of another thread than the first holds
 
 
 def keep_memory_and_kernels() -> None:
@@ -23,3 +24,4 @@ def keep_memory_and_kernels() -> None:
     if set_option is not None:
         set_option(_M_MMAP_THRESHOLD, _LARGE)
         set_option(_M_TRIM_THRESHOLD, _LARGE)
+        set_option(_M_TOP_PAD, _HEAP)  # heaps of other threads heed this one alone, and are returned otherwise

@@ -3,6 +3,7 @@
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 
@@ -16,9 +17,10 @@ from vanilla_transformers.recipes.engine.layers import as_written, prepare_layer
 from vanilla_transformers.recipes.engine.memory import find_micro_batches
 from vanilla_transformers.recipes.engine.optimization import build_optimizer, build_schedule, without_wrapper
 from vanilla_transformers.recipes.engine.plan import Plan
+from vanilla_transformers.recipes.engine.side_by_side import side_by_side
 from vanilla_transformers.recipes.engine.signals import StopRequest
 from vanilla_transformers.recipes.engine.state import Tensors, WholeModel, load_training_state, training_state, whole
-from vanilla_transformers.recipes.engine.step import Gradients, Loss, over_processes, seed_dropout
+from vanilla_transformers.recipes.engine.step import Gradients, Loss, over_processes
 from vanilla_transformers.recipes.engine.step_faults import (
     EVALUATION_REMEDY,
     TRAINING_REMEDY,
@@ -58,7 +60,7 @@ class _Loop:
         self.task, self.experiment, self.folder = task, experiment, folder
         self.accelerator, self.stop = accelerator, stop
         batch = experiment.batch
-        self.plan = Plan(task.lengths, batch.tokens, experiment.seed, batch.packing, batch.pack_length)
+        self.plan = Plan(task.lengths, batch.tokens, experiment.seed, batch.packing, batch.pack_length, batch.groups)
         self.schedule = build_schedule(
             experiment.optimizer, experiment.schedule, experiment.max_duration, task.model.config.hidden_size
         )
@@ -68,7 +70,8 @@ class _Loop:
         self.loss, prepared = accelerator.prepare(Loss(task.model), optimizer)
         self.optimizer = without_wrapper(prepared)
         self.parameters = list(self.loss.parameters())  # gathering them costs a millisecond
-        self.gradients = Gradients(task, self.loss, accelerator)
+        threads = side_by_side(task.model, experiment, accelerator)
+        self.gradients = Gradients(task, self.loss, accelerator, experiment.seed, threads)
         self.average = None if experiment.averaging.ema_decay is None else AveragedWeights(task.model)
         self.saved: TrainState | None = None
         self.metrics = MetricsLog(folder.metrics_file, accelerator)
@@ -120,7 +123,7 @@ class _Loop:
         num_trained = sum(parameter.numel() for parameter in self.parameters if parameter.requires_grad)
         trained = "" if num_trained == num_parameters else f" ({num_trained:,} trained)"
         epoch = self.state.epoch
-        num_rows, num_steps = len(self.plan.lengths(epoch)), len(self.plan.epoch(epoch))
+        num_rows, num_steps = len(self.plan.lengths(epoch)), self.plan.num_steps(epoch)
         self.progress.note(
             f"{num_parameters:,} parameters{trained}, {num_rows:,} rows, {num_steps:,} steps an epoch, "
             f"{self.plan.padding_share(epoch):.1%} padding"
@@ -132,12 +135,11 @@ class _Loop:
         """Takes an optimizer step; whether somebody asked to stop."""
         self.watch.start()
         epoch = self.state.epoch
-        rows = self.plan.epoch(epoch)[self.state.step_in_epoch]
-        batches = self.gradients.cut(rows, epoch, self.state.micro_batches or 1)
-        num_targets = self.gradients.num_targets(batches)
-        seed_dropout(self.experiment.seed, self.state.global_step, self.accelerator)
+        groups = self.plan.batch(epoch, self.state.step_in_epoch)
+        micro_batches = self.gradients.cut(groups, epoch, self.state.micro_batches or 1)
+        num_targets = self.gradients.num_targets(micro_batches)
         learning_rate = self._set_learning_rate()
-        loss = self.gradients.add_up(batches, num_targets)
+        loss = self.gradients.add_up(micro_batches, num_targets, self.state.global_step)
         norm = self._clip()
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
@@ -145,9 +147,10 @@ class _Loop:
         if self.average is not None and decay is not None:
             self.average.update(self.state.global_step + 1, decay)
         self.window.add(loss, norm, num_targets, learning_rate, self.state.global_step + 1)
-        self.throughput.add((batch for batch, _ in batches), self.plan.lengths(epoch)[rows], num_targets)
+        rows = np.concatenate(groups)
+        self.throughput.add((each.batch for each in micro_batches), self.plan.lengths(epoch)[rows], num_targets)
         stopped, seconds = self._agree()
-        num_tokens, num_steps = self.plan.num_tokens(rows, epoch), len(self.plan.epoch(epoch))
+        num_tokens, num_steps = self.plan.num_tokens(rows, epoch), self.plan.num_steps(epoch)
         self.state = self.state.after_step(num_tokens, seconds, num_steps)
         return stopped
 

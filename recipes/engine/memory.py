@@ -3,6 +3,7 @@
 On a CPU this works only where the system refuses memory; Linux usually grants it, and ends the process later.
 """
 
+import numpy as np
 import torch
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 from accelerate.utils.other import extract_model_from_parallel
@@ -30,31 +31,32 @@ def find_micro_batches(gradients: Gradients, plan: Plan, epoch: int) -> int:
             "one that ran out of memory: give a number"
         )
     num_micro = 1
-    for rows in _largest(plan, epoch):
-        while not _fits_everywhere(gradients, rows, epoch, num_micro):
-            if num_micro * gradients.accelerator.num_processes >= len(rows):
-                raise _too_large(rows, plan, epoch, gradients.accelerator.device)
+    for groups in _largest(plan, epoch):
+        while not _fits_everywhere(gradients, groups, epoch, num_micro):
+            if num_micro * gradients.accelerator.num_processes >= max(map(len, groups)):
+                raise _too_large(np.concatenate(groups), plan, epoch, gradients.accelerator.device)
             num_micro *= 2
     return num_micro
 
 
-def _largest(plan: Plan, epoch: int) -> list[Rows]:
-    """The batch with the most tokens after padding, and that with the longest row, whose attention takes the most."""
-    batches = plan.epoch(epoch)
+def _largest(plan: Plan, epoch: int) -> list[list[Rows]]:
+    """The batches with the group that has the most tokens after padding, and with the longest row, whose attention
+    takes the most."""
+    batches = [plan.batch(epoch, step) for step in range(plan.num_steps(epoch))]
     return [
-        max(batches, key=lambda rows: plan.cost(rows, epoch)),
-        max(batches, key=lambda rows: plan.lengths(epoch)[rows].max()),
+        max(batches, key=lambda groups: max(plan.cost(rows, epoch) for rows in groups)),
+        max(batches, key=lambda groups: max(plan.lengths(epoch)[rows].max() for rows in groups)),
     ]
 
 
-def _fits_everywhere(gradients: Gradients, rows: Rows, epoch: int, num_micro: int) -> bool:
-    fits = _fits(gradients, rows, epoch, num_micro)
+def _fits_everywhere(gradients: Gradients, groups: list[Rows], epoch: int, num_micro: int) -> bool:
+    fits = _fits(gradients, groups, epoch, num_micro)
     if not fits:
         clear_device_cache(garbage_collection=True)  # the error's traceback may still hold what the pass had stored
     return over_processes(gradients.accelerator, [float(not fits)]) == [0.0]
 
 
-def _fits(gradients: Gradients, rows: Rows, epoch: int, num_micro: int) -> bool:
+def _fits(gradients: Gradients, groups: list[Rows], epoch: int, num_micro: int) -> bool:
     """Whether this process can take the step, alone: one that waited for another's gradients would wait for ever."""
     model = extract_model_from_parallel(gradients.loss)
     device = gradients.accelerator.device
@@ -62,10 +64,10 @@ def _fits(gradients: Gradients, rows: Rows, epoch: int, num_micro: int) -> bool:
     with torch.random.fork_rng([device] if seeded_apart else [], device_type=device.type):
         try:
             reserved = _reserve(model, gradients.accelerator.num_processes)
-            batches = gradients.cut(rows, epoch, num_micro)
+            batches = gradients.cut(groups, epoch, num_micro)
             count = torch.ones((), device=device)
-            for batch, _ in batches:
-                model(gradients.on_device(batch), count).backward()
+            for part in batches:
+                model(gradients.on_device(part.batch), count).backward()
             del reserved
         except RuntimeError as error:
             if not should_reduce_batch_size(error):

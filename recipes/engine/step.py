@@ -4,7 +4,9 @@ The loss of a step is the sum over its targets divided by their number, which is
 processes before the first of them is computed: how the batch is cut does not change the gradient.
 """
 
+import math
 from contextlib import nullcontext
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -14,10 +16,23 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from vanilla_transformers.recipes.engine.plan import Rows, share
+from vanilla_transformers.recipes.engine.side_by_side import SideBySide
 from vanilla_transformers.recipes.engine.stock import training_loss
 from vanilla_transformers.recipes.engine.task import Batch, Task
 
-MicroBatches = list[tuple[Batch, float]]
+
+class MicroBatch(NamedTuple):
+    """A part of a step's batch that is computed by itself.
+
+    Attributes:
+        batch: some of the rows.
+        number: tells it from the other parts of the step, of all processes.
+        weight: of its loss; 0 for one that only keeps step with the other processes.
+    """
+
+    batch: Batch
+    number: int
+    weight: float = 1.0
 
 
 class Loss(nn.Module):
@@ -39,44 +54,70 @@ class Gradients:
         task: makes the batches and counts their targets.
         loss: a `Loss`, as Accelerate prepared it.
         accelerator: the processes that share the batch out among themselves.
+        seed: of the run.
+        side_by_side: computes micro-batches at the same time; None computes one after the other.
     """
 
-    def __init__(self, task: Task, loss: nn.Module, accelerator: Accelerator) -> None:
+    def __init__(
+        self,
+        task: Task,
+        loss: nn.Module,
+        accelerator: Accelerator,
+        seed: int = 0,
+        side_by_side: SideBySide | None = None,
+    ) -> None:
         self.task, self.loss, self.accelerator = task, loss, accelerator
+        self.seed, self.side_by_side = seed, side_by_side
 
-    def cut(self, rows: Rows, epoch: int, num_micro: int) -> MicroBatches:
-        """This process's micro-batches with their weights: 0 for one that only keeps step with the others."""
-        num_parts = num_micro * self.accelerator.num_processes
-        batches: MicroBatches = []
-        for micro in range(num_micro):
-            part = share(rows, micro * self.accelerator.num_processes + self.accelerator.process_index, num_parts)
-            if len(part) or not batches:
-                weight = 1.0 if len(part) else 0.0
-                part = part if len(part) else rows[:1]
-                batches.append((self.task.make_batch(part, epoch), weight))
-        return batches
+    def cut(self, groups: list[Rows], epoch: int, num_micro: int) -> list[MicroBatch]:
+        """This process's micro-batches.
 
-    def num_targets(self, batches: MicroBatches) -> float:
+        Args:
+            groups: the rows of the step, of all processes; rows of one micro-batch are of one group.
+            epoch: to which the rows belong.
+            num_micro: the parts into which each process cuts what it has of a group.
+        """
+        num_processes, place = self.accelerator.num_processes, self.accelerator.process_index
+        num_parts = num_micro * math.lcm(len(groups), num_processes) // len(groups)
+        parts = [share(rows, part, num_parts) for rows in groups for part in range(num_parts)]
+        numbers = range(place, len(parts), num_processes)
+        found = [MicroBatch(self.task.make_batch(parts[n], epoch), n) for n in numbers if len(parts[n])]
+        return found or [MicroBatch(self.task.make_batch(groups[0][:1], epoch), place, weight=0.0)]
+
+    def num_targets(self, micro_batches: list[MicroBatch]) -> float:
         """The targets of the step, all processes together."""
-        count = sum(self.task.num_targets(batch) for batch, weight in batches if weight)
+        count = sum(self.task.num_targets(each.batch) for each in micro_batches if each.weight)
         return over_processes(self.accelerator, [count])[0]
 
-    def add_up(self, batches: MicroBatches, num_targets: float) -> torch.Tensor:
-        """Adds the gradients of the step to those of the parameters; returns this process's share of the loss."""
+    def add_up(self, micro_batches: list[MicroBatch], num_targets: float, step: int) -> torch.Tensor:
+        """Adds the gradients of the step to those of the parameters; returns this process's share of the loss.
+
+        Args:
+            micro_batches: those of this process.
+            num_targets: all of the step's.
+            step: its number, which decides what dropout sets to zero.
+        """
         # Without any target the loss is 0, not 0 / 0.
-        num_processes = self.accelerator.num_processes
         count = torch.tensor(max(1.0, num_targets), device=self.accelerator.device)
-        losses = []
-        for index, (batch, weight) in enumerate(batches):
-            is_last = index == len(batches) - 1
-            with nullcontext() if is_last else self.accelerator.no_sync(self.loss):
-                with self.accelerator.autocast():  # which `prepare` adds to other models, but not to those under FSDP2
-                    loss = self.loss(self.on_device(batch), count)
-                loss = loss if weight == 1.0 else loss * weight
-                losses.append(loss.detach())
-                # Data-parallel training averages the gradients over the processes; the loss is a sum over them.
-                self.accelerator.backward(loss if num_processes == 1 else loss * num_processes)
+        seeds = [dropout_seed(self.seed, step, each.number) for each in micro_batches]
+        if self.side_by_side is not None and len(micro_batches) > 1:
+            losses = self.side_by_side.add_up([each.batch for each in micro_batches], count, seeds)
+        else:
+            losses = []
+            for each, seed in zip(micro_batches, seeds, strict=True):
+                seed_dropout(seed, self.accelerator.device)
+                losses.append(self._add(each, count, is_last=each is micro_batches[-1]))
         return losses[0] if len(losses) == 1 else torch.stack(losses).sum()
+
+    def _add(self, micro_batch: MicroBatch, count: torch.Tensor, is_last: bool) -> torch.Tensor:
+        num_processes, weight = self.accelerator.num_processes, micro_batch.weight
+        with nullcontext() if is_last else self.accelerator.no_sync(self.loss):
+            with self.accelerator.autocast():  # which `prepare` adds to other models, but not to those under FSDP2
+                loss = self.loss(self.on_device(micro_batch.batch), count)
+            loss = loss if weight == 1.0 else loss * weight
+            # Data-parallel training averages the gradients over the processes; the loss is a sum over them.
+            self.accelerator.backward(loss if num_processes == 1 else loss * num_processes)
+        return loss.detach()
 
     def on_device(self, batch: Batch) -> Batch:
         """The batch where the model is."""
@@ -91,11 +132,15 @@ def over_processes(accelerator: Accelerator, figures: list[float]) -> list[float
     return accelerator.reduce(tensor, "sum").tolist()
 
 
-def seed_dropout(seed: int, step: int, accelerator: Accelerator) -> None:
-    """Makes dropout a function of seed, step and process, so that a resumed run repeats it."""
-    entropy = [seed, step, accelerator.process_index]
-    state = int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0] >> np.uint64(1))
-    if accelerator.device.type == "cpu":
-        torch.default_generator.manual_seed(state)  # torch.manual_seed asks every kind of device: 0.5 ms
+def dropout_seed(seed: int, step: int, number: int) -> int:
+    """What dropout begins with in a micro-batch: a function of the run's seed, the step and the micro-batch's number,
+    so that a resumed run repeats it."""
+    return int(np.random.SeedSequence([seed, step, number]).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+def seed_dropout(seed: int, device: torch.device) -> None:
+    """Seeds the generator that dropout draws from."""
+    if device.type == "cpu":
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed asks every kind of device: 0.5 ms
     else:
-        torch.manual_seed(state)
+        torch.manual_seed(seed)

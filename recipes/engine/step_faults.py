@@ -4,6 +4,7 @@ import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import numpy as np
 from accelerate.utils.memory import should_reduce_batch_size
 
 from vanilla_transformers.recipes.engine.durations import TrainState
@@ -27,8 +28,8 @@ def not_finite(step: int, state: TrainState, plan: Plan) -> UserError:
     epoch, index = state.epoch, state.step_in_epoch - (state.global_step - step) - 1
     while index < 0:
         epoch -= 1
-        index += len(plan.epoch(epoch))
-    rows = plan.epoch(epoch)[index]
+        index += plan.num_steps(epoch)
+    rows = np.concatenate(plan.batch(epoch, index))
     shown = ", ".join(str(row) for row in rows[:_SHOWN_ROWS]) + (", ..." if len(rows) > _SHOWN_ROWS else "")
     return UserError(
         f"step {step}: the loss or its gradient is not finite; nothing was saved after it; lower "

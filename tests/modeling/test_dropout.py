@@ -1,10 +1,12 @@
 """Dropout beside torch's: the same distribution and gradient, whatever the size, the type and the seed."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 from torch import nn
 
-from vanilla_transformers.dropout import Dropout, apply_dropout
+from vanilla_transformers.dropout import Dropout, apply_dropout, drawing_from
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
@@ -73,3 +75,17 @@ def test_compiled_code_draws_as_torch_does():
     found = compiled(torch.ones(100))
     torch.manual_seed(3)
     assert torch.equal(found, nn.functional.dropout(torch.ones(100), 0.5))
+
+
+def test_draws_from_a_generator_of_the_threads_own():
+    torch.manual_seed(7)
+    expected = apply_dropout(torch.ones(1000), 0.3, training=True)
+    torch.manual_seed(0)
+    before = torch.get_rng_state()
+    with ThreadPoolExecutor(1) as other, drawing_from(torch.Generator().manual_seed(7)):
+        assert torch.equal(apply_dropout(torch.ones(1000), 0.3, training=True), expected)
+        assert torch.equal(torch.get_rng_state(), before)
+        other.submit(apply_dropout, torch.ones(1000), 0.3, True).result()
+        assert not torch.equal(torch.get_rng_state(), before)
+    torch.manual_seed(7)
+    assert torch.equal(apply_dropout(torch.ones(1000), 0.3, training=True), expected)

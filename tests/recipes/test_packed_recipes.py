@@ -57,7 +57,7 @@ def loss_and_gradients(task, batch):
 @pytest.mark.parametrize("name", TASKS)
 def test_packed_equals_padded(name, kernel):
     padded, packed = make_task(name), make_task(name, *PACKED, f"attention={kernel}")
-    for rows in Plan(padded.lengths, 800, 1, packed=True, pack_length=128).epoch(0)[:3]:
+    for rows in Plan(padded.lengths, 800, 1, packed=True, pack_length=128).groups(0)[:3]:
         batch = packed.make_batch(rows, 0)
         assert "attention_mask" not in batch
         assert batch["input_ids"].shape[0] > 1
@@ -75,7 +75,7 @@ def test_packed_equals_padded_with_a_kernel_that_takes_lengths(name, pack_length
     calls = put_loop_in_place_of_kernel(monkeypatch)
     padded = make_task(name)
     packed = make_task(name, "batch.packing=true", f"batch.pack_length={pack_length}", "attention=torch_varlen")
-    rows = Plan(padded.lengths, 800, 1, packed=True).epoch(0)[0]
+    rows = Plan(padded.lengths, 800, 1, packed=True).groups(0)[0]
     expected, gradients = loss_and_gradients(padded, padded.make_batch(rows, 0))
     assert not calls
     loss, found = loss_and_gradients(packed, packed.make_batch(rows, 0))
@@ -110,7 +110,7 @@ def test_a_packed_run_begins_with_the_loss_of_the_same_rows_padded(tmp_path):
     assert translation.main(["translation/toy", *overrides]) == 0
     found = json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[0])
     task = make_task("translation")
-    rows = Plan(task.lengths, 400, 1, packed=True, pack_length=128).epoch(0)[0]
+    rows = Plan(task.lengths, 400, 1, packed=True, pack_length=128).groups(0)[0]
     loss, _ = loss_and_gradients(task, task.make_batch(rows, 0))
     assert found["loss"] == pytest.approx(float(loss), rel=1e-5)
     assert found["tokens"] == np.asarray(task.lengths)[rows].sum()

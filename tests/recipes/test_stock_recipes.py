@@ -81,8 +81,8 @@ def gradients(task: Task, num_micro: int) -> tuple[float, dict[str, torch.Tensor
     """The loss of eight rows and its gradients, the rows cut into micro-batches."""
     task.model.train().zero_grad()
     step = Gradients(task, Loss(task.model), Accelerator(cpu=True))
-    batches = step.cut(torch.arange(8).numpy(), 0, num_micro)
-    loss = step.add_up(batches, step.num_targets(batches))
+    micro_batches = step.cut([torch.arange(8).numpy()], 0, num_micro)
+    loss = step.add_up(micro_batches, step.num_targets(micro_batches), step=0)
     return loss.item(), {name: p.grad.clone() for name, p in task.model.named_parameters() if p.grad is not None}
 
 

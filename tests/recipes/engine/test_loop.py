@@ -47,9 +47,9 @@ def step_gradient(folder: Path, micro_batches: int) -> torch.Tensor:
     task = tiny_task(dropout=0.0)
     accelerator = build_accelerator(experiment)
     loop = _Loop(task, experiment, RunFolder(experiment), accelerator, StopRequest())
-    batches = loop.gradients.cut(max(loop.plan.epoch(0), key=len), 0, micro_batches)
-    assert len(batches) == micro_batches
-    loop.gradients.add_up(batches, loop.gradients.num_targets(batches))
+    parts = loop.gradients.cut([max(loop.plan.groups(0), key=len)], 0, micro_batches)
+    assert len(parts) == micro_batches
+    loop.gradients.add_up(parts, loop.gradients.num_targets(parts), step=0)
     return torch.cat([parameter.grad.flatten() for parameter in task.model.parameters()])
 
 
@@ -196,7 +196,7 @@ def test_batch_of_a_loss_that_is_not_finite_is_named(tmp_path, log_every):
     """In the second epoch, whose batches are planned anew, and read only some steps later."""
     task = tiny_task()
     plan = Plan(task.lengths, 64, 1)
-    bad = len(plan.epoch(0)) + 1  # steps before the one of the second batch of the second epoch
+    bad = len(plan.groups(0)) + 1  # steps before the one of the second batch of the second epoch
     calls = iter(range(1000))
 
     def make_batch(rows, epoch):
@@ -210,7 +210,7 @@ def test_batch_of_a_loss_that_is_not_finite_is_named(tmp_path, log_every):
         log_every=Duration.parse(log_every),
         checkpoint=CheckpointConfig(every=None),
     )
-    rows = plan.epoch(1)[1]
+    rows = plan.groups(1)[1]
     shown = ", ".join(map(str, rows[:8])) + (", ..." if len(rows) > 8 else "")
     message = (
         f"step {bad + 1}: .*; its batch was number 1 of epoch 1, with the training rows {shown} "

@@ -54,10 +54,10 @@ def loop_of(experiment: Experiment, task: Task) -> _Loop:
 @pytest.mark.parametrize("fault", FAULTS, ids=["cuda", "cpu", "mps"])
 def test_doubles_until_the_largest_batches_fit(tmp_path, fault):
     loop = loop_of(tiny_experiment(tmp_path, **AUTO), limited_task(MAX_PLACES, fault))
-    assert max(loop.plan.cost(rows, 0) for rows in loop.plan.epoch(0)) > 2 * MAX_PLACES
+    assert max(loop.plan.cost(rows, 0) for rows in loop.plan.groups(0)) > 2 * MAX_PLACES
     found = find_micro_batches(loop.gradients, loop.plan, 0)
     assert found in (2, 4, 8)
-    parts = [batch for rows in loop.plan.epoch(0) for batch, _ in loop.gradients.cut(rows, 0, found)]
+    parts = [each.batch for rows in loop.plan.groups(0) for each in loop.gradients.cut([rows], 0, found)]
     assert max(batch["input_ids"].numel() for batch in parts) <= MAX_PLACES
 
 

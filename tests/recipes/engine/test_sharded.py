@@ -254,9 +254,9 @@ def step_gradients(folder: Path, tokens: int, micro_batches: int) -> list[np.nda
     task = tiny_task(dropout=0.0)
     loop = _Loop(task, experiment, RunFolder(experiment), build_accelerator(experiment), StopRequest())
     found = []
-    for rows in loop.plan.epoch(0):
-        batches = loop.gradients.cut(rows, 0, micro_batches)
-        loop.gradients.add_up(batches, loop.gradients.num_targets(batches))
+    for rows in loop.plan.groups(0):
+        parts = loop.gradients.cut([rows], 0, micro_batches)
+        loop.gradients.add_up(parts, loop.gradients.num_targets(parts), step=0)
         found.append(torch.cat([parameter.grad.flatten() for parameter in task.model.parameters()]).numpy())
         loop.optimizer.zero_grad()
     return found
