@@ -18,8 +18,9 @@ every_lm_head = pytest.mark.parametrize("model_class", LM_HEADS, ids=name_of)
 
 @pytest.fixture(autouse=True)
 def small_chunks(monkeypatch):
-    """Several chunks a batch, the last one shorter than the others."""
+    """Several blocks a batch of several chunks each, the last ones shorter than the others."""
     monkeypatch.setattr(linear_cross_entropy, "CPU_CHUNK_SIZE", CHUNK_ROWS * NUM_TOKENS)
+    monkeypatch.setattr(linear_cross_entropy, "CPU_BLOCK_BYTES", 2 * CHUNK_ROWS * NUM_TOKENS * 4)
     monkeypatch.setattr(linear_cross_entropy, "MIN_ROWS", 1)
 
 
