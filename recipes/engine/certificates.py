@@ -51,7 +51,7 @@ def _some_rows(task: Task, state: TrainState, experiment: Experiment) -> Rows:
     lengths = task.lengths_in(state.epoch)[:_MOST_ROWS]
     longest = np.maximum.accumulate(lengths.reshape(len(lengths), -1).sum(axis=1))
     places = longest * np.arange(1, len(longest) + 1)
-    budget = experiment.batch.tokens // (state.micro_batches or 1)
+    budget = experiment.batch.tokens // experiment.batch.groups // (state.micro_batches or 1)
     return np.arange(min(len(lengths), max(2, int((places <= budget).sum()))))
 
 

@@ -33,7 +33,7 @@ class TrainState:
         evaluations_without_gain: evaluations since the score was last better, by `evaluation.min_delta` at least.
         checkpoint_step: the step of the last checkpoint that was due, rather than written because the run stopped.
         averaged_step: the step at whose end the checkpoints were averaged and the mean scored.
-        micro_batches: the parts into which each process cuts its share of a batch; None before they are known.
+        micro_batches: the parts into which each process cuts its share of a group; None before they are known.
         resumes: how often the run was continued from a checkpoint.
     """
 

@@ -30,6 +30,8 @@ def zero_problems(experiment: Experiment, accelerator: Accelerator) -> Iterator[
         yield "precision=fp16 under DeepSpeed, which skips steps in silence: use bf16"
     if experiment.batch.micro_batches != 1:
         yield "batch.micro_batches under DeepSpeed, which steps after each: set it to 1, or use FSDP2"
+    if experiment.batch.groups != 1:
+        yield "batch.groups under DeepSpeed, which steps after each: set it to 1, or use FSDP2"
     if experiment.averaging.ema_decay is not None or experiment.averaging.checkpoints is not None:
         yield "averaging under DeepSpeed, which keeps the weights to itself: use FSDP2"
     if accelerator.state.deepspeed_plugin.zero3_init_flag:

@@ -186,6 +186,7 @@ def refusals(folder: Path) -> list[str]:
     texts = []
     for settings in (
         {"batch": BatchConfig(micro_batches=2)},
+        {"batch": BatchConfig(groups=2)},
         {"averaging": AveragingConfig(ema_decay=0.9)},
         {"precision": "bf16", "averaging": AveragingConfig(checkpoints=3)},
     ):
@@ -205,6 +206,7 @@ def test_zero_refuses_what_it_cannot_do(tmp_path):
     texts, _ = in_processes(2, refusals, tmp_path, shards="zero2")
     assert texts == [
         "batch.micro_batches under DeepSpeed, which steps after each: set it to 1, or use FSDP2",
+        "batch.groups under DeepSpeed, which steps after each: set it to 1, or use FSDP2",
         "averaging under DeepSpeed, which keeps the weights to itself: use FSDP2",
         "averaging under DeepSpeed, which keeps the weights to itself: use FSDP2",
         "DeepSpeed does not give frozen weights back: train adapters with DDP or FSDP2",
@@ -248,15 +250,14 @@ def test_recipe_under_shards_scores_like_one_process(tmp_path, shards):
 # The gradient of a step on one process and on two
 
 
-def step_gradients(folder: Path, tokens: int, micro_batches: int) -> list[np.ndarray]:
+def step_gradients(folder: Path, batch: BatchConfig, dropout: float = 0.0) -> list[np.ndarray]:
     """The gradients of every step of the first epoch, each in one line."""
-    experiment = tiny_experiment(folder, batch=BatchConfig(tokens=tokens, micro_batches=micro_batches))
-    task = tiny_task(dropout=0.0)
+    experiment, task = tiny_experiment(folder, batch=batch), tiny_task(dropout)
     loop = _Loop(task, experiment, RunFolder(experiment), build_accelerator(experiment), StopRequest())
     found = []
-    for rows in loop.plan.groups(0):
-        parts = loop.gradients.cut([rows], 0, micro_batches)
-        loop.gradients.add_up(parts, loop.gradients.num_targets(parts), step=0)
+    for step in range(loop.plan.num_steps(0)):
+        parts = loop.gradients.cut(loop.plan.batch(0, step), 0, batch.micro_batches)
+        loop.gradients.add_up(parts, loop.gradients.num_targets(parts), step)
         found.append(torch.cat([parameter.grad.flatten() for parameter in task.model.parameters()]).numpy())
         loop.optimizer.zero_grad()
     return found
@@ -264,14 +265,29 @@ def step_gradients(folder: Path, tokens: int, micro_batches: int) -> list[np.nda
 
 def many_gradients(folder: Path, micro_batches: int) -> list[np.ndarray]:
     """Those of large steps, and of small ones, most of which have fewer rows than there are parts."""
-    large = step_gradients(folder / "large", 160, micro_batches)
-    return large + step_gradients(folder / "small", 40, micro_batches)
+    sizes = {"large": BatchConfig(160, micro_batches=micro_batches), "small": BatchConfig(40, 1, micro_batches)}
+    return [gradient for name, batch in sizes.items() for gradient in step_gradients(folder / name, batch)]
+
+
+def grouped_gradients(folder: Path) -> list[np.ndarray]:
+    """Those of steps of three groups; of four, with dropout, but for the last step, whose groups are cut for two."""
+    four = step_gradients(folder / "four", BatchConfig(160, groups=4), dropout=0.3)
+    return four[:-1] + step_gradients(folder / "three", BatchConfig(160, groups=3))
 
 
 def test_gradient_does_not_depend_on_processes(tmp_path):
     alone = many_gradients(tmp_path / "one", 1)
     together = in_processes(2, many_gradients, tmp_path / "two", 2)
     assert len(alone) == len(together[0]) > 20
+    for whole, *parts in zip(alone, *together, strict=True):
+        for part in parts:
+            assert np.linalg.norm(part - whole) / np.linalg.norm(whole) < 1e-6
+
+
+def test_gradient_of_groups_does_not_depend_on_processes(tmp_path):
+    alone = grouped_gradients(tmp_path / "one")
+    together = in_processes(2, grouped_gradients, tmp_path / "two")
+    assert len(alone) == len(together[0]) > 8
     for whole, *parts in zip(alone, *together, strict=True):
         for part in parts:
             assert np.linalg.norm(part - whole) / np.linalg.norm(whole) < 1e-6
