@@ -59,6 +59,7 @@ def parser() -> argparse.ArgumentParser:
     add("--decoding-attention", nargs="+", default=["sdpa"], metavar="KERNEL", help="of ours in decoding (%(default)s)")
     add("--peer-attention", nargs="+", default=["eager", "sdpa"], metavar="KERNEL", help="of the peers (%(default)s)")
     add("--size", type=int, nargs=2, metavar=("ROWS", "TOKENS"), help="of a full batch")
+    add("--groups", type=int, default=1, help="of ours in a step, computed side by side on a CPU (%(default)s)")
     add("--rounds", type=int, default=5, help="(%(default)s)")
     add("--steps", type=int, default=10, help="of each subject in a round (%(default)s)")
     add("--longest", type=int, default=4096 if best.type == "cpu" else 16_384, help="rows of growth (%(default)s)")
@@ -108,7 +109,11 @@ def _file_name(task: str, arguments: argparse.Namespace) -> str:
     """What the file of some results begins with, so that none takes the place of another kind of the same day."""
     if task == "recipe":
         return f"recipe_{arguments.recipe}"
-    return "step_apart" if task == "step" and arguments.apart else task
+    if task != "step":
+        return task
+    size = ["{}x{}".format(*arguments.size)] if arguments.size else []
+    groups = [f"{arguments.groups}_groups"] if arguments.groups > 1 else []
+    return "_".join(["step", *size, *groups, *["apart"] * arguments.apart])
 
 
 if __name__ == "__main__":

@@ -147,12 +147,17 @@ def _subject(model: PreTrainedModel) -> Subject:
     def loss(batch: Batch) -> torch.Tensor:
         if not is_ours:
             return model(**batch).loss
-        if isinstance(model, VanillaEncoderForMaskedLM):
-            places = batch["labels"].flatten().ne(IGNORED).nonzero().squeeze(1)
-            batch = {**batch, "labels": batch["labels"].flatten()[places], "masked_positions": places}
-        return model(**batch, return_logits=False).loss
+        return model(**as_in_recipes(model, batch), return_logits=False).loss
 
     return Subject(model, loss)
+
+
+def as_in_recipes(model: nn.Module, batch: Batch) -> dict[str, torch.Tensor]:
+    """What our recipes give our model to learn from: of hidden words the places and labels of these alone."""
+    if not isinstance(model, VanillaEncoderForMaskedLM):
+        return dict(batch)
+    places = batch["labels"].flatten().ne(IGNORED).nonzero().squeeze(1)
+    return {**batch, "labels": batch["labels"].flatten()[places], "masked_positions": places}
 
 
 def _modernbert(shape: Shape) -> PreTrainedModel:

@@ -2,13 +2,15 @@
 
 A step is forward and backward pass and fused AdamW under autocast; of ours the loss alone, as the recipes take it.
 `real` has every subject train on rows of the same corpus: the peers in batches that `Trainer` groups by length, ours in
-those of our engine, which have as many padded tokens; some batches of each, evenly spread.
+those of our engine, which have as many padded tokens; some batches of each, evenly spread. With `--groups` ours
+computes equal parts of the full batch side by side, as our recipes compute the groups of `batch.groups` on a CPU.
 """
 
 import argparse
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,9 +18,12 @@ from numpy.typing import NDArray
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.batches import batches_of, full_batch, grouped_batches, planned_batches, real_lengths
-from benchmarks.models import SHAPES, Batch, Subject, subjects
+from benchmarks.models import SHAPES, Batch, Subject, as_in_recipes, subjects
 from benchmarks.rounds import Apart, Comparison, Unavailable, Work, compare, repeated
+from vanilla_transformers import VanillaDecoderForCausalLM
+from vanilla_transformers.losses import IGNORE_INDEX
 from vanilla_transformers.recipes.engine.cpu import keep_memory_and_kernels
+from vanilla_transformers.recipes.engine.side_by_side import SideBySide
 
 FULL = {"seq2seq": (32, 16), "masked_lm": (32, 32), "causal_lm": (12, 128)}
 """Rows and tokens of a full batch."""
@@ -29,18 +34,44 @@ BATCH_SIZE = 32
 
 def training_step(subject: Subject, precision: str) -> Callable[[Batch], None]:
     """Learns from a batch."""
+
+    def add_gradients(batch: Batch) -> None:
+        with _autocast(subject, precision):
+            loss = subject.loss(batch)
+        loss.backward()
+
+    return _learning(subject, add_gradients)
+
+
+def training_step_in_groups(subject: Subject, precision: str, groups: int) -> Callable[[Batch], None]:
+    """Learns from a batch of ours whose rows are computed in so many groups, at the same time."""
+    model: Any = subject.model
+    threads = SideBySide(model, groups, partial(_autocast, subject, precision))
+
+    def add_gradients(batch: Batch) -> None:
+        labels = batch["labels"][:, 1:] if isinstance(model, VanillaDecoderForCausalLM) else batch["labels"]
+        parts = zip(*(tensor.chunk(groups) for tensor in batch.values()), strict=True)
+        batches = [as_in_recipes(model, dict(zip(batch, part, strict=True))) for part in parts]
+        threads.add_up(batches, labels.ne(IGNORE_INDEX).sum(), range(len(batches)))
+
+    return _learning(subject, add_gradients)
+
+
+def _learning(subject: Subject, add_gradients: Callable[[Batch], None]) -> Callable[[Batch], None]:
     subject.model.train()
-    parameter = next(subject.model.parameters())
     optimizer = torch.optim.AdamW(subject.model.parameters(), lr=1e-4, fused=True)
 
     def step(batch: Batch) -> None:
-        with torch.autocast(parameter.device.type, torch.bfloat16, enabled=precision == "bf16"):
-            loss = subject.loss(batch)
-        loss.backward()
+        add_gradients(batch)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
 
     return step
+
+
+def _autocast(subject: Subject, precision: str) -> torch.autocast:
+    device_type = next(subject.model.parameters()).device.type
+    return torch.autocast(device_type, torch.bfloat16, enabled=precision == "bf16")
 
 
 def products(subject: Subject, batch: Batch) -> float:
@@ -88,9 +119,11 @@ def full_steps(arguments: argparse.Namespace, device: torch.device) -> list[Comp
                     if arguments.apart:
                         process = Apart(steps_apart, family, name, precision, batch, arguments)
                         works[name] = stack.enter_context(process)
-                    else:
-                        works[name] = repeated(partial(training_step(subject, precision), batch), arguments.steps)
-                where = ", a process each" if arguments.apart else ""
+                        continue
+                    step = step_of(subject, name, precision, arguments)
+                    works[name] = repeated(partial(step, batch), arguments.steps)
+                where = f", ours in {arguments.groups} groups" if arguments.groups > 1 else ""
+                where += ", a process each" if arguments.apart else ""
                 results.append(
                     compare(
                         f"{family} training step, {precision}, {batch_size} x {length}{where}",
@@ -116,7 +149,14 @@ def steps_apart(
         keep_memory_and_kernels()
     device = next(iter(batch.values())).device
     subject = built(family, arguments, device, only=name)[0][name]
-    return repeated(partial(training_step(subject, precision), batch), arguments.steps)
+    return repeated(partial(step_of(subject, name, precision, arguments), batch), arguments.steps)
+
+
+def step_of(subject: Subject, name: str, precision: str, arguments: argparse.Namespace) -> Callable[[Batch], None]:
+    """The step of a subject, ours in groups where that was asked for."""
+    if name.startswith("ours") and arguments.groups > 1:
+        return training_step_in_groups(subject, precision, arguments.groups)
+    return training_step(subject, precision)
 
 
 def real_steps(arguments: argparse.Namespace, device: torch.device) -> list[Comparison]:

@@ -54,6 +54,19 @@ def test_ours_and_the_stock_model_have_the_same_loss_and_gradients(family, is_re
     torch.testing.assert_close(*norms, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_step_in_groups_is_the_step_of_the_whole_batch(family, monkeypatch):
+    monkeypatch.setattr(torch.optim, "AdamW", lambda parameters, **options: torch.optim.SGD(parameters, lr=1.0))
+    batch = padded(family, SMALL.vocab_size, real_lengths(family, 7, SMALL.length), np.random.default_rng(1))
+    subject, twin = (subjects(family, SMALL, KERNELS)["ours, eager"]() for _ in range(2))
+    before = torch.nn.utils.parameters_to_vector(subject.model.parameters())
+    training.training_step(subject, "fp32")(batch)
+    training.training_step_in_groups(twin, "fp32", 2)(batch)
+    steps = [torch.nn.utils.parameters_to_vector(each.model.parameters()) - before for each in (subject, twin)]
+    assert steps[0].abs().max() > 0.01
+    torch.testing.assert_close(steps[1], steps[0], rtol=1e-5, atol=1e-5)
+
+
 def test_the_other_encoder_decoders_learn_the_same_task():
     batch = full_batch("seq2seq", SMALL.vocab_size, 2, 5)
     for name in ("torch.nn.Transformer", "x-transformers"):
@@ -217,3 +230,4 @@ def test_memory_and_processes_of_their_own(small, monkeypatch, capsys):
         ]
     )
     assert "a process each" in capsys.readouterr().out
+    assert list(small.glob("step_2x5_apart_*"))
