@@ -13,7 +13,7 @@ from torch import nn
 from torch.autograd.function import once_differentiable
 
 from .linear import Linear, linear
-from .losses import IGNORE_INDEX, cross_entropy_loss, flat_labels, out_of_range, reduce_loss
+from .losses import IGNORE_INDEX, cross_entropy_loss, flat_labels, loss_divisor, out_of_range
 
 # Logits at a time: as many as the caches of a CPU hold, and enough to keep a GPU busy.
 CPU_CHUNK_SIZE = 2**21
@@ -53,8 +53,8 @@ def linear_cross_entropy_loss(
     arguments = [vectors, projection.weight, projection.bias]
     if not torch.is_grad_enabled():
         arguments = [tensor if tensor is None else tensor.detach() for tensor in arguments]
-    loss = _LinearCrossEntropy.apply(*arguments, labels, label_smoothing, dtype)
-    return reduce_loss(loss, num_targets, num_items_in_batch)
+    divisor = loss_divisor(num_targets, num_items_in_batch, device)
+    return _LinearCrossEntropy.apply(*arguments, labels, divisor, label_smoothing, dtype)
 
 
 def _is_plain(projection: nn.Linear) -> bool:
@@ -76,49 +76,61 @@ def _is_plain(projection: nn.Linear) -> bool:
 
 
 class _LinearCrossEntropy(torch.autograd.Function):
-    """Sum of the cross entropies of `vectors @ weight.T + bias`; the gradient of the sum is made with it."""
+    """Sum of the cross entropies of `vectors @ weight.T + bias` by a divisor; its gradient is made with it."""
 
     @staticmethod
-    def forward(ctx, vectors, weight, bias, labels, label_smoothing, dtype):
-        """(N, D), (V, D), (V,) or `None`, and (N,) -> scalar in fp32."""
-        needs_gradients = ctx.needs_input_grad[:3]
+    def forward(ctx, vectors, weight, bias, labels, divisor, label_smoothing, dtype):
+        """(N, D), (V, D), (V,) or `None`, (N,) and () -> scalar in fp32."""
         ctx.dtypes = vectors.dtype, weight.dtype, weight.dtype  # a bias has that of its weight
+        needed = ctx.needs_input_grad[:3]
         is_target = labels.ne(IGNORE_INDEX).unsqueeze(1)  # (N, 1)
         tokens = labels.clamp(min=0).unsqueeze(1)
         with torch.autocast(vectors.device.type, enabled=False):
             weight, bias = weight.to(dtype), None if bias is None else bias.to(dtype)
             vectors = vectors.to(dtype) * is_target  # so that other rows have no part in the gradient of the weights
             total = torch.zeros((), dtype=torch.float32, device=vectors.device)
-            grads = [
-                torch.zeros_like(tensor, dtype=torch.float32) if needed else None
-                for tensor, needed in zip((vectors, weight, bias), needs_gradients, strict=True)
-            ]
+            grads = [torch.empty_like(vectors, dtype=torch.float32) if needed[0] else None, None, None]
             for block in _blocks(len(vectors), weight):
-                errors = weight.new_empty(block.stop - block.start, len(weight)) if any(needs_gradients) else None
+                errors = weight.new_empty(block.stop - block.start, len(weight)) if any(needed) else None
                 for rows in _chunks(block, weight):
-                    logits = linear(vectors[rows], weight, bias)  # (C, V)
-                    probs = logits.softmax(1, dtype=torch.float32)
-                    targets = logits.gather(1, tokens[rows]).float()
-                    log_probs = _target_log_probs(logits, probs, targets, tokens[rows])
-                    total += ((label_smoothing * targets - log_probs) * is_target[rows]).sum()
-                    if errors is not None:
-                        target_share = log_probs.new_full(log_probs.shape, 1.0 - label_smoothing)
-                        probs.scatter_add_(1, tokens[rows], -target_share)
-                        errors[rows.start - block.start : rows.stop - block.start] = probs
+                    room = None if errors is None else errors[rows.start - block.start : rows.stop - block.start]
+                    of_rows = vectors[rows], weight, bias, tokens[rows], is_target[rows]
+                    total += _sum_of_losses(*of_rows, label_smoothing, room)
                 if errors is not None:
-                    _add_gradients(grads, errors, vectors, weight, block, is_target)
+                    _add_gradients(grads, needed, errors, vectors, weight, block, is_target)
+            for number, tensor in enumerate((vectors, weight, bias)):
+                if needed[number] and grads[number] is None:  # there was no row
+                    grads[number] = torch.zeros_like(tensor, dtype=torch.float32)
             if label_smoothing:
-                _smooth(total, grads, vectors, weight, bias, label_smoothing, is_target)
+                total -= label_smoothing * _sum_of_mean_logits(vectors, weight, bias, is_target)
+            _scale(grads, 1 / divisor.float(), vectors, weight, label_smoothing, is_target)
         ctx.save_for_backward(*grads)
-        return total
+        return total / divisor
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad):
-        """Scales what `forward` made."""
-        # In fp32: a loss that was scaled for fp16 is beyond its range.
-        grads = zip(ctx.saved_tensors, ctx.dtypes, strict=True)
-        return *(None if each is None else (each * grad).to(dtype) for each, dtype in grads), None, None, None
+        """What `forward` made; it is scaled where the loss is not what is derived."""
+        grads = ctx.saved_tensors
+        if grad.device.type != "cpu" or grad != 1:  # elsewhere the answer would have to be waited for
+            # In fp32: a loss that was scaled for fp16 is beyond its range.
+            grads = [None if each is None else each * grad for each in grads]
+        found = (None if each is None else each.to(dtype) for each, dtype in zip(grads, ctx.dtypes, strict=True))
+        return *found, None, None, None, None
+
+
+def _sum_of_losses(vectors, weight, bias, tokens, is_target, label_smoothing, errors) -> torch.Tensor:
+    """The losses of some rows without what depends on the mean logit; writes the errors (C, V) where there is room."""
+    logits = linear(vectors, weight, bias)
+    in_place = errors is not None and errors.dtype == torch.float32
+    probs = torch.softmax(logits, 1, dtype=torch.float32, out=errors if in_place else None)
+    targets = logits.gather(1, tokens).float()
+    log_probs = _target_log_probs(logits, probs, targets, tokens)
+    if errors is not None:
+        probs.scatter_add_(1, tokens, log_probs.new_full(log_probs.shape, label_smoothing - 1.0))
+        if not in_place:
+            errors.copy_(probs)
+    return ((label_smoothing * targets - log_probs) * is_target).sum()
 
 
 def _target_log_probs(logits, probs, targets, tokens) -> torch.Tensor:
@@ -130,34 +142,45 @@ def _target_log_probs(logits, probs, targets, tokens) -> torch.Tensor:
     return targets - logits.amax(1, keepdim=True).float() + probs.amax(1, keepdim=True).log()
 
 
-def _add_gradients(grads, errors, vectors, weight, rows, is_target) -> None:
-    """Adds what the errors (N, V) of some rows make of the gradients of vectors, weight and bias, where wanted."""
-    vectors_grad, weight_grad, bias_grad = grads
-    if bias_grad is not None:
-        bias_grad += (errors * is_target[rows]).sum(0, dtype=torch.float32)
-    if vectors_grad is not None:
-        vectors_grad[rows] = linear(errors, weight.T) * is_target[rows]
-    if weight_grad is not None:
-        weight_grad += linear(errors.T, vectors[rows].T)
+def _add_gradients(grads, needed, errors, vectors, weight, rows, is_target) -> None:
+    """Adds what the errors (N, V) of some rows make of the gradients of vectors, weight and bias, where needed."""
+    if needed[0]:
+        grads[0][rows] = linear(errors, weight.T)
+    if needed[1]:
+        grads[1] = _plus(grads[1], linear(errors.T, vectors[rows].T))
+    if needed[2]:
+        grads[2] = _plus(grads[2], (errors * is_target[rows]).sum(0, dtype=torch.float32))
 
 
-def _smooth(total, grads, vectors, weight, bias, label_smoothing, is_target) -> None:
-    """Takes the smoothed share of the mean logit off each row's loss.
+def _plus(total: torch.Tensor | None, term: torch.Tensor) -> torch.Tensor:
+    return term.float() if total is None else total.add_(term)
 
-    It is linear, so that its gradient is the same for every row, or for every token: nothing of the size of the logits
-    is touched.
+
+def _sum_of_mean_logits(vectors, weight, bias, is_target) -> torch.Tensor:
+    """The mean logit of each row, summed over the targets; its smoothed share is taken off their losses.
+
+    The mean is linear, so that nothing of the size of the logits is touched.
+    """
+    total = vectors.sum(0, dtype=torch.float32) @ weight.mean(0, dtype=torch.float32)
+    return total if bias is None else total + is_target.sum() * bias.mean(dtype=torch.float32)
+
+
+def _scale(grads, scale, vectors, weight, label_smoothing, is_target) -> None:
+    """Takes the gradient of `_sum_of_mean_logits` off, as far as it is smoothed, and scales what is left.
+
+    That gradient is the same for every row, or for every token.
     """
     vectors_grad, weight_grad, bias_grad = grads
-    sum_of_vectors, mean_weight = vectors.sum(0, dtype=torch.float32), weight.mean(0, dtype=torch.float32)
-    total -= label_smoothing * (sum_of_vectors @ mean_weight)
-    if bias is not None:
-        total -= label_smoothing * is_target.sum() * bias.mean(dtype=torch.float32)
     if vectors_grad is not None:
-        vectors_grad -= label_smoothing * mean_weight * is_target
+        if label_smoothing:
+            vectors_grad -= label_smoothing * weight.mean(0, dtype=torch.float32)
+        vectors_grad *= is_target * scale
     if weight_grad is not None:
-        weight_grad -= label_smoothing / len(weight) * sum_of_vectors
+        each = vectors.sum(0, dtype=torch.float32) * (-label_smoothing / len(weight) * scale)
+        torch.addcmul(each, weight_grad, scale, out=weight_grad)  # one pass over the largest tensor
     if bias_grad is not None:
         bias_grad -= label_smoothing / len(weight) * is_target.sum()
+        bias_grad *= scale
 
 
 def _blocks(num_rows: int, weight: torch.Tensor) -> list[slice]:

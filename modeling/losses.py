@@ -17,10 +17,15 @@ def reduce_loss(losses: torch.Tensor, num_targets: torch.Tensor | int, num_items
 
     Without a single target the result is 0 rather than NaN.
     """
+    return losses.sum() / loss_divisor(num_targets, num_items_in_batch, losses.device)
+
+
+def loss_divisor(num_targets: torch.Tensor | int, num_items_in_batch, device: torch.device) -> torch.Tensor:
+    """What `reduce_loss` divides by."""
     divisor = num_targets if num_items_in_batch is None else num_items_in_batch
     if not torch.is_tensor(divisor):
         divisor = torch.tensor(divisor)
-    return losses.sum() / divisor.to(losses.device).clamp(min=1)
+    return divisor.to(device).clamp(min=1)
 
 
 def cross_entropy_loss(
