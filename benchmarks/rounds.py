@@ -31,7 +31,7 @@ Work = Callable[[], object]
 
 
 class Unavailable(Exception):  # noqa: N818
-    """A peer that cannot run here, with what it takes."""
+    """What cannot run here, with what it takes."""
 
 
 @dataclass

@@ -18,12 +18,11 @@ from numpy.typing import NDArray
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.batches import batches_of, full_batch, grouped_batches, planned_batches, real_lengths
-from benchmarks.models import SHAPES, Batch, Subject, as_in_recipes, subjects
+from benchmarks.models import IGNORED, SHAPES, Batch, Subject, as_in_recipes, subjects
 from benchmarks.rounds import Apart, Comparison, Unavailable, Work, compare, repeated
 from vanilla_transformers import VanillaDecoderForCausalLM
-from vanilla_transformers.losses import IGNORE_INDEX
 from vanilla_transformers.recipes.engine.cpu import keep_memory_and_kernels
-from vanilla_transformers.recipes.engine.side_by_side import SideBySide
+from vanilla_transformers.recipes.engine.side_by_side import SideBySide, draws_our_dropout
 
 FULL = {"seq2seq": (32, 16), "masked_lm": (32, 32), "causal_lm": (12, 128)}
 """Rows and tokens of a full batch."""
@@ -44,15 +43,21 @@ def training_step(subject: Subject, precision: str) -> Callable[[Batch], None]:
 
 
 def training_step_in_groups(subject: Subject, precision: str, groups: int) -> Callable[[Batch], None]:
-    """Learns from a batch of ours whose rows are computed in so many groups, at the same time."""
+    """Learns from a batch of ours whose rows are computed in so many groups, at the same time.
+
+    Raises:
+        Unavailable: Recipes would compute the groups in turn.
+    """
     model: Any = subject.model
+    if not draws_our_dropout(model):
+        raise Unavailable("--groups: this kernel's dropout is torch's, and recipes compute such groups in turn")
     threads = SideBySide(model, groups, partial(_autocast, subject, precision))
 
     def add_gradients(batch: Batch) -> None:
         labels = batch["labels"][:, 1:] if isinstance(model, VanillaDecoderForCausalLM) else batch["labels"]
-        parts = zip(*(tensor.chunk(groups) for tensor in batch.values()), strict=True)
+        parts = zip(*(tensor.tensor_split(groups) for tensor in batch.values()), strict=True)
         batches = [as_in_recipes(model, dict(zip(batch, part, strict=True))) for part in parts]
-        threads.add_up(batches, labels.ne(IGNORE_INDEX).sum(), range(len(batches)))
+        threads.add_up(batches, labels.ne(IGNORED).sum(), range(len(batches)))
 
     return _learning(subject, add_gradients)
 
@@ -102,10 +107,21 @@ def built(
 
 
 def full_steps(arguments: argparse.Namespace, device: torch.device) -> list[Comparison]:
-    """Steps on one full batch for each family and precision."""
+    """Steps on one full batch for each family and precision.
+
+    Raises:
+        Unavailable: Ours cannot compute so many groups side by side.
+    """
     results = []
+    num_threads = torch.get_num_threads() if device.type == "cpu" else 1
     for family in arguments.family:
         batch_size, length = arguments.size or FULL[family]
+        most = min(num_threads, batch_size)
+        if not 1 <= arguments.groups <= most:
+            raise Unavailable(
+                f"--groups {arguments.groups}: must be from 1 to {most} for {batch_size} rows on {device.type}: each "
+                "takes rows of its own, and a thread of a CPU"
+            )
         batch = {
             name: tensor.to(device)
             for name, tensor in full_batch(family, SHAPES[family].vocab_size, batch_size, length).items()

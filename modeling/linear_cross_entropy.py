@@ -76,7 +76,7 @@ def _is_plain(projection: nn.Linear) -> bool:
 
 
 class _LinearCrossEntropy(torch.autograd.Function):
-    """Sum of the cross entropies of `vectors @ weight.T + bias` by a divisor; its gradient is made with it."""
+    """Sum of the cross entropies of `vectors @ weight.T + bias`, divided by a number; its gradient is made with it."""
 
     @staticmethod
     def forward(ctx, vectors, weight, bias, labels, divisor, label_smoothing, dtype):
@@ -98,6 +98,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
                     total += _sum_of_losses(*of_rows, label_smoothing, room)
                 if errors is not None:
                     _add_gradients(grads, needed, errors, vectors, weight, block, is_target)
+                    del errors, room  # before there is another block of them
             for number, tensor in enumerate((vectors, weight, bias)):
                 if needed[number] and grads[number] is None:  # there was no row
                     grads[number] = torch.zeros_like(tensor, dtype=torch.float32)
@@ -105,16 +106,19 @@ class _LinearCrossEntropy(torch.autograd.Function):
                 total -= label_smoothing * _sum_of_mean_logits(vectors, weight, bias, is_target)
             _scale(grads, 1 / divisor.float(), vectors, weight, label_smoothing, is_target)
         ctx.save_for_backward(*grads)
+        ctx.is_given = False
         return total / divisor
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad):
-        """What `forward` made; it is scaled where the loss is not what is derived."""
+        """What `forward` made, multiplied by the gradient of the loss unless that is 1."""
         grads = ctx.saved_tensors
-        if grad.device.type != "cpu" or grad != 1:  # elsewhere the answer would have to be waited for
-            # In fp32: a loss that was scaled for fp16 is beyond its range.
+        # On other devices the answer would have to be waited for. In a graph that is kept, gradients are given once.
+        if grad.device.type != "cpu" or grad != 1 or ctx.is_given:
+            # In fp32: a loss that was scaled for fp16 may be beyond its range.
             grads = [None if each is None else each * grad for each in grads]
+        ctx.is_given = True
         found = (None if each is None else each.to(dtype) for each, dtype in zip(grads, ctx.dtypes, strict=True))
         return *found, None, None, None, None
 

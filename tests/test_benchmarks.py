@@ -139,6 +139,24 @@ def test_the_command_writes_what_it_prints(small, capsys):
         assert all(each["matrix_tflops"] == 0.001 for each in report["results"])
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--groups", "0"], "--groups 0: must be from 1 to "),
+        (["--groups", "2", "--size", "1", "5"], "--groups 2: must be from 1 to 1 for 1 rows on cpu"),
+        (["--groups", "2", "--size", "2", "5", "--attention", "sdpa"], "--groups: this kernel's dropout is torch's"),
+    ],
+    ids=["none", "more than rows", "dropout of torch"],
+)
+def test_groups_that_recipes_would_not_compute_side_by_side_are_refused(words, message, small, monkeypatch, capsys):
+    with_dropout = replace(SMALL, dropout=0.1)
+    monkeypatch.setattr(training, "SHAPES", dict.fromkeys(FAMILIES, with_dropout))
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    command.main(["step", "--family", "causal_lm", "--precision", "fp32", *words])
+    assert f"step did not run: {message}" in capsys.readouterr().out
+    assert not list(small.iterdir())
+
+
 def test_an_unknown_task_is_named(capsys):
     with pytest.raises(SystemExit):
         command.main(["stepp"])

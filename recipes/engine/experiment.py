@@ -79,8 +79,9 @@ class BatchConfig:
         tokens: the most tokens that it may have after padding, all processes and micro-batches together; packed, the
             most real tokens.
         groups: a batch is made of so many groups of rows, each of `tokens` / `groups` tokens at most. Rows of a group
-            have similar lengths and are padded together, so that a batch of several groups has rows of several lengths:
-            more is learnt from each token, and less of it is padding. On a CPU, threads compute groups side by side.
+            have similar lengths and are padded to the longest of them, so that a batch of several groups has rows of
+            several lengths: more is learnt from each token, and fewer tokens are padding. On a CPU, threads compute
+            groups side by side.
         micro_batches: the parts into which each process cuts its share of a group to save memory; the gradient stays
             the same. `auto` finds the smallest number, doubling from 1, with which the largest batches fit into memory.
         packing: rows follow one another in lines instead of being padded; the gradients are the same. It saves the most

@@ -33,7 +33,7 @@ def find_micro_batches(gradients: Gradients, plan: Plan, epoch: int) -> int:
     num_micro = 1
     for groups in _largest(plan, epoch):
         while not _fits_everywhere(gradients, groups, epoch, num_micro):
-            if num_micro * gradients.accelerator.num_processes >= max(map(len, groups)):
+            if gradients.num_parts(len(groups), num_micro) >= max(map(len, groups)):
                 raise _too_large(np.concatenate(groups), plan, epoch, gradients.accelerator.device)
             num_micro *= 2
     return num_micro
@@ -64,10 +64,13 @@ def _fits(gradients: Gradients, groups: list[Rows], epoch: int, num_micro: int) 
     with torch.random.fork_rng([device] if seeded_apart else [], device_type=device.type):
         try:
             reserved = _reserve(model, gradients.accelerator.num_processes)
-            batches = gradients.cut(groups, epoch, num_micro)
+            batches = [gradients.on_device(each.batch) for each in gradients.cut(groups, epoch, num_micro)]
             count = torch.ones((), device=device)
-            for part in batches:
-                model(gradients.on_device(part.batch), count).backward()
+            if gradients.side_by_side is not None and len(batches) > 1:
+                gradients.side_by_side.add_up(batches, count, range(len(batches)))
+            else:
+                for batch in batches:
+                    model(batch, count).backward()
             del reserved
         except RuntimeError as error:
             if not should_reduce_batch_size(error):

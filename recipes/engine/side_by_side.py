@@ -1,7 +1,7 @@
 """Groups of a step that are computed at the same time, by threads of one process on a CPU.
 
-Two groups, each by one thread, take less time than one after the other with two threads for every operation: threads
-wait for each other once a step instead of thousands of times.
+Two large groups of an encoder-decoder, each by one thread, take less time than one after the other with two threads
+for every operation: threads wait for each other once a step instead of thousands of times.
 """
 
 import copy
@@ -56,12 +56,17 @@ class SideBySide:
 
         others = [self._pool.submit(compute, number) for number in range(1, min(self.num_copies, len(batches)))]
         try:
-            compute(0)
-        finally:
-            wait(others)
-            torch.set_num_threads(num_threads)
-        for other in others:
-            other.result()  # raises what was raised there
+            try:
+                compute(0)
+            finally:
+                wait(others)
+                torch.set_num_threads(num_threads)
+            for other in others:
+                other.result()  # raises what was raised there
+        except BaseException:
+            for model in self._models[1:]:
+                model.zero_grad()
+            raise
         self._collect()
         return losses
 
@@ -104,9 +109,12 @@ def side_by_side(model: PreTrainedModel, experiment: Experiment, accelerator: Ac
     num_copies = min(experiment.batch.groups, torch.get_num_threads())
     is_alone = accelerator.device.type == "cpu" and accelerator.num_processes == 1
     is_changed = experiment.compile or experiment.gradient_checkpointing or experiment.peft.r is not None
-    if num_copies == 1 or not is_alone or is_changed or is_stock(model):
-        return None
-    config = model.config
-    if config.attention_probs_dropout_prob > 0 and config._attn_implementation != "eager":
+    if num_copies == 1 or not is_alone or is_changed or is_stock(model) or not draws_our_dropout(model):
         return None
     return SideBySide(model, num_copies, accelerator.autocast)
+
+
+def draws_our_dropout(model: PreTrainedModel) -> bool:
+    """Whether all random numbers of one of our models are this package's; other kernels of attention draw theirs."""
+    config = model.config
+    return config.attention_probs_dropout_prob == 0 or config._attn_implementation == "eager"

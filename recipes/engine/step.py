@@ -70,7 +70,7 @@ class Gradients:
         self.seed, self.side_by_side = seed, side_by_side
 
     def cut(self, groups: list[Rows], epoch: int, num_micro: int) -> list[MicroBatch]:
-        """This process's micro-batches.
+        """This process's micro-batches, as many as every other's: shards of a model wait for each other in each.
 
         Args:
             groups: the rows of the step, of all processes; rows of one micro-batch are of one group.
@@ -78,11 +78,18 @@ class Gradients:
             num_micro: the parts into which each process cuts what it has of a group.
         """
         num_processes, place = self.accelerator.num_processes, self.accelerator.process_index
-        num_parts = num_micro * math.lcm(len(groups), num_processes) // len(groups)
+        num_parts = self.num_parts(len(groups), num_micro)
         parts = [share(rows, part, num_parts) for rows in groups for part in range(num_parts)]
-        numbers = range(place, len(parts), num_processes)
-        found = [MicroBatch(self.task.make_batch(parts[n], epoch), n) for n in numbers if len(parts[n])]
-        return found or [MicroBatch(self.task.make_batch(groups[0][:1], epoch), place, weight=0.0)]
+        numbers = [[n for n in range(i, len(parts), num_processes) if len(parts[n])] for i in range(num_processes)]
+        found = [MicroBatch(self.task.make_batch(parts[n], epoch), n) for n in numbers[place]]
+        num_missing = max(map(len, numbers)) - len(found)
+        if num_missing:
+            found += [MicroBatch(self.task.make_batch(groups[0][:1], epoch), place, weight=0.0)] * num_missing
+        return found
+
+    def num_parts(self, num_groups: int, num_micro: int) -> int:
+        """The parts into which each of so many groups is cut, so that every process gets `num_micro` or more of all."""
+        return num_micro * math.lcm(num_groups, self.accelerator.num_processes) // num_groups
 
     def num_targets(self, micro_batches: list[MicroBatch]) -> float:
         """The targets of the step, all processes together."""

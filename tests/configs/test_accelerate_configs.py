@@ -5,6 +5,7 @@ import signal
 import subprocess
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from accelerate.commands import launch
@@ -16,8 +17,11 @@ from accelerate.utils.launch import (
     prepare_simple_launcher_cmd_env,
 )
 
+from vanilla_transformers.recipes.engine.config_files import load_experiment
 from vanilla_transformers.recipes.engine.experiment import Experiment
 from vanilla_transformers.recipes.engine.launch import _contradictions
+from vanilla_transformers.recipes.engine.zero import zero_problems
+from vanilla_transformers.recipes.translation import TranslationExperiment
 
 FOLDER = Path(__file__).resolve().parents[2] / "configs" / "accelerate"
 KINDS = {
@@ -68,6 +72,15 @@ def test_opens_with_its_command(name):
     assert command.startswith(f"# accelerate launch --config_file configs/accelerate/{name}.yaml ")
     assert command.split(" recipes/")[1].split()[0] == "translation.py"
     assert purpose.startswith("# ")
+
+
+@pytest.mark.parametrize("name", ["deepspeed_zero2", "deepspeed_zero3"])
+def test_deepspeed_takes_the_run_of_the_command(name):
+    command = (FOLDER / f"{name}.yaml").read_text(encoding="utf-8").splitlines()[0]
+    config, *overrides = command.split("translation.py ")[1].split()
+    experiment = load_experiment(TranslationExperiment, config, overrides)
+    plugin = SimpleNamespace(zero3_init_flag=False)
+    assert not list(zero_problems(experiment, SimpleNamespace(state=SimpleNamespace(deepspeed_plugin=plugin))))
 
 
 def test_shards_are_what_the_files_say(monkeypatch):

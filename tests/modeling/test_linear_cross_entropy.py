@@ -129,8 +129,13 @@ def test_without_gradients_the_loss_is_the_same():
 def test_a_graph_that_is_kept_can_be_used_again():
     projection, hidden_states, labels = projection_and_targets()
     loss = linear_cross_entropy_loss(projection, hidden_states, labels)
-    first, second = (torch.autograd.grad(loss, projection.weight, retain_graph=True)[0] for _ in range(2))
+    first, second, third = (torch.autograd.grad(loss, projection.weight, retain_graph=True)[0] for _ in range(3))
     assert torch.equal(first, second)
+    second *= 2
+    assert torch.equal(first, third)
+    loss.backward(retain_graph=True)
+    loss.backward()
+    torch.testing.assert_close(projection.weight.grad, 2 * first)
 
 
 def test_no_target_gives_zero():

@@ -2,18 +2,25 @@
 
 import dataclasses
 import json
+from contextlib import nullcontext
+from types import SimpleNamespace
+from unittest.mock import patch
 
+import numpy as np
 import pytest
 import torch
 from tiny_runs import KilledError, kill_after, losses, tiny_experiment, tiny_task, train, weights
 
+from vanilla_transformers.recipes.engine import memory
 from vanilla_transformers.recipes.engine.checkpoints import RunFolder
 from vanilla_transformers.recipes.engine.durations import Duration
 from vanilla_transformers.recipes.engine.experiment import BatchConfig, Experiment
 from vanilla_transformers.recipes.engine.launch import build_accelerator
 from vanilla_transformers.recipes.engine.loop import _Loop
 from vanilla_transformers.recipes.engine.memory import find_micro_batches
+from vanilla_transformers.recipes.engine.side_by_side import SideBySide
 from vanilla_transformers.recipes.engine.signals import StopRequest
+from vanilla_transformers.recipes.engine.step import Gradients
 from vanilla_transformers.recipes.engine.task import Task
 from vanilla_transformers.recipes.errors import UserError
 
@@ -59,6 +66,32 @@ def test_doubles_until_the_largest_batches_fit(tmp_path, fault):
     assert found in (2, 4, 8)
     parts = [each.batch for rows in loop.plan.groups(0) for each in loop.gradients.cut([rows], 0, found)]
     assert max(batch["input_ids"].numel() for batch in parts) <= MAX_PLACES
+
+
+@pytest.mark.parametrize(("num_processes", "num_groups", "number"), [(1, 2, 8), (2, 2, 8), (8, 2, 2), (2, 3, 4)])
+def test_number_is_doubled_until_micro_batches_are_single_rows(monkeypatch, num_processes, num_groups, number):
+    gradients = Gradients(tiny_task(), None, SimpleNamespace(num_processes=num_processes, process_index=0))
+    groups = [np.arange(8 * group, 8 * group + 8) for group in range(num_groups)]
+
+    def fits(gradients, groups, epoch, num_micro):
+        return all(len(each.batch["input_ids"]) == 1 for each in gradients.cut(groups, epoch, num_micro))
+
+    monkeypatch.setattr(memory, "is_sharded", lambda accelerator: False)
+    monkeypatch.setattr(memory, "_largest", lambda plan, epoch: [groups])
+    monkeypatch.setattr(memory, "_fits_everywhere", fits)
+    assert find_micro_batches(gradients, None, 0) == number
+
+
+def test_probe_computes_groups_as_the_steps_do(tmp_path):
+    """Two groups at the same time fit; one after the other they would as well, but are not what a step takes."""
+    experiment = tiny_experiment(tmp_path, batch=BatchConfig(tokens=160, groups=2, micro_batches="auto"))
+    loop = loop_of(experiment, limited_task(MAX_PLACES))
+    loop.gradients.side_by_side = threads = SideBySide(loop.task.model, 2, nullcontext)
+    with patch.object(threads, "add_up", wraps=threads.add_up) as add_up:
+        found = find_micro_batches(loop.gradients, loop.plan, 0)
+    assert found in (2, 4)
+    assert add_up.call_count > 2
+    assert all(parameter.grad is None for model in threads._models for parameter in model.parameters())
 
 
 def test_probe_leaves_no_trace(tmp_path):

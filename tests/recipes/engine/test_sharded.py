@@ -291,3 +291,22 @@ def test_gradient_of_groups_does_not_depend_on_processes(tmp_path):
     for whole, *parts in zip(alone, *together, strict=True):
         for part in parts:
             assert np.linalg.norm(part - whole) / np.linalg.norm(whole) < 1e-6
+
+
+def uneven_step(folder: Path) -> tuple[int, np.ndarray]:
+    """How many passes a step of three groups takes of which one is a single row, and its gradient."""
+    experiment, task = tiny_experiment(folder, batch=BatchConfig(160, groups=3)), tiny_task(0.0)
+    loop = _Loop(task, experiment, RunFolder(experiment), build_accelerator(experiment), StopRequest())
+    parts = loop.gradients.cut([np.arange(1), np.arange(1, 6), np.arange(6, 11)], 0, 1)
+    loop.gradients.add_up(parts, loop.gradients.num_targets(parts), 0)
+    gradients = [parameter.grad for parameter in task.model.parameters()]
+    whole = [each.full_tensor() if isinstance(each, DTensor) else each for each in gradients]
+    return len(parts), torch.cat([each.flatten() for each in whole]).numpy()
+
+
+@pytest.mark.parametrize("shards", [None, "fsdp"])
+def test_processes_take_equally_many_passes(tmp_path, shards):
+    _, alone = uneven_step(tmp_path / "one")
+    for num_passes, gradient in in_processes(2, uneven_step, tmp_path / "two", shards=shards):
+        assert num_passes == 3
+        assert np.linalg.norm(gradient - alone) / np.linalg.norm(alone) < 1e-6

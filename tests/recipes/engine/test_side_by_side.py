@@ -85,6 +85,12 @@ def test_an_error_in_any_thread_is_raised_when_all_have_ended():
         batches[bad]["input_ids"] = batches[bad]["input_ids"] + 1000
         with pytest.raises((ValueError, IndexError)):
             threads.add_up(batches, torch.tensor(1.0), [0, 0])
+    _, expected = gradients_of(task, 2)
+    task.model.zero_grad()  # what is left in the copies would be added to it
+    step = Gradients(task, Loss(task.model), Accelerator(cpu=True), 3, threads)
+    parts = step.cut(GROUPS, 0, 1)
+    step.add_up(parts, step.num_targets(parts), step=5)
+    assert torch.equal(torch.cat([parameter.grad.flatten() for parameter in task.model.parameters()]), expected)
 
 
 def run_losses(folder: Path, monkeypatch, num_copies: int, **changes) -> dict[int, float]:
