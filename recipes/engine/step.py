@@ -82,9 +82,8 @@ class Gradients:
         parts = [share(rows, part, num_parts) for rows in groups for part in range(num_parts)]
         numbers = [[n for n in range(i, len(parts), num_processes) if len(parts[n])] for i in range(num_processes)]
         found = [MicroBatch(self.task.make_batch(parts[n], epoch), n) for n in numbers[place]]
-        num_missing = max(map(len, numbers)) - len(found)
-        if num_missing:
-            found += [MicroBatch(self.task.make_batch(groups[0][:1], epoch), place, weight=0.0)] * num_missing
+        while len(found) < max(map(len, numbers)):
+            found.append(MicroBatch(self.task.make_batch(groups[0][:1], epoch), place, weight=0.0))
         return found
 
     def num_parts(self, num_groups: int, num_micro: int) -> int:
@@ -111,9 +110,9 @@ class Gradients:
             losses = self.side_by_side.add_up([each.batch for each in micro_batches], count, seeds)
         else:
             losses = []
-            for each, seed in zip(micro_batches, seeds, strict=True):
+            for number, (each, seed) in enumerate(zip(micro_batches, seeds, strict=True), start=1):
                 seed_dropout(seed, self.accelerator.device)
-                losses.append(self._add(each, count, is_last=each is micro_batches[-1]))
+                losses.append(self._add(each, count, is_last=number == len(micro_batches)))
         return losses[0] if len(losses) == 1 else torch.stack(losses).sum()
 
     def _add(self, micro_batch: MicroBatch, count: torch.Tensor, is_last: bool) -> torch.Tensor:
