@@ -102,12 +102,10 @@ class _LinearCrossEntropy(torch.autograd.Function):
             for number, tensor in enumerate((vectors, weight, bias)):
                 if needed[number] and grads[number] is None:  # there was no row
                     grads[number] = torch.zeros_like(tensor, dtype=torch.float32)
-            if label_smoothing:
-                total -= label_smoothing * _sum_of_mean_logits(vectors, weight, bias, is_target)
-            _scale(grads, 1 / divisor.float(), vectors, weight, label_smoothing, is_target)
+            loss = _smooth_and_divide(total, grads, divisor, vectors, weight, bias, label_smoothing, is_target)
         ctx.save_for_backward(*grads)
         ctx.is_given = False
-        return total / divisor
+        return loss
 
     @staticmethod
     @once_differentiable
@@ -160,31 +158,34 @@ def _plus(total: torch.Tensor | None, term: torch.Tensor) -> torch.Tensor:
     return term.float() if total is None else total.add_(term)
 
 
-def _sum_of_mean_logits(vectors, weight, bias, is_target) -> torch.Tensor:
-    """The mean logit of each row, summed over the targets; its smoothed share is taken off their losses.
+def _smooth_and_divide(total, grads, divisor, vectors, weight, bias, label_smoothing, is_target) -> torch.Tensor:
+    """The loss: takes the smoothed share of the mean logit of each target off, and divides; `grads` likewise.
 
-    The mean is linear, so that nothing of the size of the logits is touched.
-    """
-    total = vectors.sum(0, dtype=torch.float32) @ weight.mean(0, dtype=torch.float32)
-    return total if bias is None else total + is_target.sum() * bias.mean(dtype=torch.float32)
-
-
-def _scale(grads, scale, vectors, weight, label_smoothing, is_target) -> None:
-    """Takes the gradient of `_sum_of_mean_logits` off, as far as it is smoothed, and scales what is left.
-
-    That gradient is the same for every row, or for every token.
+    The mean is linear, so that its gradient is the same for every row, or for every token: nothing of the size of the
+    logits is touched, and the largest gradient once.
     """
     vectors_grad, weight_grad, bias_grad = grads
+    scale = 1 / divisor.float()
+    each_token = None
+    if label_smoothing:
+        sum_of_vectors, mean_weight = vectors.sum(0, dtype=torch.float32), weight.mean(0, dtype=torch.float32)
+        each_token = sum_of_vectors * (-label_smoothing / len(weight) * scale)
+        total -= label_smoothing * (sum_of_vectors @ mean_weight)
+        if bias is not None:
+            total -= label_smoothing * is_target.sum() * bias.mean(dtype=torch.float32)
+        if vectors_grad is not None:
+            vectors_grad -= label_smoothing * mean_weight
+        if bias_grad is not None:
+            bias_grad -= label_smoothing / len(weight) * is_target.sum()
     if vectors_grad is not None:
-        if label_smoothing:
-            vectors_grad -= label_smoothing * weight.mean(0, dtype=torch.float32)
         vectors_grad *= is_target * scale
-    if weight_grad is not None:
-        each = vectors.sum(0, dtype=torch.float32) * (-label_smoothing / len(weight) * scale)
-        torch.addcmul(each, weight_grad, scale, out=weight_grad)  # one pass over the largest tensor
     if bias_grad is not None:
-        bias_grad -= label_smoothing / len(weight) * is_target.sum()
         bias_grad *= scale
+    if weight_grad is not None and each_token is None:
+        weight_grad *= scale
+    elif weight_grad is not None:
+        torch.addcmul(each_token, weight_grad, scale, out=weight_grad)
+    return total / divisor
 
 
 def _blocks(num_rows: int, weight: torch.Tensor) -> list[slice]:

@@ -83,7 +83,7 @@ def test_number_is_doubled_until_micro_batches_are_single_rows(monkeypatch, num_
 
 
 def test_probe_computes_groups_as_the_steps_do(tmp_path):
-    """Two groups at the same time fit; one after the other they would as well, but are not what a step takes."""
+    """Side by side, which takes the memory of both at a time."""
     experiment = tiny_experiment(tmp_path, batch=BatchConfig(tokens=160, groups=2, micro_batches="auto"))
     loop = loop_of(experiment, limited_task(MAX_PLACES))
     loop.gradients.side_by_side = threads = SideBySide(loop.task.model, 2, nullcontext)
