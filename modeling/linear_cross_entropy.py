@@ -166,25 +166,24 @@ def _smooth_and_divide(total, grads, divisor, vectors, weight, bias, label_smoot
     """
     vectors_grad, weight_grad, bias_grad = grads
     scale = 1 / divisor.float()
-    each_token = None
     if label_smoothing:
         sum_of_vectors, mean_weight = vectors.sum(0, dtype=torch.float32), weight.mean(0, dtype=torch.float32)
-        each_token = sum_of_vectors * (-label_smoothing / len(weight) * scale)
         total -= label_smoothing * (sum_of_vectors @ mean_weight)
         if bias is not None:
             total -= label_smoothing * is_target.sum() * bias.mean(dtype=torch.float32)
         if vectors_grad is not None:
             vectors_grad -= label_smoothing * mean_weight
+        if weight_grad is not None:
+            each_token = sum_of_vectors * (-label_smoothing / len(weight) * scale)
+            torch.addcmul(each_token, weight_grad, scale, out=weight_grad)
         if bias_grad is not None:
             bias_grad -= label_smoothing / len(weight) * is_target.sum()
     if vectors_grad is not None:
         vectors_grad *= is_target * scale
     if bias_grad is not None:
         bias_grad *= scale
-    if weight_grad is not None and each_token is None:
+    if weight_grad is not None and not label_smoothing:
         weight_grad *= scale
-    elif weight_grad is not None:
-        torch.addcmul(each_token, weight_grad, scale, out=weight_grad)
     return total / divisor
 
 
