@@ -12,6 +12,7 @@ from torch import nn
 from transformers.cache_utils import Cache, EncoderDecoderCache
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
+from .backend import attention_implementation
 from .dropout import apply_dropout
 from .linear import Linear
 
@@ -102,9 +103,9 @@ class MultiHeadAttention(nn.Module):
             The attended values (B, T, D), and the weights (B, H, T, S) where the kernel gives them, else `None`.
         """
         query = self._split_heads(self.q_proj(hidden_states))
-        key, value = self._keys_and_values(hidden_states, key_value_states, past_key_values)
+        key, value = self._keys_and_values(hidden_states, key_value_states, past_key_values, kwargs)
         attend: Callable = ALL_ATTENTION_FUNCTIONS.get_interface(
-            self.config._attn_implementation, eager_attention_forward
+            attention_implementation(self.config), eager_attention_forward
         )
         attended, weights = attend(
             self,
@@ -124,9 +125,16 @@ class MultiHeadAttention(nn.Module):
         return states.view(*states.shape[:-1], -1, self.head_dim).transpose(1, 2)  # (B, H, T, K)
 
     def _keys_and_values(
-        self, hidden_states: torch.Tensor, key_value_states: torch.Tensor | None, past_key_values: Cache | None
+        self,
+        hidden_states: torch.Tensor,
+        key_value_states: torch.Tensor | None,
+        past_key_values: Cache | None,
+        kwargs: dict[str, Any],
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Keys and values (B, H, S, K), of which a cache holds the past ones or, for cross attention, all."""
+        """Keys and values (B, H, S, K), of which a cache holds the past ones or, for cross attention, all.
+
+        The pages of continuous batching write what the kernel needs of them into `kwargs`.
+        """
         is_cross = key_value_states is not None
         cache: Any = past_key_values
         if isinstance(cache, EncoderDecoderCache):
@@ -138,7 +146,7 @@ class MultiHeadAttention(nn.Module):
         states = key_value_states if is_cross else hidden_states
         key, value = self._split_heads(self.k_proj(states)), self._split_heads(self.v_proj(states))
         if cache is not None:
-            key, value = cache.update(key, value, self.layer_idx)
+            key, value = cache.update(key, value, self.layer_idx, kwargs=kwargs)
             if isinstance(past_key_values, EncoderDecoderCache) and is_cross:
                 past_key_values.is_updated[self.layer_idx] = True
         return key, value

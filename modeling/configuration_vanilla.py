@@ -85,7 +85,7 @@ class VanillaConfig(PreTrainedConfig):
         use_cache: Whether keys and values are returned for the next step of a generation.
     """
 
-    keys_to_ignore_at_inference: ClassVar[list[str]] = ["past_key_values"]
+    keys_to_ignore_at_inference: ClassVar[list[str]] = ["past_key_values", "cache"]
     # Each class of the family, so that a folder saved from any head loads through every Auto class without the package.
     family_auto_map: ClassVar[dict[str, str]] = {}
 

@@ -1,40 +1,52 @@
 """`generate` with searches of our own behind it, which find the tokens that transformers' loops find in less time."""
 
+import functools
 from collections.abc import Callable
+from importlib.metadata import version
 from typing import Any
 
 import torch
-from transformers import GenerationConfig, GenerationMixin, LogitsProcessorList, StoppingCriteriaList
-from transformers.generation import logits_process
-from transformers.generation.stopping_criteria import EosTokenCriteria, MaxLengthCriteria
+from packaging.version import Version
+from transformers import Cache, GenerationConfig, GenerationMixin, LogitsProcessorList, StoppingCriteriaList
 
+from .backend import (
+    HAS_KNOWN_SEARCHES,
+    attention_implementation,
+    has_forward_hooks,
+    has_hooks_with_kwargs,
+    special_tokens,
+)
+from .caches import CACHE
 from .search import SearchSettings, beam_search, token_search
 from .step_decoder import StepDecoder
 
-# What looks at each sequence by itself: a sequence may leave the batch, and beams stand alone at first.
-_PROCESSORS = (
-    logits_process.MinLengthLogitsProcessor,
-    logits_process.MinNewTokensLengthLogitsProcessor,
-    logits_process.RepetitionPenaltyLogitsProcessor,
-    logits_process.NoRepeatNGramLogitsProcessor,
-    logits_process.SequenceBiasLogitsProcessor,
-    logits_process.NoBadWordsLogitsProcessor,
-    logits_process.ForcedBOSTokenLogitsProcessor,
-    logits_process.ForcedEOSTokenLogitsProcessor,
-    logits_process.InfNanRemoveLogitsProcessor,
-    logits_process.ExponentialDecayLengthPenalty,
-    logits_process.SuppressTokensLogitsProcessor,
-    logits_process.SuppressTokensAtBeginLogitsProcessor,
-    logits_process.TemperatureLogitsWarper,
-    logits_process.TopKLogitsWarper,
-    logits_process.TopPLogitsWarper,
-    logits_process.MinPLogitsWarper,
-    logits_process.TypicalLogitsWarper,
-    logits_process.EpsilonLogitsWarper,
-    logits_process.EtaLogitsWarper,
-)
-_INPUTS = {"attention_mask", "logits_to_keep", "past_key_values", "use_cache"}
+# What looks at each sequence by itself: a sequence may leave the batch, and beams stand alone at first. By name: where
+# transformers moves or renames a class, searches become slower, and a saved model still loads.
+_PROCESSORS = {
+    "MinLengthLogitsProcessor",
+    "MinNewTokensLengthLogitsProcessor",
+    "RepetitionPenaltyLogitsProcessor",
+    "NoRepeatNGramLogitsProcessor",
+    "SequenceBiasLogitsProcessor",
+    "NoBadWordsLogitsProcessor",
+    "ForcedBOSTokenLogitsProcessor",
+    "ForcedEOSTokenLogitsProcessor",
+    "InfNanRemoveLogitsProcessor",
+    "ExponentialDecayLengthPenalty",
+    "SuppressTokensLogitsProcessor",
+    "SuppressTokensAtBeginLogitsProcessor",
+    "TemperatureLogitsWarper",
+    "TopKLogitsWarper",
+    "TopPLogitsWarper",
+    "MinPLogitsWarper",
+    "TypicalLogitsWarper",
+    "EpsilonLogitsWarper",
+    "EtaLogitsWarper",
+}
+_INPUTS = {"attention_mask", "logits_to_keep", CACHE, "use_cache"}
 _ATTENTION = ("eager", "sdpa")
+_FROM_CALLER = "is_from_caller_of_vanilla_generate"
+"""Marks a cache that the caller of `generate` has made, and wants filled."""
 
 
 class VanillaGenerationMixin(GenerationMixin):
@@ -45,6 +57,19 @@ class VanillaGenerationMixin(GenerationMixin):
     attention, and models that are spread over devices.
     """
 
+    @functools.wraps(GenerationMixin.generate)
+    def generate(self, *args, **kwargs):
+        for value in kwargs.values():
+            if isinstance(value, Cache):
+                setattr(value, _FROM_CALLER, True)
+        return super().generate(*args, **kwargs)
+
+    def prepare_inputs_for_generation(self, *args, **kwargs):
+        inputs = super().prepare_inputs_for_generation(*args, **kwargs)
+        if CACHE in inputs and is_prompted_by_old_peft(self):
+            inputs["past_key_values"] = inputs.pop(CACHE)
+        return inputs
+
     def _sample(self: Any, *args, **kwargs):
         return find_tokens(self, super()._sample, *args, **kwargs)  # type: ignore[misc]
 
@@ -52,25 +77,41 @@ class VanillaGenerationMixin(GenerationMixin):
         return find_tokens(self, super()._beam_search, *args, **kwargs)  # type: ignore[misc]
 
 
-def find_tokens(
-    model: Any,
-    stock_search: Callable[..., Any],
-    input_ids: torch.Tensor,
-    logits_processor: LogitsProcessorList,
-    stopping_criteria: StoppingCriteriaList,
-    generation_config: GenerationConfig,
-    *args: Any,
-    **kwargs: Any,
-) -> Any:
+def is_prompted_by_old_peft(model: Any) -> bool:
+    """Whether a PEFT that knows the cache as `past_key_values` alone puts learned prompts before a decoder's input.
+
+    Without the cache it takes each step for the first, and puts them before each new token. This can go when no PEFT
+    below 0.22 is allowed.
+    """
+    if CACHE == "past_key_values":
+        return False
+    peft_model = getattr(vars(model).get("prepare_inputs_for_generation"), "__self__", None)
+    is_prompted = getattr(getattr(peft_model, "active_peft_config", None), "is_prompt_learning", False)
+    return is_prompted and Version(version("peft")) < Version("0.22")
+
+
+def find_tokens(model: Any, stock_search: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     """What `generate` has prepared, searched here or else by transformers.
 
     Args:
         model: an encoder-decoder or a decoder with a language-model head.
         stock_search: transformers' method, which takes what follows.
     """
-    prepared = (input_ids, logits_processor, stopping_criteria, generation_config, *args)
-    if not is_plain(model, *prepared, **kwargs):
-        return stock_search(*prepared, **kwargs)
+    if not HAS_KNOWN_SEARCHES or not is_plain(model, *args, **kwargs):
+        return stock_search(*args, **kwargs)
+    return find_tokens_here(model, *args, **kwargs)
+
+
+def find_tokens_here(
+    model: Any,
+    input_ids: torch.Tensor,
+    logits_processor: LogitsProcessorList,
+    stopping_criteria: StoppingCriteriaList,
+    generation_config: GenerationConfig,
+    *_: Any,
+    **kwargs: Any,
+) -> torch.Tensor:
+    """The token ids, (rows, longest length), by the searches here."""
     processors, banned = logits_processor, None
     if not generation_config.do_sample:
         processors, banned = without_banned(logits_processor, model.config.vocab_size, input_ids.device)
@@ -91,7 +132,7 @@ def step_decoder(model: Any, input_ids: torch.Tensor, num_beams: int, num_steps:
 def search_settings(criteria: Any, config: GenerationConfig, banned: torch.Tensor | None) -> SearchSettings:
     """What is searched for, of what `generate` has prepared."""
     ends = next((each.eos_token_id for each in criteria if hasattr(each, "eos_token_id")), None)
-    fill = config._pad_token_tensor
+    fill = (special_tokens(config) or (None, None))[0]
     if config.num_beams > 1 and not fill and ends is not None:
         fill = ends[0]  # to beam search in transformers a padding id of 0 is none
     return SearchSettings(
@@ -111,7 +152,7 @@ def without_banned(
     processors: LogitsProcessorList, vocab_size: int, device: torch.device
 ) -> tuple[LogitsProcessorList, torch.Tensor | None]:
     """Processors that only ban some tokens make two copies of all scores; these tokens instead, where that is all."""
-    if len(processors) != 1 or type(processors[0]) is not logits_process.NoBadWordsLogitsProcessor:
+    if len(processors) != 1 or _name(processors[0]) != "NoBadWordsLogitsProcessor":
         return processors, None
     words = list(processors[0].sequence_bias)
     if any(len(word) > 1 or word[0] >= vocab_size for word in words):
@@ -122,9 +163,9 @@ def without_banned(
 def is_plain(
     model: Any,
     input_ids: torch.Tensor,
-    processors: LogitsProcessorList,
-    criteria: Any,
-    config: GenerationConfig,
+    logits_processor: LogitsProcessorList,
+    stopping_criteria: Any,
+    generation_config: GenerationConfig,
     synced_gpus: bool = False,
     streamer: Any = None,
     **kwargs: Any,
@@ -133,8 +174,12 @@ def is_plain(
     given = {name for name, value in kwargs.items() if value is not None}
     # An encoder's positions are in what it has returned, and are not those of the targets.
     known = _INPUTS | {"encoder_outputs" if model.config.is_encoder_decoder else "position_ids"}
-    cache = kwargs.get("past_key_values")
-    num_ends = 0 if config._eos_token_tensor is None else len(config._eos_token_tensor)
+    cache = kwargs.get(CACHE)
+    config, criteria = generation_config, stopping_criteria
+    tokens = special_tokens(config)
+    if tokens is None:
+        return False
+    num_ends = 0 if tokens[1] is None else len(tokens[1])
     return not (
         synced_gpus
         or (config.do_sample and config.num_beams > 1)
@@ -145,16 +190,16 @@ def is_plain(
         or config.prefill_chunk_size
         or config.cache_implementation is not None
         or not config.use_cache
-        or (cache is not None and (cache.get_seq_length() > 0 or getattr(cache, "_is_user_defined", False)))
+        or (cache is not None and (cache.get_seq_length() > 0 or hasattr(cache, _FROM_CALLER)))
         or given - known
         or ("attention_mask" in given and kwargs["attention_mask"].ndim != 2)
         or input_ids.device != model.device
         or input_ids.shape[1] == 0
-        or not _end_as_configured(criteria, config)
+        or not _end_as_configured(criteria, tokens[1])
         or input_ids.shape[1] >= criteria.max_length
-        or not all(map(_looks_at_rows, processors))
+        or not all(map(_looks_at_rows, logits_processor))
         or (num_ends + 2) * config.num_beams > model.config.vocab_size
-        or model.config._attn_implementation not in _ATTENTION
+        or attention_implementation(model.config) not in _ATTENTION
         or model.training  # other shapes draw other numbers for dropout; gradient checkpointing drops the cache
         or _is_changed(model)
     )
@@ -163,18 +208,21 @@ def is_plain(
 def _looks_at_rows(processor: Any) -> bool:
     """Whether a processor looks at each sequence by itself, and keeps nothing of any."""
     kept = getattr(processor, "prompt_ignore_length", None)
-    return type(processor) in _PROCESSORS and not torch.is_tensor(kept)
+    return _name(processor) in _PROCESSORS and not torch.is_tensor(kept)
 
 
-def _end_as_configured(criteria: StoppingCriteriaList, config: GenerationConfig) -> bool:
+def _name(part: Any) -> str | None:
+    """The name of a class of transformers' generation; `None` of any other class."""
+    return type(part).__name__ if type(part).__module__.startswith("transformers.generation.") else None
+
+
+def _end_as_configured(criteria: StoppingCriteriaList, ends: torch.Tensor | None) -> bool:
     """Whether nothing but one length and the configured end tokens ends a sequence."""
-    kinds = sorted(type(each).__name__ for each in criteria)
-    if config._eos_token_tensor is None:
-        return kinds == [MaxLengthCriteria.__name__]
-    ends = [each.eos_token_id for each in criteria if isinstance(each, EosTokenCriteria)]
-    return kinds == [EosTokenCriteria.__name__, MaxLengthCriteria.__name__] and torch.equal(
-        ends[0].cpu(), config._eos_token_tensor.cpu()
-    )
+    kinds = {_name(each): each for each in criteria}
+    expected = {"MaxLengthCriteria"} if ends is None else {"MaxLengthCriteria", "EosTokenCriteria"}
+    if set(kinds) != expected or len(criteria) != len(expected):
+        return False
+    return ends is None or torch.equal(kinds["EosTokenCriteria"].eos_token_id.cpu(), ends.cpu())
 
 
 def _is_changed(model: Any) -> bool:
@@ -189,7 +237,7 @@ def _is_changed(model: Any) -> bool:
     return (
         VanillaGenerationMixin not in type(model).__bases__
         or any(map(_has_own_ways, passed_by))
-        or any(module._forward_pre_hooks_with_kwargs for module in model.modules())
+        or any(map(has_hooks_with_kwargs, model.modules()))
         or _is_rearranged(passed_by[-1] if model.config.is_encoder_decoder else model.model)
     )
 
@@ -213,4 +261,4 @@ def _has_own_ways(module: Any) -> bool:
         "_update_model_kwargs_for_generation",
         "_hf_hook",
     }
-    return bool(module._forward_hooks or module._forward_pre_hooks or methods & vars(module).keys())
+    return has_forward_hooks(module) or bool(methods & vars(module).keys())

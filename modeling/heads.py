@@ -38,6 +38,22 @@ def pool(
     return hidden_states[torch.arange(token.shape[0], device=token.device), token]
 
 
+def kept_positions(hidden_states: torch.Tensor, logits_to_keep: int | torch.Tensor) -> torch.Tensor:
+    """The hidden states (B, T, D) that get logits, (B, kept, D), as all causal models of transformers choose them.
+
+    Args:
+        logits_to_keep: the number of the last positions, 0 for all; positions (kept,) or (B, kept); or a boolean mask
+            (B, T), of which the chosen ones of all rows come as (kept, D).
+    """
+    if isinstance(logits_to_keep, int):
+        return hidden_states[:, -logits_to_keep:]
+    if logits_to_keep.ndim == 1:
+        return hidden_states[:, logits_to_keep]
+    if logits_to_keep.dtype == torch.bool:
+        return hidden_states[logits_to_keep]
+    return hidden_states.take_along_dim(logits_to_keep[..., None], dim=1)
+
+
 def _token_mask(hidden_states, attention_mask, input_ids, pad_token_id) -> torch.Tensor | None:
     """(B, T) with 1 at each token and 0 at padding, or `None` where there is no padding."""
     batch_size, length = hidden_states.shape[:2]

@@ -11,6 +11,7 @@ from transformers.cache_utils import Cache
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from .attention import MultiHeadAttention
+from .caches import takes_cache
 from .dropout import Dropout
 from .feed_forward import FeedForward
 
@@ -61,6 +62,7 @@ class VanillaLayer(GradientCheckpointingLayer):
         self.feed_forward = FeedForward(config)
         self.feed_forward_residual = Residual(config)
 
+    @takes_cache
     def forward(
         self,
         hidden_states: torch.Tensor,

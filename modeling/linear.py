@@ -9,8 +9,8 @@ from pathlib import Path
 
 import torch
 from torch import nn
-from torch.autograd import forward_ad
-from torch.utils._python_dispatch import _get_current_dispatch_mode
+
+from .backend import HAS_ONEDNN_LINEAR, onednn_linear, operators_are_intercepted
 
 MIN_ROWS = 32
 """With fewer rows oneDNN is no faster."""
@@ -46,7 +46,7 @@ def linear(input: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None 
     free = row_count(num_rows) - num_rows
     if free:
         rows = nn.functional.pad(rows, (0, 0, 0, free))
-    output = _Linear.apply(rows, weight, bias) if torch.is_grad_enabled() else _product(rows, weight, bias)
+    output = (_Linear.apply if torch.is_grad_enabled() else onednn_linear)(rows, weight, bias)
     if free:  # a slice of all rows would be copied in the backward pass too
         output = output[:num_rows]
     return output.unflatten(0, input.shape[:-1])
@@ -59,7 +59,7 @@ class _Linear(torch.autograd.Function):
     def forward(ctx, input, weight, bias):
         needs_input, needs_weight, _ = ctx.needs_input_grad
         ctx.save_for_backward(input if needs_weight else None, weight if needs_input else None)
-        return _product(input, weight, bias)
+        return onednn_linear(input, weight, bias)
 
     @staticmethod
     def backward(ctx, grad):
@@ -71,11 +71,6 @@ class _Linear(torch.autograd.Function):
             None if input is None else linear(grad.t(), input.t()),
             grad.sum(0) if ctx.needs_input_grad[2] else None,
         )
-
-
-def _product(input: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
-    """(M, K), (N, K) and (N,) -> (M, N)."""
-    return torch.ops.mkldnn._linear_pointwise(input, weight, bias, "none", [], "")
 
 
 def row_count(num_rows: int) -> int:
@@ -90,7 +85,7 @@ def _is_for_onednn(input: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor
         and not torch.compiler.is_compiling()
         and not torch.jit.is_tracing()
         and onednn_is_faster()
-        and torch._C._get_mkldnn_enabled()
+        and torch.backends.mkldnn.enabled
         and type(input) is torch.Tensor
         and all(map(_is_plain, (input, weight)))
         and input.ndim > 1
@@ -100,9 +95,7 @@ def _is_for_onednn(input: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor
         and len(weight) > 0
         and (bias is None or (_is_plain(bias) and bias.shape == weight.shape[:1] and bias.is_contiguous()))
         and not hasattr(weight, "ds_id")  # DeepSpeed's third stage follows the usual function
-        and forward_ad._current_level < 0
-        and _get_current_dispatch_mode() is None
-        and torch._C._functorch.peek_interpreter_stack() is None
+        and not operators_are_intercepted()
     )
 
 
@@ -119,7 +112,7 @@ def _is_plain(tensor: torch.Tensor) -> bool:
 @cache
 def onednn_is_faster() -> bool:
     """Whether oneDNN multiplies fp32 faster than the library that torch takes for it."""
-    has_product = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+    has_product = torch.backends.mkldnn.is_available() and HAS_ONEDNN_LINEAR
     return has_product and torch.backends.cpu.get_cpu_capability() == "AVX512" and "AuthenticAMD" in _vendor()
 
 

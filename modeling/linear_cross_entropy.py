@@ -12,6 +12,7 @@ import torch
 from torch import nn
 from torch.autograd.function import once_differentiable
 
+from .backend import has_backward_hooks, has_forward_hooks
 from .linear import Linear, linear
 from .losses import IGNORE_INDEX, cross_entropy_loss, flat_labels, loss_divisor, out_of_range
 
@@ -59,17 +60,12 @@ def linear_cross_entropy_loss(
 
 def _is_plain(projection: nn.Linear) -> bool:
     """Whether a module's weights alone tell what it computes."""
-    hooks = (
-        projection._forward_hooks,
-        projection._forward_pre_hooks,
-        projection._backward_hooks,
-        projection._backward_pre_hooks,
-    )
     return (
         type(projection) in (nn.Linear, Linear)
         and type(projection.weight) is nn.Parameter  # no shard and no quantized weight
         and not hasattr(projection.weight, "ds_id")  # DeepSpeed's third stage has it gathered by the module's call
-        and not any(hooks)
+        and not has_forward_hooks(projection)
+        and not has_backward_hooks(projection)
         and "forward" not in vars(projection)
         and not torch.compiler.is_compiling()
     )

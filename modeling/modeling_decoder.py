@@ -14,17 +14,16 @@ from transformers.modeling_outputs import (
     SequenceClassifierOutputWithPast,
     TokenClassifierOutput,
 )
-from transformers.modeling_utils import slice_logits_to_keep
 from transformers.processing_utils import Unpack
 from transformers.utils import TransformersKwargs, can_return_tuple
-from transformers.utils.generic import merge_with_config_defaults
-from transformers.utils.output_capturing import capture_outputs
 
 from .attention import MultiHeadAttention
+from .backend import capture_outputs, merge_with_config_defaults
+from .caches import CACHE, takes_cache, under_its_name
 from .configuration_vanilla import LM_HEAD_FSDP_PLAN, LM_HEAD_PP_PLAN, LM_HEAD_TP_PLAN, VanillaDecoderConfig
 from .dropout import Dropout
 from .generation import VanillaGenerationMixin
-from .heads import pool
+from .heads import kept_positions, pool
 from .layers import VanillaLayer
 from .linear import Linear
 from .losses import cross_entropy_loss, sequence_classification_loss, shift_labels_left
@@ -63,6 +62,7 @@ class VanillaDecoderModel(VanillaStack):
             std = self.config.initializer_range * (2 * self.config.num_hidden_layers) ** -0.5
             init.normal_(module.weight, mean=0.0, std=std)
 
+    @takes_cache
     @merge_with_config_defaults
     @capture_outputs
     def forward(
@@ -94,7 +94,7 @@ class VanillaDecoderModel(VanillaStack):
             token_type_ids=token_type_ids,
             **kwargs,
         )
-        return BaseModelOutputWithPast(last_hidden_state=hidden_states, past_key_values=past_key_values)
+        return BaseModelOutputWithPast(last_hidden_state=hidden_states, **under_its_name(past_key_values))
 
 
 class VanillaDecoderForCausalLM(VanillaPreTrainedModel, VanillaGenerationMixin):
@@ -112,6 +112,7 @@ class VanillaDecoderForCausalLM(VanillaPreTrainedModel, VanillaGenerationMixin):
         self.lm_head = Linear(config.hidden_size, config.vocab_size, bias=config.lm_head_bias)
         self.post_init()
 
+    @takes_cache
     @can_return_tuple
     def forward(
         self,
@@ -147,7 +148,7 @@ class VanillaDecoderForCausalLM(VanillaPreTrainedModel, VanillaGenerationMixin):
             use_cache=False if has_labels else use_cache,
             **kwargs,
         )
-        hidden_states = slice_logits_to_keep(outputs.last_hidden_state, logits_to_keep)
+        hidden_states = kept_positions(outputs.last_hidden_state, logits_to_keep)
         targets: torch.Tensor | None = shift_labels
         if targets is None and labels is not None:
             targets = shift_labels_left(labels, hidden_states.shape[:-1])
@@ -155,7 +156,7 @@ class VanillaDecoderForCausalLM(VanillaPreTrainedModel, VanillaGenerationMixin):
         return CausalLMOutputWithPast(
             loss=loss,
             logits=logits,
-            past_key_values=outputs.past_key_values,
+            **under_its_name(outputs.get(CACHE)),
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
         )
@@ -173,6 +174,7 @@ class VanillaDecoderForSequenceClassification(VanillaPreTrainedModel):
         self.score = Linear(config.hidden_size, config.num_labels, bias=False)
         self.post_init()
 
+    @takes_cache
     @can_return_tuple
     def forward(
         self,
@@ -206,7 +208,7 @@ class VanillaDecoderForSequenceClassification(VanillaPreTrainedModel):
         return SequenceClassifierOutputWithPast(
             loss=loss,
             logits=logits,
-            past_key_values=outputs.past_key_values,
+            **under_its_name(outputs.get(CACHE)),
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
         )
@@ -225,6 +227,7 @@ class VanillaDecoderForTokenClassification(VanillaPreTrainedModel):
         self.score = Linear(config.hidden_size, config.num_labels)
         self.post_init()
 
+    @takes_cache
     @can_return_tuple
     def forward(
         self,

@@ -16,10 +16,9 @@ from transformers.modeling_outputs import (
 )
 from transformers.processing_utils import Unpack
 from transformers.utils import TransformersKwargs, can_return_tuple
-from transformers.utils.generic import merge_with_config_defaults
-from transformers.utils.output_capturing import capture_outputs
 
 from .attention import MultiHeadAttention
+from .backend import capture_outputs, merge_with_config_defaults
 from .configuration_vanilla import LM_HEAD_FSDP_PLAN, LM_HEAD_PP_PLAN, LM_HEAD_TP_PLAN, VanillaEncoderConfig
 from .dropout import Dropout
 from .heads import MaskedTokenTransform, Pooler, pool, take_positions
@@ -32,6 +31,7 @@ from .stacks import VanillaStack
 if TYPE_CHECKING:
     # Processes that load this code from the Hub at once copy each file that this one names unless it is there, and take
     # what those name in their turn for granted: so it names all.
+    from .caches import CACHE as CACHE
     from .embeddings import InputEmbedding as InputEmbedding
     from .feed_forward import FeedForward as FeedForward
     from .linear_cross_entropy import linear_cross_entropy_loss as linear_cross_entropy_loss

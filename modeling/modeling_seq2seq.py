@@ -9,12 +9,13 @@ import torch
 from torch import nn
 from transformers.cache_utils import Cache
 from transformers.modeling_outputs import BaseModelOutput, Seq2SeqLMOutput, Seq2SeqModelOutput
-from transformers.modeling_utils import slice_logits_to_keep
 from transformers.processing_utils import Unpack
 from transformers.utils import TransformersKwargs, can_return_tuple
 
+from .caches import CACHE, takes_cache, under_its_name
 from .configuration_vanilla import LM_HEAD_FSDP_PLAN, LM_HEAD_PP_PLAN, LM_HEAD_TP_PLAN, VanillaSeq2SeqConfig
 from .generation import VanillaGenerationMixin
+from .heads import kept_positions
 from .linear import Linear
 from .losses import IGNORE_INDEX
 from .pretrained import VanillaPreTrainedModel
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     # Processes that load this code from the Hub at once copy each file that this one names unless it is there, and take
     # what those name in their turn for granted: so it names all.
     from .attention import MultiHeadAttention as MultiHeadAttention
+    from .backend import find as find
     from .dropout import Dropout as Dropout
     from .embeddings import InputEmbedding as InputEmbedding
     from .feed_forward import FeedForward as FeedForward
@@ -62,6 +64,7 @@ class VanillaSeq2SeqModel(VanillaPreTrainedModel):
             return super().get_expanded_tied_weights_keys(all_submodels=True)
         return dict(self._tied_weights_keys) if self.config.share_encoder_decoder_embeddings else {}
 
+    @takes_cache
     @can_return_tuple
     def forward(
         self,
@@ -107,14 +110,14 @@ class VanillaSeq2SeqModel(VanillaPreTrainedModel):
             encoder_hidden_states=encoder_outputs.last_hidden_state,
             encoder_attention_mask=attention_mask,
             encoder_position_ids=position_ids,
-            past_key_values=past_key_values,
+            **under_its_name(past_key_values),
             inputs_embeds=decoder_inputs_embeds,
             use_cache=use_cache,
             **kwargs,
         )
         return Seq2SeqModelOutput(
             last_hidden_state=outputs.last_hidden_state,
-            past_key_values=outputs.past_key_values,
+            **under_its_name(outputs.get(CACHE)),
             decoder_hidden_states=outputs.hidden_states,
             decoder_attentions=outputs.attentions,
             cross_attentions=outputs.cross_attentions,
@@ -161,6 +164,7 @@ class VanillaSeq2SeqForConditionalGeneration(VanillaPreTrainedModel, VanillaGene
         """Decoder input (B, T) of labels (B, T): shifted right behind `decoder_start_token_id`."""
         return shift_tokens_right(labels, self.config.pad_token_id, self.config.decoder_start_token_id)
 
+    @takes_cache
     @can_return_tuple
     def forward(
         self,
@@ -206,12 +210,12 @@ class VanillaSeq2SeqForConditionalGeneration(VanillaPreTrainedModel, VanillaGene
             use_cache=use_cache,
             **kwargs,
         )
-        hidden_states = slice_logits_to_keep(outputs.last_hidden_state, logits_to_keep)
+        hidden_states = kept_positions(outputs.last_hidden_state, logits_to_keep)
         logits, loss = self.logits_and_loss(hidden_states, labels, num_items_in_batch, return_logits)
         return Seq2SeqLMOutput(
             loss=loss,
             logits=logits,
-            past_key_values=outputs.past_key_values,
+            **under_its_name(outputs.get(CACHE)),
             decoder_hidden_states=outputs.decoder_hidden_states,
             decoder_attentions=outputs.decoder_attentions,
             cross_attentions=outputs.cross_attentions,

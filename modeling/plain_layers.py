@@ -12,12 +12,21 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn import functional
-from torch.utils._python_dispatch import _get_current_dispatch_mode
-from transformers.activations import GELUActivation, GELUTanh
-from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from .attention import MultiHeadAttention, eager_attention_forward, softmax
+from .backend import (
+    HAS_PACKED_LINEAR,
+    attention_implementation,
+    has_forward_hooks,
+    has_global_hooks,
+    has_packed_bf16,
+    onednn_linear,
+    onednn_linear_plus,
+    onednn_packed,
+    operators_are_intercepted,
+    sdpa_attention_forward,
+)
 from .dropout import Dropout
 from .feed_forward import FeedForward
 from .layers import Residual, VanillaLayer
@@ -34,7 +43,12 @@ _MANY_HEADS = 64
 
 _KINDS = (VanillaLayer, MultiHeadAttention, FeedForward, Residual, Linear, nn.Linear, nn.LayerNorm, Dropout)
 _FORWARDS = {kind: kind.forward for kind in _KINDS}
-_FUSED_ACTIVATIONS = {nn.ReLU: ("relu", ""), GELUActivation: ("gelu", "none"), GELUTanh: ("gelu", "tanh")}
+# By name: transformers may move or rename its classes, and only speed depends on them.
+_FUSED_ACTIVATIONS = {
+    "torch.nn.modules.activation.ReLU": ("relu", ""),
+    "transformers.activations.GELUActivation": ("gelu", "none"),
+    "transformers.activations.GELUTanh": ("gelu", "tanh"),
+}
 
 
 class Product:
@@ -56,10 +70,11 @@ class Product:
                     [torch.zeros_like(w[:, 0]) if b is None else b for w, b in zip(weights, biases, strict=True)]
                 )
         self.bias = None if self.bias is None else self.bias.contiguous()  # oneDNN reads no other
-        self.weight = torch.ops.mkldnn._reorder_linear_weight(weight, _ROWS_PACKED_FOR) if is_packed else weight
+        self.weight = onednn_packed(weight, _ROWS_PACKED_FOR) if is_packed else weight
         self.is_packed = is_packed
         self.activation = activation
-        self.fused = None if activation is None else _FUSED_ACTIVATIONS.get(type(activation))
+        kind = type(activation)
+        self.fused = _FUSED_ACTIVATIONS.get(f"{kind.__module__}.{kind.__qualname__}")
 
     def __call__(self, rows: torch.Tensor, residual: torch.Tensor | None = None) -> torch.Tensor:
         """(M, inputs) -> (M, outputs), `residual` (M, outputs) added."""
@@ -76,12 +91,11 @@ class Product:
         if not self.is_packed:
             outputs = linear(rows, self.weight, self.bias)
         elif residual is not None:
-            return torch.ops.mkldnn._linear_pointwise.binary(rows, residual, self.weight, self.bias, "add")
+            return onednn_linear_plus(rows, residual, self.weight, self.bias)
         elif self.fused:
-            kind, algorithm = self.fused
-            return torch.ops.mkldnn._linear_pointwise(rows, self.weight, self.bias, kind, [], algorithm)
+            return onednn_linear(rows, self.weight, self.bias, self.fused)
         else:
-            outputs = torch.ops.mkldnn._linear_pointwise(rows, self.weight, self.bias, "none", [], "")
+            outputs = onednn_linear(rows, self.weight, self.bias)
         if activation is not None:
             outputs = activation(outputs)
         return outputs if residual is None else residual + outputs
@@ -199,13 +213,13 @@ def are_plain(stack: Any, head: Any) -> bool:
 
     There is no adapter, hook, shard, quantized weight or training then.
     """
-    if type(head) not in _KINDS or not _is_usual(stack.config._attn_implementation):
+    if type(head) not in _KINDS or not _is_usual(attention_implementation(stack.config)):
         return False
     if sum(each.numel() for each in (*stack.layers.parameters(), *head.parameters())) > _MOST_COPIED:
         return False
-    if torch.is_autocast_enabled(head.weight.device.type) or _get_current_dispatch_mode() is not None:
+    if torch.is_autocast_enabled(head.weight.device.type) or operators_are_intercepted():
         return False
-    if torch.nn.modules.module._has_any_global_hook():
+    if has_global_hooks():
         return False
     activations = {layer.feed_forward.activation for layer in stack.layers if type(layer) is VanillaLayer}
     modules = [head, *stack.layers.modules()]
@@ -219,7 +233,7 @@ def are_plain(stack: Any, head: Any) -> bool:
     )
 
 
-def _is_usual(attn_implementation: str) -> bool:
+def _is_usual(attn_implementation: str | None) -> bool:
     """Whether nobody has put another kernel or another method in the place of these."""
     kernel = ALL_ATTENTION_FUNCTIONS.get_interface(attn_implementation, eager_attention_forward)
     return kernel in (eager_attention_forward, sdpa_attention_forward) and all(
@@ -228,7 +242,7 @@ def _is_usual(attn_implementation: str) -> bool:
 
 
 def _is_hooked(module: nn.Module) -> bool:
-    return bool(module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module))
+    return has_forward_hooks(module) or "forward" in vars(module)
 
 
 def _is_plain(parameter: torch.Tensor, dtype: torch.dtype) -> bool:
@@ -242,13 +256,11 @@ def _is_plain(parameter: torch.Tensor, dtype: torch.dtype) -> bool:
 
 def _packs(weight: torch.Tensor) -> bool:
     """Whether a product of packed weights is fast here, and not only possible."""
-    if weight.device.type != "cpu" or not torch._C._get_mkldnn_enabled():
-        return False
-    if not hasattr(torch.ops.mkldnn, "_reorder_linear_weight"):
+    if weight.device.type != "cpu" or not torch.backends.mkldnn.enabled or not HAS_PACKED_LINEAR:
         return False
     if weight.dtype == torch.float32:
         return onednn_is_faster()
-    return weight.dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return weight.dtype == torch.bfloat16 and has_packed_bf16()
 
 
 def _normalized(rows: torch.Tensor, norm: Any) -> torch.Tensor:

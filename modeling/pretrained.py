@@ -4,6 +4,7 @@ import torch
 from transformers import PreTrainedModel
 from transformers import initialization as init
 
+from .caches import NAMES
 from .configuration_vanilla import VanillaConfig
 from .embeddings import SinusoidalPositions
 from .linear_cross_entropy import linear_cross_entropy_loss
@@ -17,7 +18,7 @@ class VanillaPreTrainedModel(PreTrainedModel):
     base_model_prefix = "model"
     supports_gradient_checkpointing = True
     _no_split_modules = ["VanillaLayer", "InputEmbedding"]
-    _skip_keys_device_placement = ["past_key_values"]
+    _skip_keys_device_placement = list(NAMES)
     _supports_sdpa = True
     _supports_flash_attn = True
     _supports_flex_attn = True

@@ -11,10 +11,10 @@ from transformers import initialization as init
 from transformers.cache_utils import Cache, DynamicCache, EncoderDecoderCache
 from transformers.masking_utils import create_bidirectional_mask, create_causal_mask
 from transformers.modeling_outputs import BaseModelOutput, BaseModelOutputWithPastAndCrossAttentions
-from transformers.utils.generic import merge_with_config_defaults
-from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
 from .attention import MultiHeadAttention
+from .backend import attention_implementation, capture_outputs, merge_with_config_defaults, output_recorder
+from .caches import refuse_unknown_cache, takes_cache, under_its_name
 from .configuration_vanilla import CROSS_ATTENTION_TP_PLAN, STACK_FSDP_PLAN, STACK_PP_PLAN, STACK_TP_PLAN
 from .embeddings import InputEmbedding
 from .layers import VanillaLayer
@@ -58,9 +58,10 @@ class VanillaStack(VanillaPreTrainedModel):
             # Times sqrt(D) that is a variance of 1, of the order of the sinusoids' 1/2, without which the one stack
             # learns slowly. An encoder-decoder learns faster from the smaller table (benchmarks/LOG.md).
             init.normal_(module.weight, std=self.config.hidden_size**-0.5)
-            # The slice has lost the mark of a loaded weight.
-            if module.padding_idx is not None and not getattr(module.weight, "_is_hf_initialized", False):
-                init.zeros_(module.weight[module.padding_idx])
+            if module.padding_idx is not None:
+                # As a whole: `init` leaves a loaded weight alone, but does not know a row of one.
+                others = torch.arange(len(module.weight), device=module.weight.device) != module.padding_idx
+                init.copy_(module.weight, module.weight * others[:, None])
 
     def embed(self, input_ids: torch.Tensor | None, inputs_embeds: torch.Tensor | None) -> torch.Tensor:
         """Token embeddings (B, T, D), looked up or as given.
@@ -97,6 +98,7 @@ class VanillaStack(VanillaPreTrainedModel):
         the positions do not go on, and sees itself alone. The kernel `torch_varlen` reads `PackedLengths` among the
         keyword arguments then, and needs no mask.
         """
+        refuse_unknown_cache(kwargs)
         inputs_embeds = self.embed(input_ids, inputs_embeds)
         mask: Any = packed_lengths(self, inputs_embeds, attention_mask, position_ids, kwargs)
         if mask is None:
@@ -134,6 +136,7 @@ class VanillaStack(VanillaPreTrainedModel):
         `attention_mask` (B, P + T) covers cached tokens too. `position_ids` (B or 1, T) without it may pack several
         sequences into a row, as in [`encode`].
         """
+        refuse_unknown_cache(kwargs)
         past = past_key_values
         if isinstance(past, EncoderDecoderCache):
             past = past.self_attention_cache
@@ -142,14 +145,10 @@ class VanillaStack(VanillaPreTrainedModel):
         if past is None:
             mask = packed_lengths(self, inputs_embeds, attention_mask, position_ids, kwargs)
         if mask is None:
-            mask = create_causal_mask(
-                config=self.config,
-                inputs_embeds=inputs_embeds,
-                attention_mask=attention_mask,
-                past_key_values=past,
-                position_ids=position_ids,
-            )
-        past_length = past.get_seq_length() if past is not None else 0
+            # By position: the name of the cache depends on the version of transformers.
+            mask = create_causal_mask(self.config, inputs_embeds, attention_mask, past, position_ids)
+        # The pages of continuous batching are no `Cache` and come with positions.
+        past_length = past.get_seq_length() if isinstance(past, Cache) else 0
         if use_cache and past_key_values is None:
             past_key_values = self._new_cache()
         if position_ids is None:
@@ -167,7 +166,7 @@ class VanillaStack(VanillaPreTrainedModel):
                 mask,
                 encoder_hidden_states,
                 encoder_attention_mask,
-                past_key_values=past_key_values,
+                **under_its_name(past_key_values),
                 **kwargs,
             )
         return self.norm(hidden_states), past_key_values
@@ -225,14 +224,15 @@ class VanillaDecoderStack(VanillaStack):
     _fsdp_plan = STACK_FSDP_PLAN
     _can_record_outputs = {
         "hidden_states": VanillaLayer,
-        "attentions": OutputRecorder(MultiHeadAttention, index=1, layer_name="self_attn"),
-        "cross_attentions": OutputRecorder(MultiHeadAttention, index=1, layer_name="cross_attn"),
+        "attentions": output_recorder(MultiHeadAttention, 1, "self_attn"),
+        "cross_attentions": output_recorder(MultiHeadAttention, 1, "cross_attn"),
     }
 
     def __init__(self, config, num_layers: int):
         super().__init__(config, num_layers, is_causal=True, has_cross_attention=True)
         self.post_init()
 
+    @takes_cache
     @merge_with_config_defaults
     @capture_outputs
     def forward(
@@ -274,13 +274,14 @@ class VanillaDecoderStack(VanillaStack):
             **of_one_side(kwargs, "q"),
         )
         return BaseModelOutputWithPastAndCrossAttentions(
-            last_hidden_state=hidden_states, past_key_values=past_key_values
+            last_hidden_state=hidden_states, **under_its_name(past_key_values)
         )
 
     def _cross_attention_mask(self, inputs_embeds, attention_mask, encoder_hidden_states, apart):
-        if apart is not None and "flash" in str(self.config._attn_implementation):
+        kernel = attention_implementation(self.config)
+        if apart is not None and "flash" in str(kernel):
             raise ValueError(
-                f"{self.config._attn_implementation} takes no mask, which packed rows need in cross attention: use "
+                f"{kernel} takes no mask, which packed rows need in cross attention: use "
                 "torch_varlen, sdpa, eager or flex_attention, or one pair a row"
             )
         return create_bidirectional_mask(

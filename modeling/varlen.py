@@ -11,10 +11,9 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import nn
-from torch.nn.attention.varlen import varlen_attn
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedConfig, PreTrainedModel
-from transformers.integrations.sdpa_attention import sdpa_attention_forward
-from transformers.masking_utils import sdpa_mask
+
+from .backend import attention_implementation, sdpa_attention, varlen_attn
 
 VARLEN = "torch_varlen"
 _DTYPES = (torch.bfloat16, torch.float16)
@@ -77,7 +76,7 @@ def packed_lengths(
         ValueError: There are lengths but no positions.
     """
     is_complete = all(kwargs.get(name) is not None for name in PackedLengths._fields)
-    if model.config._attn_implementation != VARLEN or attention_mask is not None or not is_complete:
+    if attention_implementation(model.config) != VARLEN or attention_mask is not None or not is_complete:
         return None
     if position_ids is None:
         raise ValueError(
@@ -145,7 +144,7 @@ def varlen_attention_forward(
     """
     # Not its class: code that came with a checkpoint has another one of the same name.
     if not isinstance(attention_mask, tuple):
-        return sdpa_attention_forward(module, query, key, value, attention_mask, dropout, scaling, **kwargs)
+        return sdpa_attention()(module, query, key, value, attention_mask, dropout, scaling, **kwargs)
     queries, keys, values = (states.transpose(1, 2).flatten(0, 1) for states in (query, key, value))
     window = (-1, 0) if module.is_causal else (-1, -1)
     attended: Any = varlen_attn(
@@ -157,4 +156,4 @@ def varlen_attention_forward(
 # Code that comes with a checkpoint leaves what is there.
 if VARLEN not in AttentionInterface().valid_keys():
     AttentionInterface.register(VARLEN, varlen_attention_forward)
-    AttentionMaskInterface.register(VARLEN, sdpa_mask)
+    AttentionMaskInterface.register(VARLEN, AttentionMaskInterface()["sdpa"])

@@ -13,6 +13,8 @@ from torch import nn
 from transformers import PreTrainedModel
 from transformers.cache_utils import DynamicCache, EncoderDecoderCache
 
+from ..caches import CACHE, under_its_name
+
 
 @dataclass(frozen=True)
 class Graph:
@@ -115,8 +117,8 @@ class Decoder(nn.Module):
 
     def forward(self, *tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
         input_ids, attention_mask, *past = tensors
-        outputs = self.model(input_ids, attention_mask, past_key_values=cache_of(past), use_cache=True)
-        return outputs.logits, *tensors_of(outputs.past_key_values)
+        outputs = self.model(input_ids, attention_mask, use_cache=True, **under_its_name(cache_of(past)))
+        return outputs.logits, *tensors_of(outputs[CACHE])
 
 
 class FirstStep(nn.Module):
@@ -134,7 +136,7 @@ class FirstStep(nn.Module):
             encoder_outputs=(encoder_hidden_states,),
             use_cache=True,
         )
-        cache = outputs.past_key_values
+        cache = outputs[CACHE]
         pairs = zip(cache.self_attention_cache.layers, cache.cross_attention_cache.layers, strict=True)
         return outputs.logits, *(tensor for pair in pairs for layer in pair for tensor in (layer.keys, layer.values))
 
@@ -157,10 +159,10 @@ class LaterStep(nn.Module):
             attention_mask=encoder_attention_mask,
             decoder_input_ids=input_ids,
             encoder_outputs=(states,),
-            past_key_values=cache,
             use_cache=True,
+            **under_its_name(cache),
         )
-        return outputs.logits, *tensors_of(outputs.past_key_values.self_attention_cache)
+        return outputs.logits, *tensors_of(outputs[CACHE].self_attention_cache)
 
 
 def cache_of(past: Sequence[torch.Tensor]) -> DynamicCache:
