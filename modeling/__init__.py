@@ -8,9 +8,10 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 import transformers
-from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+from transformers.utils import logging
 
 from . import modeling_decoder, modeling_encoder, modeling_seq2seq
+from .backend import find
 from .configuration_vanilla import VanillaConfig, VanillaDecoderConfig, VanillaEncoderConfig, VanillaSeq2SeqConfig
 from .modeling_decoder import (
     VanillaDecoderForCausalLM,
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from .recipes.publishing.publication import publish
 
 __version__ = "0.1.0"
+logger = logging.get_logger(__name__)
 
 
 def _register() -> None:
@@ -51,7 +53,15 @@ def _register() -> None:
                 getattr(transformers, auto_name).register(config, model, exist_ok=True)
                 model.register_for_auto_class(auto_name)
     # transformers.Trainer shifts labels before smoothing only for the names in this table, which register() leaves out.
-    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES[VanillaDecoderConfig.model_type] = VanillaDecoderForCausalLM.__name__
+    causal_models = find("transformers.models.auto.modeling_auto", "MODEL_FOR_CAUSAL_LM_MAPPING_NAMES")
+    if causal_models is None:
+        logger.warning(
+            "transformers %s keeps no table of causal models any more: its Trainer may smooth labels of "
+            "VanillaDecoderForCausalLM without shifting them; use label_smoothing of the model's config instead",
+            transformers.__version__,
+        )
+    else:
+        causal_models[VanillaDecoderConfig.model_type] = VanillaDecoderForCausalLM.__name__
 
 
 _register()

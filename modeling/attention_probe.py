@@ -15,8 +15,8 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import nn
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedConfig, PreTrainedModel
-from transformers.integrations.sdpa_attention import sdpa_attention_forward
-from transformers.masking_utils import sdpa_mask
+
+from .backend import attention_implementation, sdpa_attention
 
 PROBED = "sdpa_probed"
 KINDS = ("encoder", "decoder", "cross")
@@ -81,7 +81,7 @@ def attention_sites(model: PreTrainedModel) -> list[Site]:
     """
     submodels = [module for module in model.modules() if isinstance(module, PreTrainedModel)]
     names = {name: module for name, module in model.named_modules() if _is_attention(module) and _LAYER.search(name)}
-    if not names or not all(submodel._can_set_attn_implementation() for submodel in submodels):
+    if not names or not all(map(_lets_kernels_be_set, submodels)):
         raise AttentionMapError(
             f"{type(model).__name__} has no layers that go through transformers' attention interface, by which maps "
             "are made; `vanilla import` makes one of our models of many that do not"
@@ -91,6 +91,11 @@ def attention_sites(model: PreTrainedModel) -> list[Site]:
         for name, module in names.items()
     ]
     return sorted(sites, key=lambda site: (KINDS.index(site.kind), site.layer))
+
+
+def _lets_kernels_be_set(model: PreTrainedModel) -> bool:
+    """Whether the class says so; where transformers does not ask it, [`probing`] finds out."""
+    return getattr(model, "_can_set_attn_implementation", lambda: True)()
 
 
 def _is_attention(module: nn.Module) -> bool:
@@ -118,7 +123,7 @@ def probing(model: PreTrainedModel, probes: Mapping[nn.Module, Probe]) -> Iterat
     Raises:
         AttentionMapError: after the block, a module whose weights were asked for did not attend.
     """
-    before = [(config, config._attn_implementation) for config in _configs(model)]
+    before = [(config, attention_implementation(config)) for config in _configs(model)]
     _PROBES.update(probes)
     try:
         for config, _ in before:
@@ -173,7 +178,7 @@ def probed_attention_forward(
         raise AttentionMapError(
             f"{type(module).__name__} attends by more than a softmax (softcap or sinks), which sdpa and the maps lack"
         )
-    attended, _ = sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **kwargs)
+    attended, _ = sdpa_attention()(module, query, key, value, attention_mask, scaling=scaling, **kwargs)
     probe = _PROBES.get(module)
     if probe is None:
         return attended, None
@@ -228,4 +233,4 @@ def head_weights(
 
 
 AttentionInterface.register(PROBED, probed_attention_forward)
-AttentionMaskInterface.register(PROBED, sdpa_mask)
+AttentionMaskInterface.register(PROBED, AttentionMaskInterface()["sdpa"])

@@ -64,6 +64,7 @@ class VanillaGenerationMixin(GenerationMixin):
                 setattr(value, _FROM_CALLER, True)
         return super().generate(*args, **kwargs)
 
+    @functools.wraps(GenerationMixin.prepare_inputs_for_generation)  # `generate` looks arguments up in its signature
     def prepare_inputs_for_generation(self, *args, **kwargs):
         inputs = super().prepare_inputs_for_generation(*args, **kwargs)
         if CACHE in inputs and is_prompted_by_old_peft(self):

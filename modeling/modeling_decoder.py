@@ -125,7 +125,6 @@ class VanillaDecoderForCausalLM(VanillaPreTrainedModel, VanillaGenerationMixin):
         use_cache: bool | None = None,
         logits_to_keep: int | torch.Tensor = 0,
         num_items_in_batch: torch.Tensor | int | None = None,
-        shift_labels: torch.LongTensor | None = None,
         return_logits: bool = True,
         **kwargs: Unpack[TransformersKwargs],
     ) -> CausalLMOutputWithPast:
@@ -135,9 +134,11 @@ class VanillaDecoderForCausalLM(VanillaPreTrainedModel, VanillaGenerationMixin):
             labels: (B, T), aligned with `input_ids` and shifted here; -100 is no target.
             logits_to_keep: Number of last positions, or the positions, that get logits; 0 for all.
             num_items_in_batch: Number of targets in the whole optimizer step.
-            shift_labels: (B, T), labels that are shifted already.
             return_logits: With labels, `False` gives the loss alone, in less memory.
+            shift_labels: Among the other keyword arguments, (B, T), labels that are shifted already.
         """
+        # No parameter, as in transformers: Trainer takes each that has "label" in its name for needed in evaluation.
+        shift_labels: torch.Tensor | None = kwargs.pop("shift_labels", None)  # type: ignore[typeddict-item]
         has_labels = labels is not None or shift_labels is not None
         outputs = self.model(
             input_ids,
@@ -149,7 +150,7 @@ class VanillaDecoderForCausalLM(VanillaPreTrainedModel, VanillaGenerationMixin):
             **kwargs,
         )
         hidden_states = kept_positions(outputs.last_hidden_state, logits_to_keep)
-        targets: torch.Tensor | None = shift_labels
+        targets = shift_labels
         if targets is None and labels is not None:
             targets = shift_labels_left(labels, hidden_states.shape[:-1])
         logits, loss = self.logits_and_loss(hidden_states, targets, num_items_in_batch, return_logits)

@@ -161,7 +161,7 @@ class Opt(DecoderArchitecture):
             "max_position_embeddings": stock.max_position_embeddings,
             "position_offset": 2,
             "norm_position": "pre" if stock.do_layer_norm_before else "post",
-            "final_norm": bool(stock.do_layer_norm_before and not stock._remove_final_layer_norm),
+            "final_norm": bool(stock.do_layer_norm_before and not getattr(stock, "_remove_final_layer_norm", False)),
             "initializer_range": stock.init_std,
         }
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from transformers import GenerationMixin, PreTrainedModel
+from transformers import PreTrainedModel
 
 from ..configuration_vanilla import VanillaConfig
 from .architecture import Architecture
@@ -221,6 +221,6 @@ def _generated(
             num_beams=num_beams,
             early_stopping=num_beams > 1,
             suppress_tokens=suppressed or None,
-            # The same search for both, lest two sentences that are equally likely change places.
-            custom_generate=GenerationMixin._beam_search if num_beams > 1 else GenerationMixin._sample,
-        ).tolist()
+            # With this, transformers' own search for both, lest two sentences that are equally likely change places.
+            return_dict_in_generate=True,
+        ).sequences.tolist()

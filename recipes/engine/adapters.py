@@ -64,23 +64,23 @@ def with_adapters(task: Task, experiment: Experiment) -> Task:
     settings = experiment.peft
     if settings.r is None:
         return task
-    from peft import LoraConfig
+    from peft import LoraConfig, inject_adapter_in_model
 
     targets = settings.target_modules or block_layers(task.model)
     _check_targets(targets, settings.r, task.model)
     names = _last_names(name for name, _ in task.model.named_modules())
     torch.manual_seed(experiment.seed)
-    task.model.add_adapter(
-        LoraConfig(
-            r=settings.r,
-            lora_alpha=settings.alpha,
-            lora_dropout=settings.dropout,
-            target_modules=list(targets),
-            fan_in_fan_out=any(isinstance(module, Conv1D) for module in task.model.modules()),
-            modules_to_save=[name for name in task.head if name in names] or None,
-        ),
-        _ADAPTER,
+    config = LoraConfig(
+        r=settings.r,
+        lora_alpha=settings.alpha,
+        lora_dropout=settings.dropout,
+        target_modules=list(targets),
+        fan_in_fan_out=any(isinstance(module, Conv1D) for module in task.model.modules()),
+        modules_to_save=[name for name in task.head if name in names] or None,
     )
+    # PEFT itself: `add_adapter` of transformers 5.24 wants a PEFT that has not been released.
+    inject_adapter_in_model(config, task.model, _ADAPTER)
+    task.model.peft_config = {_ADAPTER: config}
     probe = task.make_batch(np.arange(min(_PROBE_ROWS, len(task.lengths_in(0)))), 0)
 
     def save_model(model: PreTrainedModel, folder: Path) -> None:
@@ -134,7 +134,6 @@ def _merge(model: PreTrainedModel) -> None:
         elif isinstance(module, ModulesToSaveWrapper):
             model.set_submodule(name, module.modules_to_save[_ADAPTER])
     del model.peft_config
-    model._hf_peft_config_loaded = False
 
 
 def _logits(model: PreTrainedModel, batch: Batch) -> torch.Tensor:

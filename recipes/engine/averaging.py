@@ -14,6 +14,9 @@ from vanilla_transformers.recipes.engine.state import laid_out_like, whole
 
 Weights = Mapping[str, torch.Tensor]
 
+_lerp_all = getattr(torch, "_foreach_lerp_", None)
+"""One kernel for all tensors on a GPU, if this torch has it."""
+
 
 class AveragedWeights:
     """An average of a model's trained parameters, in fp32, which begins as a copy of them.
@@ -34,7 +37,12 @@ class AveragedWeights:
 
         d is min(decay, (1 + step) / (10 + step)): the average of a short run is not that of its first steps.
         """
-        torch._foreach_lerp_(self._average, self._parameters, 1.0 - min(decay, (1 + step) / (10 + step)))
+        weight = 1.0 - min(decay, (1 + step) / (10 + step))
+        if _lerp_all is not None:
+            _lerp_all(self._average, self._parameters, weight)
+            return
+        for average, parameter in zip(self._average, self._parameters, strict=True):
+            average.lerp_(parameter, weight)
 
     @contextmanager
     def applied(self) -> Iterator[None]:

@@ -53,7 +53,7 @@ def build_accelerator(experiment: Experiment) -> Accelerator:
     _refuse(_contradictions(experiment, os.environ))
     _refuse(_missing_device(os.environ))
     os.environ["FSDP_CPU_RAM_EFFICIENT_LOADING"] = "false"  # every process builds the model; transformers reads it too
-    AcceleratorState._reset_state()  # an earlier run in this process may have had another precision
+    forget_precision()
     if not has_device:
         keep_memory_and_kernels()
     accelerator = _meet(experiment, cpu=not has_device)
@@ -67,6 +67,14 @@ def build_accelerator(experiment: Experiment) -> Accelerator:
         transformers_logging.set_verbosity_error()
         logging.getLogger("vanilla_transformers").setLevel(logging.ERROR)
     return accelerator
+
+
+def forget_precision() -> None:
+    """Lets this process train in another precision than an earlier run in it, if accelerate has a way to.
+
+    Without one, accelerate refuses another precision itself.
+    """
+    getattr(AcceleratorState, "_reset_state", lambda: None)()
 
 
 def _meet(experiment: Experiment, cpu: bool) -> Accelerator:

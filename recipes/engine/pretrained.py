@@ -5,14 +5,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-import transformers
 from huggingface_hub.errors import StrictDataclassError
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from vanilla_transformers import VanillaConfig
 from vanilla_transformers.languages import language_codes
 from vanilla_transformers.recipes.engine.model_folder import load_saved
-from vanilla_transformers.recipes.engine.stock import set_field
+from vanilla_transformers.recipes.engine.stock import classes_of, set_field
 from vanilla_transformers.recipes.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -103,7 +102,7 @@ def _class_for(
 
 def _stock_class(auto_name: str, config: PreTrainedConfig) -> Any:
     """The class of transformers behind an Auto class, or None."""
-    return getattr(transformers, auto_name)._model_mapping.get(type(config), None)
+    return classes_of(auto_name).get(type(config), None)
 
 
 def _apply(settings: Mapping[str, Any], config: PreTrainedConfig, changeable: tuple[str, ...]) -> None:

@@ -46,9 +46,10 @@ def speaks() -> bool:
 
     Before they have met, all of them find the same fault, and the first of each machine tells of it.
     """
-    if dist.is_initialized():
+    default_store = getattr(dist.distributed_c10d, "_get_default_store", None)
+    if dist.is_initialized() and default_store is not None:
         with suppress(RuntimeError):  # the process that kept the store is gone
-            return dist.distributed_c10d._get_default_store().add("fault told", 1) == 1
+            return default_store().add("fault told", 1) == 1
     return os.environ.get("LOCAL_RANK", os.environ.get("SLURM_LOCALID", "0")) == "0"
 
 

@@ -13,6 +13,7 @@ import torch
 from accelerate import Accelerator
 from transformers import PreTrainedModel
 
+from vanilla_transformers.backend import attention_implementation
 from vanilla_transformers.dropout import drawing_from
 from vanilla_transformers.recipes.engine.experiment import Experiment
 from vanilla_transformers.recipes.engine.stock import is_stock, training_loss
@@ -80,16 +81,12 @@ class SideBySide:
         """Moves the gradients of the copies to the parameters of the model."""
         own = list(self._models[0].parameters())
         for model in self._models[1:]:
-            sums, terms = [], []
             for mine, its in zip(own, model.parameters(), strict=True):
                 if mine.grad is None:
                     mine.grad = its.grad
                 elif its.grad is not None:
-                    sums.append(mine.grad)
-                    terms.append(its.grad)
+                    mine.grad.add_(its.grad)
                 its.grad = None
-            if sums:
-                torch._foreach_add_(sums, terms)
 
 
 def shallow_copy(model: PreTrainedModel) -> PreTrainedModel:
@@ -117,4 +114,4 @@ def side_by_side(model: PreTrainedModel, experiment: Experiment, accelerator: Ac
 def draws_our_dropout(model: PreTrainedModel) -> bool:
     """Whether all random numbers of one of our models are this package's; other kernels of attention draw theirs."""
     config = model.config
-    return config.attention_probs_dropout_prob == 0 or config._attn_implementation == "eager"
+    return config.attention_probs_dropout_prob == 0 or attention_implementation(config) == "eager"

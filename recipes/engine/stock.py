@@ -6,10 +6,11 @@ at hand. So their logits are used alone, and the losses of this package on them,
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
+import transformers
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from vanilla_transformers import VanillaConfig, VanillaPreTrainedModel
@@ -22,6 +23,24 @@ STOCK_NAMES = {
     "attention_probs_dropout_prob": ("attention_probs_dropout_prob", "attention_dropout", "attn_pdrop"),
     "label_smoothing": (),  # no stock model has it; it is kept beside their fields
 }
+
+
+# Where transformers publishes which class an Auto class makes of a configuration.
+_MAPPINGS = {
+    "AutoModel": "MODEL_MAPPING",
+    "AutoModelForCausalLM": "MODEL_FOR_CAUSAL_LM_MAPPING",
+    "AutoModelForMaskedLM": "MODEL_FOR_MASKED_LM_MAPPING",
+    "AutoModelForMultipleChoice": "MODEL_FOR_MULTIPLE_CHOICE_MAPPING",
+    "AutoModelForQuestionAnswering": "MODEL_FOR_QUESTION_ANSWERING_MAPPING",
+    "AutoModelForSeq2SeqLM": "MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING",
+    "AutoModelForSequenceClassification": "MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING",
+    "AutoModelForTokenClassification": "MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING",
+}
+
+
+def classes_of(auto_name: str) -> Mapping[type[PreTrainedConfig], Any]:
+    """The classes that an Auto class makes, by the configuration; some have several."""
+    return getattr(transformers, _MAPPINGS[auto_name])
 
 
 def is_stock(model: PreTrainedModel) -> bool:

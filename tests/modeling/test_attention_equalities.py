@@ -21,6 +21,7 @@ from transformers.masking_utils import sdpa_mask
 
 import vanilla_transformers as vt
 from vanilla_transformers.attention import softmax
+from vanilla_transformers.caches import CACHE, under_its_name
 
 TOLERANCE = dict(rtol=1e-5, atol=1e-5)
 ENCODER, DECODER = ENCODERS[1], DECODERS[1]
@@ -85,8 +86,8 @@ def _step_by_step(model, inputs, cache):
     logits = []
     with torch.no_grad():
         for token in inputs[name].split(1, dim=1):
-            outputs = model(**others, **{name: token}, past_key_values=cache, use_cache=True)
-            cache = outputs.past_key_values
+            outputs = model(**others, **{name: token}, use_cache=True, **under_its_name(cache))
+            cache = outputs[CACHE]
             logits.append(outputs.logits)
     return torch.cat(logits, dim=1)
 
@@ -233,7 +234,7 @@ def test_gradient_checkpointing_changes_nothing(model_class, use_reentrant):
     for enable in (False, True):
         model = tiny_model(model_class).train()
         if enable:
-            model.gradient_checkpointing_enable({"use_reentrant": use_reentrant})
+            model.activation_checkpointing_enable({"use_reentrant": use_reentrant})
             model.enable_input_require_grads()  # without it a reentrant checkpoint sees nothing to differentiate
         inputs = tiny_inputs(model_class)
         model(**inputs)[0].square().sum().backward()

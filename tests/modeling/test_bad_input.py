@@ -28,6 +28,8 @@ from tiny import (
 )
 from transformers import AutoConfig, AutoModel, DynamicCache, EncoderDecoderCache
 
+from vanilla_transformers.caches import CACHE
+
 BASES = (SEQ2SEQ[0], ENCODERS[0], DECODERS[0])
 every_base = pytest.mark.parametrize("model_class", BASES, ids=name_of)
 every_lm_head = pytest.mark.parametrize("model_class", LM_HEADS, ids=name_of)
@@ -397,9 +399,9 @@ def test_a_plain_cache_is_completed_for_cross_attention():
     inputs = tiny_inputs(SEQ2SEQ[1])
     expected = first_output(model, inputs)
     with torch.no_grad():
-        outputs = model(**inputs, past_key_values=DynamicCache(config=model.config))
+        outputs = model(**inputs, **{CACHE: DynamicCache(config=model.config)})
     torch.testing.assert_close(outputs.logits, expected, rtol=1e-5, atol=1e-5)
-    assert isinstance(outputs.past_key_values, EncoderDecoderCache)
+    assert isinstance(outputs[CACHE], EncoderDecoderCache)
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from transformers.generation import EosTokenCriteria, LogitNormalization, MaxLen
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from vanilla_transformers import generation, plain_layers, search, step_decoder
+from vanilla_transformers.caches import CACHE
 from vanilla_transformers.step_decoder import SlotLayer
 from vanilla_transformers.top_scores import likeliest, top_k, top_log_probs
 
@@ -438,9 +439,9 @@ def test_what_no_beam_sees_is_forgotten():
         {"return_dict_in_generate": True, "num_beams": 2},
         {"use_cache": False},
         {"cache_implementation": "static"},
-        {"past_key_values": "a cache"},
-        {"logits_processor": LogitsProcessorList([LogitNormalization()])},
-        {"stopping_criteria": StoppingCriteriaList([MaxTimeCriteria(100.0)])},
+        {CACHE: "a cache"},
+        pytest.param({"logits_processor": LogitsProcessorList([LogitNormalization()])}, id="a processor"),
+        pytest.param({"stopping_criteria": StoppingCriteriaList([MaxTimeCriteria(100.0)])}, id="a criterion"),
         {"encoder_no_repeat_ngram_size": 2},
         {"repetition_penalty": 1.5},  # which leaves the prompt out, row by row
         {"num_beams": 30, "max_new_tokens": 2},
@@ -449,11 +450,11 @@ def test_what_no_beam_sees_is_forgotten():
 )
 def test_what_is_left_to_transformers(settings, searches):
     model, settings = peaked_model(DECODER), {"max_new_tokens": 4} | settings
-    if "past_key_values" in settings:
+    if CACHE in settings:
         cache = DynamicCache(config=model.config)
-        model(**batch(), past_key_values=cache)
+        model(**batch(), **{CACHE: cache})
         cache.crop(-1)
-        settings["past_key_values"] = cache
+        settings[CACHE] = cache
     model.generate(**batch(), **settings)
     assert searches == []
 
@@ -551,7 +552,7 @@ def test_an_end_token_that_is_a_bad_word(num_beams):
 def test_a_cache_of_the_callers_is_filled(searches):
     model = peaked_model(DECODER)
     cache = DynamicCache(config=model.config)
-    model.generate(**batch(), max_new_tokens=6, past_key_values=cache)
+    model.generate(**batch(), max_new_tokens=6, **{CACHE: cache})
     assert cache.get_seq_length() == 9 + 5
     assert searches == []
 

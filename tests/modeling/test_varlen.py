@@ -23,6 +23,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from transformers import AutoModelForSeq2SeqLM, DataCollatorWithFlattening, DynamicCache
 
 from vanilla_transformers import varlen
+from vanilla_transformers.caches import CACHE
 
 TOLERANCE = dict(rtol=1e-5, atol=1e-5)
 ENCODER, DECODER, SEQ2SEQ_LM = ENCODERS[1], DECODERS[1], SEQ2SEQ[1]
@@ -204,7 +205,7 @@ def test_beside_a_mask_or_a_cache_lengths_are_not_used(model_class, given, calls
     outputs = []
     for kernel in ("sdpa", "torch_varlen"):
         model.set_attn_implementation(kernel)
-        others = {"past_key_values": DynamicCache(config=model.config)}
+        others = {CACHE: DynamicCache(config=model.config)}
         if given == "masks":
             others = {"attention_mask": torch.ones_like(packed["input_ids"])}
         if given == "masks" and is_seq2seq(model_class):
