@@ -17,6 +17,7 @@ from tqdm.auto import tqdm
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from .batches import in_windows, length_sorted_batches
+from .cache_check import with_right_cache
 from .languages import Direction, language_codes, set_direction
 from .sentences import join_sentences, split_sentences
 from .text2text import Answer, default_batch_tokens, generate_answers, longest_answer, longest_input
@@ -60,7 +61,10 @@ def pipeline(
     if task not in _RESULTS and not _NAMED_PAIR.fullmatch(task):
         given = {"model": model, "tokenizer": tokenizer, "device": device, "dtype": dtype}
         others: Any = transformers.pipeline  # which has a signature for each task
-        return others(task, **{name: value for name, value in given.items() if value is not None}, **kwargs)
+        made = others(task, **{name: value for name, value in given.items() if value is not None}, **kwargs)
+        if isinstance(made.model, PreTrainedModel):
+            with_right_cache(made.model)
+        return made
     loading = {name: kwargs.pop(name) for name in _LOADING if name in kwargs}
     if model is None:
         raise ValueError(f"{task}: model is missing; give a folder, a name on the Hub, or a model")
@@ -70,7 +74,7 @@ def pipeline(
         names = {name: value for name, value in loading.items() if name != "device_map"}
         tokenizer = AutoTokenizer.from_pretrained(tokenizer or model, **names)
     is_int8 = dtype == "int8"
-    found = _on_device(model, device, None if is_int8 else dtype, loading)
+    found = with_right_cache(_on_device(model, device, None if is_int8 else dtype, loading))
     if is_int8:
         from .interop.ctranslate2_search import generate_with_ctranslate2
 

@@ -117,7 +117,10 @@ def varlen_problem(config: PreTrainedConfig, device: torch.device, dtype: torch.
 
 
 def _has_kernel(device: torch.device) -> bool:
-    if device.type != "cuda" or torch.version.cuda is None or not torch.backends.cuda.is_flash_attention_available():
+    if varlen_attn is None or device.type != "cuda" or torch.version.cuda is None:
+        return False
+    # A build for CUDA runs on machines without a driver too, where asking for a device raises an error.
+    if not torch.cuda.is_available() or not torch.backends.cuda.is_flash_attention_available():
         return False
     return torch.cuda.get_device_capability(device) >= (8, 0)
 

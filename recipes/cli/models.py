@@ -26,7 +26,9 @@ from transformers import (
 from transformers.utils import logging
 
 import vanilla_transformers
+from vanilla_transformers.cache_check import with_right_cache
 from vanilla_transformers.recipes.engine.cpu import keep_memory_and_kernels
+from vanilla_transformers.recipes.engine.devices import fastest_device
 from vanilla_transformers.recipes.engine.model_folder import load_saved
 from vanilla_transformers.recipes.errors import UserError
 
@@ -100,7 +102,7 @@ def load_for(command: str, name: str, device: str | None, dtype: str | None = No
     logging.disable_progress_bar()
     model, tokenizer = load_saved(name, None, lambda config: _checked_loader(command, name, config))
     model.to(where, None if dtype is None else getattr(torch, dtype))
-    return model.eval(), tokenizer
+    return with_right_cache(model.eval()), tokenizer
 
 
 def _checked_loader(command: str, name: str, config: PreTrainedConfig) -> Any:
@@ -136,9 +138,9 @@ def _names(mapping: Mapping[type[PreTrainedConfig], Any], config: PreTrainedConf
 
 def checked_device(device: str | None) -> torch.device:
     """The device asked for, if this machine has it."""
-    accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
     if device is None:
-        return accelerator or torch.device("cpu")
+        return fastest_device()
+    accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
     kind, _, number = device.partition(":")
     counts = {"cpu": 1} | ({accelerator.type: torch.accelerator.device_count()} if accelerator else {})
     if kind not in counts or (number and (not number.isdigit() or int(number) >= counts[kind])):

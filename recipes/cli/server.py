@@ -19,6 +19,7 @@ from transformers.utils import logging
 from transformers.utils.import_utils import is_serve_available
 
 from vanilla_cli.models import checked_device
+from vanilla_transformers.cache_check import with_right_cache
 from vanilla_transformers.recipes.engine.model_folder import load_saved
 from vanilla_transformers.recipes.errors import UserError
 from vanilla_transformers.text2text import num_positions
@@ -46,8 +47,9 @@ def serve(arguments: argparse.Namespace) -> int:
             "of the messages one below the other; /v1/completions takes a text to go on from",
             file=sys.stderr,
         )
+    with_right_cache(model.eval().to(device))
     bound_length(model)
-    run_server(arguments.model, model.eval().to(device), tokenizer, arguments.host, arguments.port)
+    run_server(arguments.model, model, tokenizer, arguments.host, arguments.port)
     return 0
 
 

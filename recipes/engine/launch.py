@@ -16,6 +16,7 @@ from transformers import PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
 from vanilla_transformers.recipes.engine.cpu import keep_memory_and_kernels
+from vanilla_transformers.recipes.engine.devices import tell_idle_gpu
 from vanilla_transformers.recipes.engine.experiment import Experiment
 from vanilla_transformers.recipes.engine.processes import speaks
 from vanilla_transformers.recipes.engine.stock import is_stock
@@ -57,6 +58,8 @@ def build_accelerator(experiment: Experiment) -> Accelerator:
     if not has_device:
         keep_memory_and_kernels()
     accelerator = _meet(experiment, cpu=not has_device)
+    if accelerator.is_main_process:
+        tell_idle_gpu()
     _refuse(_ignored_requests(accelerator, os.environ))
     if accelerator.distributed_type == DistributedType.FSDP:
         _set_fsdp_precision(accelerator, experiment)

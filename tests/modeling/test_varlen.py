@@ -274,10 +274,22 @@ def test_a_saved_model_loads_with_it_on_a_cpu(tmp_path):
 )
 def test_what_keeps_the_kernel_from_running(knobs, device, dtype, is_training, problem, monkeypatch):
     monkeypatch.setattr(varlen.torch.version, "cuda", "13.0")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.backends.cuda, "is_flash_attention_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 0))
     found = varlen.varlen_problem(tiny_model(DECODER, **knobs).config, device, dtype, is_training)
     assert found == problem or (problem and found.startswith(problem))
+
+
+@pytest.mark.parametrize("cuda", ["13.0", None])
+def test_no_driver_is_asked_where_there_is_none(cuda, monkeypatch):
+    """A build for CUDA on a machine without a driver is the commonest installation on Linux."""
+    monkeypatch.setattr(torch.version, "cuda", cuda)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.cuda, "is_flash_attention_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: pytest.fail("a driver was asked"))
+    config = tiny_model(DECODER).config
+    assert varlen.varlen_problem(config, GPU, torch.bfloat16, False).startswith("needs an NVIDIA GPU")
 
 
 @pytest.mark.skipif(not varlen._has_kernel(GPU), reason="needs a GPU that has the kernel")
