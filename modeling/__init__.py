@@ -7,6 +7,9 @@ kin load them.
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from . import releases  # noqa: F401  # first: another release may lack what is imported below
+
+# isort: split
 import transformers
 from transformers.utils import logging
 
