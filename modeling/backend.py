@@ -124,7 +124,7 @@ def _any_of(module: nn.Module, *names: str) -> bool:
     return any(getattr(module, name, True) for name in names)
 
 
-def attention_implementation(config: Any) -> str | None:
+def attention_implementation(config: Any) -> str:
     """The name of the attention kernel of a model.
 
     sdpa where transformers does not tell: it takes the masks of eager attention as well.

@@ -26,7 +26,7 @@ NAMES = ("past_key_values", "cache")
 """Both names, for lists of what is no tensor of a batch."""
 
 
-def under_its_name(cache: Cache | None) -> dict[str, Cache]:
+def under_its_name(cache: Cache | None) -> dict[str, Any]:
     """The cache as a keyword argument of a layer, a model or an output; no argument where there is none."""
     return {} if cache is None else {CACHE: cache}
 

@@ -85,7 +85,7 @@ def _is_for_onednn(input: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor
         and not torch.compiler.is_compiling()
         and not torch.jit.is_tracing()
         and onednn_is_faster()
-        and torch.backends.mkldnn.enabled
+        and bool(torch.backends.mkldnn.enabled)
         and type(input) is torch.Tensor
         and all(map(_is_plain, (input, weight)))
         and input.ndim > 1

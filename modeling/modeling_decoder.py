@@ -138,7 +138,7 @@ class VanillaDecoderForCausalLM(VanillaPreTrainedModel, VanillaGenerationMixin):
             shift_labels: Among the other keyword arguments, (B, T), labels that are shifted already.
         """
         # No parameter, as in transformers: Trainer takes each that has "label" in its name for needed in evaluation.
-        shift_labels: torch.Tensor | None = kwargs.pop("shift_labels", None)  # type: ignore[typeddict-item]
+        shift_labels: torch.Tensor | None = kwargs.pop("shift_labels", None)
         has_labels = labels is not None or shift_labels is not None
         outputs = self.model(
             input_ids,

@@ -233,7 +233,7 @@ def are_plain(stack: Any, head: Any) -> bool:
     )
 
 
-def _is_usual(attn_implementation: str | None) -> bool:
+def _is_usual(attn_implementation: str) -> bool:
     """Whether nobody has put another kernel or another method in the place of these."""
     kernel = ALL_ATTENTION_FUNCTIONS.get_interface(attn_implementation, eager_attention_forward)
     return kernel in (eager_attention_forward, sdpa_attention_forward) and all(

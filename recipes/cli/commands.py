@@ -70,6 +70,13 @@ def push(arguments: argparse.Namespace) -> int:
     return push_model(arguments)
 
 
+def update(arguments: argparse.Namespace) -> int:
+    """Renew the code in a saved folder."""
+    from vanilla_cli.update import update as update_folder
+
+    return update_folder(arguments)
+
+
 def attention(arguments: argparse.Namespace) -> int:
     """Show what a model attends to."""
     from vanilla_cli.attention import show_attention
@@ -89,4 +96,5 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "serve": serve,
     "train": train,
     "translate": infer,
+    "update": update,
 }

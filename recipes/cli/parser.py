@@ -32,6 +32,7 @@ from vanilla_cli.inference_parser import (
 )
 from vanilla_cli.option_types import port, positive
 from vanilla_cli.push_parser import PUSH_DESCRIPTION, PUSH_EXAMPLES, define_push
+from vanilla_cli.update_parser import UPDATE_DESCRIPTION, UPDATE_EXAMPLES, define_update
 
 DESCRIPTION = """\
 Train and use the Transformer of 2017 and its BERT- and GPT-style descendants as Hugging Face models.
@@ -84,6 +85,7 @@ COMMANDS = (
     ("import", "convert a stock checkpoint into one of our models", IMPORT_DESCRIPTION, IMPORT_EXAMPLES),
     ("export", "convert one of our models for others", EXPORT_DESCRIPTION, EXPORT_EXAMPLES),
     ("push", "put a model on the Hugging Face Hub", PUSH_DESCRIPTION, PUSH_EXAMPLES),
+    ("update", "renew the code in a saved folder", UPDATE_DESCRIPTION, UPDATE_EXAMPLES),
     ("configs", "list the packaged configurations", CONFIGS_DESCRIPTION, ""),
 )
 LAYOUT: dict[str, Any] = {
@@ -144,6 +146,7 @@ def build_parser() -> tuple[Parser, dict[str, Parser]]:
     define_serve(commands["serve"])
     define_attention(commands["attention"])
     define_push(commands["push"])
+    define_update(commands["update"])
     for each in (parser, *commands.values()):
         each.add_argument(
             "--debug", action="store_true", default=argparse.SUPPRESS, help="show the whole traceback of an error"
@@ -179,7 +182,7 @@ def take_rest(arguments: argparse.Namespace, rest: list[str], parser: Parser) ->
     """
     options = [word for word in rest if word.startswith("-") and word != "-" and " " not in word]
     if options:
-        known = [option for action in parser._actions for option in action.option_strings]
+        known = [option for action in getattr(parser, "_actions", []) for option in action.option_strings]
         parser.error(f"there is no option {options[0]!r}{nearest(options[0].split('=')[0], known)}")
     if rest and not hasattr(arguments, "rest"):
         parser.error(f"{rest[0]!r} is one word too many")

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -70,7 +71,7 @@ def with_adapters(task: Task, experiment: Experiment) -> Task:
     _check_targets(targets, settings.r, task.model)
     names = _last_names(name for name, _ in task.model.named_modules())
     torch.manual_seed(experiment.seed)
-    config = LoraConfig(
+    config: Any = LoraConfig(
         r=settings.r,
         lora_alpha=settings.alpha,
         lora_dropout=settings.dropout,

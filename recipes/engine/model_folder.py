@@ -5,6 +5,7 @@ tokenizer a list of 150 configuration classes, a broken generation_config.json n
 model of random numbers. So the files of a local folder are checked first, and what was loaded afterwards.
 """
 
+import functools
 import json
 import logging
 import math
@@ -28,8 +29,11 @@ from transformers import (
 from transformers.models.auto.tokenization_auto import TOKENIZER_MAPPING_NAMES
 
 from vanilla_transformers.recipes.engine.generation_settings import check_generation, is_whole
+from vanilla_transformers.recipes.engine.saved_code import outdated
 from vanilla_transformers.recipes.errors import UserError, one_line
 from vanilla_transformers.recipes.hub import hub_or_cache, refusal
+
+logger = logging.getLogger(__name__)
 
 GENERATION = "generation_config.json"
 SINGLE_FILE, INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -49,6 +53,7 @@ def load_saved(
     check_config: Callable[[PreTrainedConfig], Any],
     may_lack: Callable[[str], bool] = lambda tensor: False,
     needs_tokenizer: bool = True,
+    tells_outdated: bool = True,
     **kwargs: Any,
 ) -> tuple[Any, Any]:
     """A saved model and its tokenizer, both known to be whole and to belong together.
@@ -60,6 +65,7 @@ def load_saved(
             the class that is to load it in place of `model_class`.
         may_lack: whether a tensor may be missing or have another shape, and starts at random then.
         needs_tokenizer: whether a folder without any file of a tokenizer is refused; else `None` stands for it.
+        tells_outdated: whether a folder whose code must be renewed is told in a line; the model is right all the same.
         kwargs: for `from_pretrained` of the model.
 
     Raises:
@@ -81,7 +87,16 @@ def load_saved(
     if tokenizer is not None:
         check_vocabulary(name, tokenizer, model)
         check_padding(name, tokenizer, model)
+    if is_local and tells_outdated:
+        _tell_outdated(Path(name))
     return model, tokenizer
+
+
+@functools.cache  # once for each folder
+def _tell_outdated(folder: Path) -> None:
+    fault = outdated(folder)
+    if fault is not None:
+        logger.warning(fault)
 
 
 def has_tokenizer_files(folder: Path) -> bool:

@@ -1,11 +1,14 @@
-"""The class of a saved model, by the name in its configuration."""
+"""A saved model, by the name of its class in the configuration."""
 
+from pathlib import Path
 from typing import Any
 
+import torch
 import transformers
-from transformers import PreTrainedConfig
+from transformers import PreTrainedConfig, PreTrainedModel
 
 import vanilla_transformers
+from vanilla_transformers.recipes.engine.model_folder import load_saved
 from vanilla_transformers.recipes.errors import UserError
 
 
@@ -23,3 +26,19 @@ def class_of(config: PreTrainedConfig) -> Any:
             "model again with save_pretrained()"
         )
     return found
+
+
+def load_as_saved(folder: Path, tells_outdated: bool = True) -> tuple[PreTrainedModel, Any]:
+    """The model as its class has it, in evaluation mode, in fp32 and on the CPU, and its tokenizer if it has one.
+
+    Args:
+        folder: of `save_pretrained`.
+        tells_outdated: as in `load_saved`.
+
+    Raises:
+        UserError: the folder is damaged.
+    """
+    model, tokenizer = load_saved(
+        str(folder), None, class_of, needs_tokenizer=False, tells_outdated=tells_outdated, dtype=torch.float32
+    )
+    return model.eval(), tokenizer

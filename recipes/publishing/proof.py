@@ -19,6 +19,7 @@ from transformers import PreTrainedModel
 from vanilla_transformers.configuration_vanilla import VanillaConfig
 from vanilla_transformers.interop.checks import Check, difference_check, tokens_check
 from vanilla_transformers.interop.proof import SENTENCES, all_inputs
+from vanilla_transformers.recipes.engine.stock import classes_of
 from vanilla_transformers.recipes.errors import UserError
 
 READER = Path(__file__).with_name("reader.py")
@@ -67,7 +68,7 @@ def auto_names(model: PreTrainedModel) -> tuple[str, list[str]]:
     if isinstance(config, VanillaConfig):
         names = {name: path.rsplit(".", 1)[1] for name, path in config.family_auto_map.items() if name != "AutoConfig"}
     else:
-        mappings = {name: getattr(transformers, name)._model_mapping for name in TASKS}
+        mappings = {name: classes_of(name) for name in TASKS}
         found = {name: mapping[type(config)] for name, mapping in mappings.items() if type(config) in mapping}
         names = {name: (each[0] if isinstance(each, tuple) else each).__name__ for name, each in found.items()}
         # Other heads of a stock class may have weights of the same name and another shape.
@@ -151,9 +152,7 @@ def _read_elsewhere(
     )
     if done.returncode != 0:
         lines = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
-        raise UserError(
-            f"what would be pushed cannot be used in a fresh process without this package: {lines[-1]}; it was not sent"
-        )
+        raise UserError(f"it cannot be used in a fresh process without this package: {lines[-1]}")
     return json.loads((folder / "report.json").read_text(encoding="utf-8")), load_file(folder / "outputs.safetensors")
 
 

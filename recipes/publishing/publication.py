@@ -6,20 +6,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from transformers import PreTrainedModel
 from transformers.utils import logging
 
 import vanilla_transformers  # noqa: F401  # registers the classes that are looked up by name
 from vanilla_transformers.interop.checks import Check, InteropError, listed_checks
-from vanilla_transformers.recipes.engine.model_folder import load_saved
 from vanilla_transformers.recipes.errors import UserError
 from vanilla_transformers.recipes.publishing.card import Facts, datasets_of, write_card
 from vanilla_transformers.recipes.publishing.details import CardDetails
-from vanilla_transformers.recipes.publishing.model_class import class_of
+from vanilla_transformers.recipes.publishing.model_class import load_as_saved
 from vanilla_transformers.recipes.publishing.privacy import check_private
 from vanilla_transformers.recipes.publishing.proof import Subject, prove
 from vanilla_transformers.recipes.publishing.repository import (
+    check_code,
     copy_model,
     left_out,
     model_files,
@@ -99,8 +98,9 @@ def publish(
         tell: is told what was checked, in a line each.
 
     Raises:
-        UserError: the model is damaged or not finished, a check failed, something private would become public, or the
-            Hub cannot be reached or refuses it. Nothing was uploaded then, or what was there before is as it was.
+        UserError: the model is damaged or not finished, its code is missing or must be renewed, a check failed,
+            something private would become public, or the Hub cannot be reached or refuses it. Nothing was uploaded
+            then, or what was there before is as it was.
     """
     if to is not None and beside is not None:
         raise UserError(f"to={to} and beside={beside} exclude each other: the one replaces what the other accompanies")
@@ -108,6 +108,8 @@ def publish(
     check_name(name)
     check_revision(revision)
     source = find_source(run, model)
+    if to is None:
+        check_code(source.model)
     if not dry_run:
         check_access(target)
         check_place(target, to or model_type_of(source), overwrite)
@@ -144,7 +146,7 @@ def _build(
     tell: Callable[[str], None],
 ) -> tuple[str, list[Check]]:
     """Fills the folder; the card, and what was compared."""
-    model, tokenizer = _load(source.model)
+    model, tokenizer = load_as_saved(source.model)
     checks: list[Check] = []
     subjects: list[Subject] = []
     if to is None:
@@ -157,7 +159,10 @@ def _build(
         stock, found = _export(source, model, tokenizer, place, stock_type, tell)
         checks += found
         subjects.append(Subject(stock_type, place, stock, tokenizer))
-    checks += prove(*subjects)
+    try:
+        checks += prove(*subjects)
+    except UserError as error:
+        raise UserError(f"{source.model}: not pushed, because {error}") from error
     for line in listed_checks(checks):
         tell(line)
     has_curves = write_training(source, folder)
@@ -167,12 +172,6 @@ def _build(
     card = write_card(facts)
     (folder / "README.md").write_text(card, encoding="utf-8")
     return card, checks
-
-
-def _load(folder: Path) -> tuple[PreTrainedModel, Any]:
-    """The model as its class has it, in fp32 and on the CPU."""
-    model, tokenizer = load_saved(str(folder), None, class_of, needs_tokenizer=False, dtype=torch.float32)
-    return model.eval(), tokenizer
 
 
 def _export(

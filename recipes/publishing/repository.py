@@ -8,18 +8,16 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 import yaml
-from transformers.dynamic_module_utils import get_relative_import_files
 
-import vanilla_transformers
 from vanilla_transformers.interop.conversion import ARCHITECTURES
 from vanilla_transformers.recipes.engine.checkpoints import METRICS, RESULTS
+from vanilla_transformers.recipes.engine.saved_code import outdated, saved_code
+from vanilla_transformers.recipes.errors import UserError
 from vanilla_transformers.recipes.publishing.settings import public_settings
 from vanilla_transformers.recipes.publishing.sources import Source
 
 TRAINING, CURVES = "training", "curves.png"
-# Nothing else is taken: a model folder may hold a trainer's state, logs, notes and scripts.
-_MODULES = sorted(Path(vanilla_transformers.__file__).parent.glob("modeling_*.py"))
-_CODE = {Path(file).name for module in _MODULES for file in (str(module), *get_relative_import_files(module))}
+# Beside its code nothing else is taken: a model folder may hold a trainer's state, logs, notes and scripts.
 _MODEL_FILES = (
     "config.json",
     "generation_config.json",
@@ -44,21 +42,41 @@ _CHUNK = 2**20
 
 
 def model_files(folder: Path) -> list[Path]:
-    """The files of a model folder that are published."""
-    return sorted(file for file in folder.iterdir() if file.is_file() and is_model_file(file.name))
+    """The files of a model folder that are published; of its Python files those that the model itself imports."""
+    code = saved_code(folder).files
+    return sorted(
+        file for file in folder.iterdir() if file.is_file() and (file.name in code or is_model_file(file.name))
+    )
 
 
 def is_model_file(name: str) -> bool:
-    """Whether a file of that name belongs to a saved model, its code included."""
-    return name in _CODE or any(fnmatchcase(name, pattern) for pattern in _MODEL_FILES)
+    """Whether a file of that name belongs to any saved model; the names of its code are its own."""
+    return any(fnmatchcase(name, pattern) for pattern in _MODEL_FILES)
 
 
 def is_published(path: str) -> bool:
-    """Whether a push writes a file of that path in a repository, be it in a stock copy."""
+    """Whether a push writes a file of that path in a repository whatever the model, be it in a stock copy."""
     folder, _, name = path.rpartition("/")
     if folder:
         return folder == TRAINING or (folder in ARCHITECTURES and is_model_file(name))
     return is_model_file(name) or name in (CURVES, "README.md")
+
+
+def check_code(folder: Path) -> None:
+    """Refuse code that could not be used by whoever lacks this package.
+
+    Raises:
+        UserError: the installed transformers makes nonsense of it, or a file of it is missing.
+    """
+    code, fault = saved_code(folder), outdated(folder)
+    if fault is not None:
+        raise UserError(f"{fault}, and push again")
+    for name, asking in code.missing.items():
+        way_out = f"renew the code with `vanilla update {folder}`" if code.files else "save it with save_pretrained()"
+        raise UserError(
+            f"{folder / name}: this file of the model's code, which {asking} asks for, is missing, so nothing was "
+            f"pushed; put it back, or {way_out}"
+        )
 
 
 def left_out(source: Source) -> list[str]:

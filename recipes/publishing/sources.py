@@ -58,7 +58,7 @@ def find_source(name: str | Path, which: Which = "best") -> Source:
         missing = RESULTS if (folder / which).is_dir() else f"{which}/"
         raise UserError(
             f"{folder}: the run is not finished ({missing} is missing); let `vanilla train {folder / CONFIG} "
-            f"resume=always` end it, or push what there is as a model without its run: {folder / 'best'}"
+            f"resume=always` end it, or give what there is as a model without its run: {folder / 'best'}"
         )
     check_folder(folder / which)
     results = _read(folder / RESULTS, json.loads)

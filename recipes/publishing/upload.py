@@ -3,7 +3,9 @@
 import glob
 import json
 import re
+import tempfile
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,11 +16,13 @@ from huggingface_hub.errors import (
     EntryNotFoundError,
     HfHubHTTPError,
     HFValidationError,
+    LocalEntryNotFoundError,
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
 from huggingface_hub.utils import disable_progress_bars, validate_repo_id
 
+from vanilla_transformers.recipes.engine.saved_code import CONFIGS, saved_code
 from vanilla_transformers.recipes.errors import UserError, one_line
 from vanilla_transformers.recipes.hub import refusal, unreachable
 from vanilla_transformers.recipes.publishing.repository import is_published
@@ -193,7 +197,22 @@ def _left_behind(api: HfApi, target: Target) -> list[str]:
     if target.kind != "model":
         return []
     there = api.list_repo_files(target.name, revision=target.revision)
-    return [glob.escape(path) for path in there if is_published(path)]
+    code = _code_among(there, api, target)
+    return [glob.escape(path) for path in there if path in code or is_published(path)]
+
+
+def _code_among(there: Sequence[str], api: HfApi, target: Target) -> frozenset[str]:
+    """The code of the model that is there: older versions had other files, and the owner may have some too."""
+    modules = [path for path in there if path.endswith(".py") and "/" not in path]
+    if not modules:
+        return frozenset()
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor() as pool:
+
+        def read(path: str) -> str:
+            return api.hf_hub_download(target.name, path, revision=target.revision, local_dir=folder)
+
+        list(pool.map(read, [*modules, *(config for config in CONFIGS if config in there)]))
+        return saved_code(Path(folder)).files
 
 
 @contextmanager
@@ -201,8 +220,8 @@ def told(name: str) -> Iterator[None]:
     """What the Hub or the connection says becomes one line."""
     try:
         yield
-    except (*_NETWORK_ERRORS, RuntimeError) as error:
-        cause: BaseException | None = error  # an upload that fails becomes a RuntimeError
+    except (*_NETWORK_ERRORS, RuntimeError, LocalEntryNotFoundError) as error:
+        cause: BaseException | None = error  # an upload that fails becomes a RuntimeError, a file that is read the last
         while cause is not None and not isinstance(cause, _NETWORK_ERRORS):
             cause = cause.__cause__
         if cause is None:

@@ -14,7 +14,7 @@ from test_languages import nllb as tiny_nllb
 from transformers import AutoTokenizer, BertConfig, BertForMaskedLM, GPT2Config, GPT2LMHeadModel
 
 ROOT = Path(__file__).resolve().parents[2]
-SET_UP = ("make ", "pip ")  # which continuous integration and whoever installs the project run
+SET_UP = ("make ", "pip ", "uv ")  # which continuous integration and whoever installs the project run
 # In the place of `vanilla`: two steps of training are enough, and a server ends when it has answered.
 VANILLA = f"""#!/usr/bin/env bash
 case "$1" in
@@ -99,7 +99,7 @@ def stock(environment, place, saved_models):
 def test_set_up_is_all_that_is_left_out():
     left_out = [line for kind, text in blocks() if kind == "sh" for line in text.splitlines()]
     left_out = {line.split()[0] for line in left_out if line.startswith(SET_UP)}
-    assert left_out == {"make", "pip"}
+    assert left_out == {"make", "pip", "uv"}
     assert len(blocks()) > 10
 
 

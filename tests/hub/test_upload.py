@@ -16,7 +16,7 @@ except UserError as error:
 """
 
 
-OWN = ("handler.py", "assets/logo.png")
+OWN = ("handler.py", "search.py", "assets/logo.png", "assets/one.py")
 """Files of the owner's, which no push touches."""
 
 
@@ -25,7 +25,8 @@ def folder(tmp_path):
     """Something like a model, with weights that go through LFS."""
     made = tmp_path / "folder"
     made.mkdir()
-    (made / "config.json").write_text('{"model_type": "one"}')
+    (made / "config.json").write_text('{"model_type": "one", "auto_map": {"AutoModel": "one.One"}}')
+    (made / "one.py").write_text("from .layers import ONE")
     (made / "model.safetensors").write_bytes(bytes(range(256)) * 4000)
     (made / "layers.py").write_text("ONE = 1")
     return made
@@ -58,14 +59,15 @@ def test_what_an_older_push_left_goes_and_older_revisions_stay(hub, folder, push
     old = oid(push())
     for path in OWN:
         (folder / path).unlink()
-    (folder / "layers.py").unlink()
+    for name in ("one.py", "layers.py"):
+        (folder / name).unlink()
     (folder / "tokenizer.json").unlink()
     (folder / "gpt2" / "config.json").unlink()
     (folder / "config.json").write_text('{"model_type": "two"}')
     assert "holds a model of another type, one, which this two would replace" in refusal(push())
     assert oid(push("{}", "overwrite")) != old
     assert hub.files("owner/model").keys() == {".gitattributes", "config.json", "model.safetensors", *OWN}
-    assert {"layers.py", "tokenizer.json", "gpt2/config.json"} < hub.files("owner/model", old).keys()
+    assert {"one.py", "layers.py", "tokenizer.json", "gpt2/config.json"} < hub.files("owner/model", old).keys()
 
 
 def test_private_branches_and_pull_requests(hub, push):

@@ -71,8 +71,27 @@ def test_code_that_computes_something_else_is_not_pushed(folder):
 
 def test_code_that_is_missing_is_not_pushed(folder):
     (folder / "feed_forward.py").unlink()
-    with pytest.raises(UserError, match=r"cannot be used in a fresh process without this package: .*feed_forward.py"):
+    message = (
+        r"feed_forward.py: this file of the model's code, which \w+.py asks for, is missing, so nothing was pushed"
+    )
+    with pytest.raises(UserError, match=f"{message}; put it back, or renew the code with `vanilla update {folder}`$"):
         tried(folder)
+    for file in folder.glob("*.py"):
+        file.unlink()
+    with pytest.raises(
+        UserError, match=r"which config.json asks for, .*; put it back, or save it with save_pretrained"
+    ):
+        tried(folder)
+
+
+def test_code_of_another_version_is_pushed_as_a_whole(folder):
+    (folder / "feed_forward.py").rename(folder / "inner.py")
+    for file in folder.glob("*.py"):
+        file.write_text(file.read_text().replace(".feed_forward import", ".inner import"))
+    (folder / "feed_forward.py").write_text("a file of this name that no other imports")
+    done = tried(folder)
+    assert {"inner.py", "modeling_encoder.py"} <= done.files.keys()
+    assert done.left_out == ["feed_forward.py"]
 
 
 def test_code_that_needs_the_package_is_not_pushed(folder):
@@ -85,14 +104,14 @@ def test_code_that_needs_the_package_is_not_pushed(folder):
 def test_a_tokenizer_that_reads_otherwise_elsewhere_is_not_pushed(folder, monkeypatch):
     from vanilla_transformers.recipes.publishing import publication
 
-    load = publication._load
+    load = publication.load_as_saved
 
     def spoiled(place):
         model, tokenizer = load(place)
         tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing("<s> $A", None, [("<s>", 2)])
         return model, tokenizer
 
-    monkeypatch.setattr(publication, "_load", spoiled)
+    monkeypatch.setattr(publication, "load_as_saved", spoiled)
     with pytest.raises(UserError, match="model: tokenizer"):
         tried(folder)
 
