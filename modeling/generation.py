@@ -58,15 +58,15 @@ class VanillaGenerationMixin(GenerationMixin):
     """
 
     @functools.wraps(GenerationMixin.generate)
-    def generate(self: Any, *args, **kwargs):  # type: ignore[override]
+    def generate(self: Any, *args, **kwargs):
         for value in kwargs.values():
             if isinstance(value, Cache):
                 setattr(value, _FROM_CALLER, True)
-        return super().generate(*args, **kwargs)  # type: ignore[misc]
+        return super().generate(*args, **kwargs)
 
     @functools.wraps(GenerationMixin.prepare_inputs_for_generation)  # `generate` looks arguments up in its signature
-    def prepare_inputs_for_generation(self: Any, *args, **kwargs):  # type: ignore[override]
-        inputs = super().prepare_inputs_for_generation(*args, **kwargs)  # type: ignore[misc]
+    def prepare_inputs_for_generation(self: Any, *args, **kwargs):
+        inputs = super().prepare_inputs_for_generation(*args, **kwargs)
         if CACHE in inputs and is_prompted_by_old_peft(self):
             inputs["past_key_values"] = inputs.pop(CACHE)
         return inputs

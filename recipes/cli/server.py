@@ -114,7 +114,7 @@ def run_server(name: str, model: Any, tokenizer: Any, host: str, port: int) -> N
             return model
 
         @staticmethod
-        def get_gen_models(cache_dir: str | None = None) -> list[dict[str, Any]]:  # type: ignore[override]
+        def get_gen_models(cache_dir: str | None = None) -> list[dict[str, Any]]:
             return [{"id": name, "object": "model", "created": 0, "owned_by": "vanilla_transformers"}]
 
     model_manager.ModelManager = OneModel  # type: ignore[misc]
