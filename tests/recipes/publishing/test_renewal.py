@@ -2,12 +2,14 @@
 
 import json
 import shutil
+import zipfile
 from pathlib import Path
 
 import pytest
 from transformers import BertConfig
 
 from vanilla_transformers.interop.checks import Check
+from vanilla_transformers.recipes.engine.saved_code import outdated
 from vanilla_transformers.recipes.errors import UserError
 from vanilla_transformers.recipes.publishing import renewal
 from vanilla_transformers.recipes.publishing.renewal import FAMILIES, installed_code, planned, renew
@@ -215,3 +217,17 @@ def test_a_folder_that_cannot_be_written_to_is_refused_at_once(old, monkeypatch)
     monkeypatch.setattr(renewal.os, "access", lambda folder, mode: False)
     with pytest.raises(UserError, match="old: cannot be written to; change its permissions, or renew a copy of it"):
         renew(old, tell=pytest.fail)
+
+
+def test_code_that_knows_the_old_name_of_the_cache_alone(tmp_path):
+    """A folder as it was saved by the last such code, without a tokenizer."""
+    fixture = Path(__file__).parents[2] / "modeling" / "fixtures" / "saved_by_ad1f842.zip"
+    zipfile.ZipFile(fixture).extractall(tmp_path)
+    folder, told = tmp_path / "saved" / "Seq2SeqForConditionalGeneration", []
+    done = renew(folder, tell=told.append)
+    assert {"attention.py", "generation.py", "stacks.py"} <= set(done.renewed)
+    assert {"backend.py", "caches.py"} <= set(done.added)
+    assert done.removed == []
+    assert outdated(folder) is None
+    assert any("model: generated, random" in line for line in told)
+    assert not renew(folder, tell=pytest.fail).is_needed
