@@ -3,9 +3,12 @@
 #   make demo     train a translator, a classifier and a storyteller from nothing, reload them, show them at work
 #   make test     lint + types + the quick tests
 #   make slow     the tests that take minutes
+#   make floor    the quick tests with the oldest versions that pyproject.toml allows, in .venv-floor
+#   make newest   the quick tests with the newest ones, in .venv-newest
 #   make bench    the benchmarks
 #
 # PYTHON=python3.11 chooses the interpreter, VENV=path the virtual environment; PIP_ARGS='...' goes to every pip install.
+# TORCH_BACKEND=cpu, cu130 or another that uv knows chooses the build of torch; empty, it is the one that pip finds.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -17,13 +20,23 @@ VENV ?= .venv
 DEMO ?= runs/demo
 PIP_ARGS ?=
 BIN := $(VENV)/bin
-PIP_INSTALL = $(BIN)/python -m pip install --quiet --no-warn-script-location -c constraints.txt $(PIP_ARGS)
+CONSTRAINTS := -c constraints.txt
+UPGRADE :=
+PIP_INSTALL = $(BIN)/python -m pip install --quiet --no-warn-script-location $(UPGRADE) $(CONSTRAINTS) $(PIP_ARGS)
 
-# Whoever changes one of these installs again. The constraints name the version of torch, not its build: on Linux the
-# default one brings gigabytes of CUDA libraries, unless PIP_ARGS names an index with another.
+# The constraints name the version of torch, not its build, and on Linux the one that pip finds brings gigabytes of CUDA
+# libraries. Where there is no driver for them, the build for CPUs is asked for, unless PIP_ARGS or pip's own settings
+# name a further source: whoever chose one goes on with it.
+NVIDIA_DRIVER ?= $(wildcard /proc/driver/nvidia)$(shell command -v nvidia-smi)
+PIP_SOURCES = $(shell $(BIN)/python -m pip config list 2>/dev/null | grep -oE 'extra-index-url|find-links|no-index')
+TORCH_BACKEND ?= $(if $(strip $(NVIDIA_DRIVER) $(PIP_ARGS) $(PIP_SOURCES) $(filter-out Linux,$(shell uname -s))),,cpu)
+TORCH = $(shell sed -n 's/^ *"\(torch[<>=].*\)",$$/\1/p' pyproject.toml)
+INSTALL_TORCH = @.ci/install_torch $(BIN) '$(TORCH_BACKEND)' '$(TORCH)' $(UPGRADE) $(CONSTRAINTS)
+
+# Whoever changes one of these installs again.
 INSTALL_INPUTS := pyproject.toml constraints.txt
 
-.PHONY: help demo test lint types slow bench clean
+.PHONY: help demo test lint types slow floor newest versions-floor versions-newest bench clean
 
 help:
 	@sed -n '1,/^$$/s/^# \{0,1\}//p' Makefile
@@ -38,6 +51,7 @@ $(VENV)/.made:
 # `build/` may hold modules that have since been deleted, and setuptools would put them into the new wheel.
 $(VENV)/.runtime: $(VENV)/.made $(INSTALL_INPUTS)
 	@rm -rf build
+	$(INSTALL_TORCH)
 	$(PIP_INSTALL) -e .
 	@touch $@
 
@@ -76,8 +90,32 @@ types: $(VENV)/.dev
 	MYPYPATH=$(TYPED) $(BIN)/mypy -p vanilla_transformers -p vanilla_cli | sed -e 's#^$(TYPED)/vanilla_cli/#recipes/cli/#' \
 	  -e 's#^$(TYPED)/vanilla_transformers/\(recipes\|configs\)/#\1/#' -e 's#^$(TYPED)/vanilla_transformers/#modeling/#'
 
-slow: $(VENV)/.dev
+# DeepSpeed is built here, against the torch that is installed; its kernels, which need a compiler, are left out.
+$(VENV)/.slow: $(VENV)/.dev
+	DS_BUILD_OPS=0 $(PIP_INSTALL) --no-build-isolation deepspeed
+	@touch $@
+
+slow: $(VENV)/.slow
 	$(BIN)/python -m pytest -m slow
+
+# What pyproject.toml does not name is as new as the rest lets it be, on both ends. An environment that is already there
+# is brought up to date. The row in docs/compatibility.md is written whether the tests pass or not.
+END_VENV = $(if $(filter command%,$(origin VENV)),$(VENV),.venv-$@)
+floor: PINS = -c $(END_VENV)/floor.txt
+floor newest:
+	@$(MAKE) --no-print-directory versions-$@ VENV='$(END_VENV)' CONSTRAINTS='$(PINS)' UPGRADE='--upgrade'
+
+$(VENV)/floor.txt: $(VENV)/.made pyproject.toml .ci/versions.py
+	$(BIN)/python -m pip install --quiet $(PIP_ARGS) packaging
+	$(BIN)/python .ci/versions.py constraints >$@
+
+versions-floor: $(VENV)/floor.txt
+versions-floor versions-newest: $(VENV)/.made
+	@rm -rf build $(VENV)/tests.xml
+	$(INSTALL_TORCH)
+	$(PIP_INSTALL) --upgrade-strategy eager -e '.[dev]'
+	@status=0; $(BIN)/python -m pytest --junitxml=$(VENV)/tests.xml || status=$$?; \
+	$(BIN)/python .ci/versions.py row $(@:versions-%=%) $(VENV)/tests.xml && exit $$status
 
 bench: $(VENV)/.runtime
 	$(BIN)/python -m benchmarks

@@ -70,8 +70,6 @@ def test_a_step_in_groups_is_the_step_of_the_whole_batch(family, monkeypatch):
 def test_the_other_encoder_decoders_learn_the_same_task():
     batch = full_batch("seq2seq", SMALL.vocab_size, 2, 5)
     for name in ("torch.nn.Transformer", "x-transformers"):
-        if name == "x-transformers":
-            pytest.importorskip("x_transformers")
         subject = subjects("seq2seq", SMALL, KERNELS)[name]()
         step = training.training_step(subject, "fp32")
         first = subject.loss(batch).item()

@@ -3,6 +3,7 @@
 import shutil
 
 import pytest
+from playwright.sync_api import sync_playwright
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
 
@@ -10,10 +11,9 @@ CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", 
 @pytest.fixture(scope="module")
 def browser():
     """Chromium, where it and Playwright are at hand."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed (the extra dev)")
     if CHROMIUM is None:
         pytest.skip("there is no Chromium on the path")
-    with playwright.sync_playwright() as started:
+    with sync_playwright() as started:
         chromium = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])  # tests may run as root
         yield chromium
         chromium.close()

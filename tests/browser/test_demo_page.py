@@ -12,7 +12,6 @@ from tiny import tiny_model
 
 import vanilla_transformers as vanilla
 
-pytest.importorskip("gradio", reason="Gradio is not installed (the extra demo)")
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:gradio.*")
 
 EVIL = "</div><img src=x onerror=alert(1)> ${1 + 1} {{value}}"

@@ -25,8 +25,8 @@ pytestmark = pytest.mark.slow
 
 SUITE = Path(__file__).parent / "suite"
 
-# Class in suite/families.py -> tests that pass at least, with transformers 5.23 and 5.24 on the CPU. A lost support flag
-# makes tests skip instead of fail: the count notices.
+# Class in suite/families.py -> tests that pass at least, with transformers 5.23 and 5.24 on the CPU. A lost support
+# flag makes tests skip instead of fail: the count notices.
 FLOORS = {
     "Seq2Seq": 116,
     "Seq2SeqSwitched": 116,

@@ -5,7 +5,6 @@ import re
 import subprocess
 import sys
 
-import pytest
 import torch
 from local_hub import LocalHub
 from safetensors.torch import load_file
@@ -129,7 +128,6 @@ def start(hub: LocalHub, cache, manifest: str) -> subprocess.Popen[str]:
 
 
 def test_a_client_with_xet(tmp_path, saved_models, client_of):
-    pytest.importorskip("hf_xet")
     chosen = {"DecoderForCausalLM": saved_models["DecoderForCausalLM"]}
     with LocalHub(tmp_path / "xet", {"hf_owner_token": "owner"}, "regular") as hub:
         client = client_of(hub)

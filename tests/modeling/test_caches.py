@@ -3,6 +3,7 @@
 import inspect
 import warnings
 
+import peft
 import pytest
 import torch
 from tiny import DECODERS, MODELS, SEQ2SEQ, is_seq2seq, name_of, random_ids, tiny_inputs, tiny_model
@@ -198,8 +199,6 @@ def test_a_conversation_goes_on_with_its_cache():
 @either_generator
 def test_prompts_that_peft_has_learned(model_class, kind):
     """PEFT 0.21 knows the cache as `past_key_values` alone. A loop of forward passes without a cache is right."""
-    import peft
-
     sizes = {"num_virtual_tokens": 4, "token_dim": 32, "num_attention_heads": 4, "num_layers": 2}
     sizes |= {"encoder_hidden_size": 16} if kind == "PromptEncoderConfig" else {}
     task = "SEQ_2_SEQ_LM" if is_seq2seq(model_class) else "CAUSAL_LM"

@@ -1,5 +1,6 @@
 """The searches behind `generate`: the tokens of transformers' own loops, what is left to these, and what is saved."""
 
+import peft
 import pytest
 import torch
 from tiny import LM_HEADS, PAD, name_of, random_ids, tiny_model
@@ -496,7 +497,6 @@ def test_what_acts_beside_the_layers_is_left_to_transformers(model_class, search
 
 @pytest.mark.parametrize("num_beams", [1, 3])
 def test_prompts_of_peft_are_left_to_transformers(num_beams, searches):
-    peft = pytest.importorskip("peft")
     config = peft.PrefixTuningConfig(
         task_type="CAUSAL_LM", num_virtual_tokens=4, token_dim=32, num_attention_heads=4, num_layers=2
     )
@@ -506,7 +506,6 @@ def test_prompts_of_peft_are_left_to_transformers(num_beams, searches):
 
 
 def test_each_row_with_an_adapter_of_its_own(searches):
-    peft = pytest.importorskip("peft")
     model = peft.get_peft_model(peaked_model(DECODER), peft.LoraConfig(target_modules=["q_proj"])).eval()
     names = ["default", "__base__"] * 5 + ["default"]
     model.generate(**batch(), max_new_tokens=6, adapter_names=names)

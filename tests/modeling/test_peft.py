@@ -1,5 +1,6 @@
 """LoRA adapters of PEFT on the three families: wrap, train, merge, reload."""
 
+import peft
 import pytest
 import torch
 from tiny import (
@@ -14,8 +15,6 @@ from tiny import (
     tiny_model,
 )
 from transformers import AutoModelForCausalLM
-
-peft = pytest.importorskip("peft", reason="PEFT is not installed")
 
 TARGETS = {"named": ["q_proj", "v_proj"], "all linear": "all-linear"}
 TASKS = {"Seq2SeqForConditionalGeneration": "SEQ_2_SEQ_LM", "DecoderForCausalLM": "CAUSAL_LM"}

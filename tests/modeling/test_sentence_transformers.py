@@ -1,10 +1,9 @@
 """sentence-transformers reads an encoder folder and puts mean pooling on it."""
 
 import pytest
+import sentence_transformers
 import torch
 from tiny import ENCODERS, tiny_model
-
-sentence_transformers = pytest.importorskip("sentence_transformers", reason="sentence-transformers is not installed")
 
 TEXTS = ["w7 w8 w9", "w20 w21 w22 w23 w24"]
 

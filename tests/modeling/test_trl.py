@@ -2,10 +2,9 @@
 
 import pytest
 import torch
+import trl
 from datasets import Dataset
 from tiny import DECODERS, random_ids, tiny_model
-
-trl = pytest.importorskip("trl", reason="TRL is not installed")
 
 SETTINGS = {
     "per_device_train_batch_size": 4,

@@ -128,7 +128,8 @@ def test_takes_a_saved_tokenizer(run_folder, tmp_path):
 
 
 def test_a_classifier_starts_from_it(run_folder, tmp_path):
-    sentiment = pytest.importorskip("vanilla_transformers.recipes.sentiment")
+    from vanilla_transformers.recipes import sentiment
+
     settings = [
         "max_duration=1 steps", "optimizer.learning_rate=1e-30", "data.num_train_rows=50", "data.num_validation_rows=8",
         "data.test_split=null", "tokenizer.max_length=32", "batch.tokens=300", "precision=fp32",

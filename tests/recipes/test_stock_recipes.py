@@ -42,8 +42,6 @@ def folders(tmp_path_factory) -> Callable[[str], Path]:
     made: dict[str, Path] = {}
 
     def folder(kind: str) -> Path:
-        if "marian" in kind:
-            pytest.importorskip("sentencepiece", reason="Marian's tokenizer reads SentencePiece models")
         if kind not in made:
             made[kind] = KINDS[kind][1](tmp_path_factory.mktemp(kind) / "stock")
         return made[kind]

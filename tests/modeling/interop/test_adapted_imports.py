@@ -1,5 +1,6 @@
 """LoRA on an imported BERT, GPT-2 and Marian: small, merged without loss, ties and classifier kept."""
 
+import peft
 import pytest
 import torch
 from stock_zoo import stock_model
@@ -13,8 +14,6 @@ from vanilla_transformers import (
     VanillaSeq2SeqForConditionalGeneration,
     convert,
 )
-
-peft = pytest.importorskip("peft", reason="PEFT is not installed")
 
 CASES = [("bert", "sequence-classification", "SEQ_CLS"), ("gpt2", "causal-lm", "CAUSAL_LM")]
 CASES.append(("marian", "seq2seq-lm", "SEQ_2_SEQ_LM"))

@@ -1,13 +1,12 @@
 """CTranslate2's own runtime gives the scores and tokens of the model that was written for it."""
 
+import ctranslate2
 import pytest
 import torch
 from tiny import DECODERS, ENCODERS, SEQ2SEQ, is_seq2seq, random_ids, tiny_model
 
 from vanilla_transformers.interop import ctranslate2 as exporter
 from vanilla_transformers.interop.checks import InteropError
-
-ctranslate2 = pytest.importorskip("ctranslate2", reason="the extra [ctranslate2] is not installed")
 
 TEXTS = ["w5 w6 w7 w8", "w9 w11 w13 w17 w30 w40 w50", "w66"]
 ONE_STACK, TWO_STACKS = DECODERS[1], SEQ2SEQ[1]

@@ -10,8 +10,6 @@ import vanilla_transformers as vt
 from vanilla_transformers.interop.checks import InteropError
 from vanilla_transformers.interop.ctranslate2_search import generate_with_ctranslate2
 
-pytest.importorskip("ctranslate2", reason="the extra [ctranslate2] is not installed")
-
 TEXTS = ["w5 w6 w7 w8", "w9 w11 w13 w17 w30 w40 w50", "w66", "w20 w21"]
 SETTINGS = [
     {"max_length": 12},

@@ -2,15 +2,13 @@
 
 import copy
 
+import onnxruntime
 import pytest
 import torch
 from tiny import DECODERS, ENCODERS, HEADS, SEQ2SEQ, first_output, is_seq2seq, name_of, tiny_inputs, tiny_model
 
 from vanilla_transformers.interop import onnx as exporter
 from vanilla_transformers.interop.checks import InteropError
-
-pytest.importorskip("onnxscript", reason="the extra [onnx] is not installed")
-onnxruntime = pytest.importorskip("onnxruntime", reason="the extra [onnx] is not installed")
 
 TEXTS = ["w5 w6 w7 w8", "w9 w11 w13 w17 w30 w40 w50", "w66"]
 

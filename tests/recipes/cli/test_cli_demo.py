@@ -1,6 +1,5 @@
 """`vanilla demo`: it serves, ends without a traceback, and tells in a line what it cannot show."""
 
-import importlib.util
 import os
 import signal
 import socket
@@ -14,9 +13,6 @@ import pytest
 
 import vanilla_cli
 
-HAS_GRADIO = importlib.util.find_spec("gradio") is not None
-needs_gradio = pytest.mark.skipif(not HAS_GRADIO, reason="Gradio is not installed (the extra demo)")
-
 
 @pytest.fixture
 def free_port() -> int:
@@ -25,7 +21,6 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-@needs_gradio
 def test_it_serves_until_it_is_interrupted(saved_models, free_port):
     models = [saved_models[name] for name in ("Seq2SeqForConditionalGeneration", "DecoderForCausalLM")]
     words = ["demo", *map(str, models), "--host", "127.0.0.1", "--port", str(free_port), "--device", "cpu"]
@@ -67,7 +62,6 @@ def test_gradio_is_named_where_it_is_missing(saved_models, monkeypatch, capsys):
     assert line.endswith('needs Gradio, which is not installed: pip install "vanilla_transformers[demo]"')
 
 
-@needs_gradio
 def test_a_port_that_is_taken(saved_models, capsys):
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
@@ -77,7 +71,6 @@ def test_a_port_that_is_taken(saved_models, capsys):
     assert f"--port {port}: cannot be listened on (Address already in use)" in line
 
 
-@needs_gradio
 @pytest.mark.parametrize(
     ("name", "rule"),
     [

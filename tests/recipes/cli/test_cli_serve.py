@@ -13,15 +13,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import openai
 import pytest
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 import vanilla_cli
-
-openai = pytest.importorskip("openai", reason="the extra [serving] is not installed")
-pytest.importorskip("fastapi", reason="the extra [serving] is not installed")
 
 POSITIONS = 48
 WORDS = ["the", "dog", "man", "bites", "sees", "old", "."]

@@ -50,7 +50,6 @@ def test_sentences_of_the_command_line(saved_model, expected, capsys):
 
 
 def test_eight_bits_by_ctranslate2(saved_model, capsys):
-    pytest.importorskip("ctranslate2", reason="the extra [ctranslate2] is not installed")
     assert vanilla_cli.main(["translate", str(saved_model), *LINES[::5], "--dtype", "int8", "--scores"]) == 0
     answers = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
     assert [len(fields) for fields in answers] in ([2, 2], [1, 2], [2, 1], [1, 1])  # an empty answer has no score

@@ -91,7 +91,6 @@ def test_the_curves_are_there(watched):
 
 
 def test_tensorboard_has_all_of_it(watched):
-    pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     events = EventAccumulator(str(watched[0] / "tensorboard")).Reload()

@@ -171,7 +171,6 @@ def test_each_process_holds_a_part_of_every_parameter_and_ties_hold(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("shards", ["zero2", "zero3"])
 def test_zero_trains_like_replicas_and_resumes_bit_for_bit(tmp_path, runs, shards):
-    pytest.importorskip("deepspeed")
     scores = in_processes(2, run, tmp_path / "straight", shards=shards)
     in_processes(2, run_until_killed, tmp_path / "killed", shards=shards)
     in_processes(2, run_on, tmp_path / "killed", shards=shards)
@@ -202,7 +201,6 @@ def refusals(folder: Path) -> list[str]:
 
 @pytest.mark.slow
 def test_zero_refuses_what_it_cannot_do(tmp_path):
-    pytest.importorskip("deepspeed")
     texts, _ = in_processes(2, refusals, tmp_path, shards="zero2")
     assert texts == [
         "batch.micro_batches under DeepSpeed, which steps after each: set it to 1, or use FSDP2",
@@ -215,7 +213,6 @@ def test_zero_refuses_what_it_cannot_do(tmp_path):
 
 @pytest.mark.slow
 def test_checkpoint_of_zero_needs_the_same_launch(tmp_path):
-    pytest.importorskip("deepspeed")
     in_processes(2, run_until_killed, tmp_path / "run", shards="zero2")
     with pytest.raises(UserError, match=r"^resume: the run was begun under DeepSpeed with 2 processes: go on with the"):
         run_on(tmp_path / "run")
@@ -237,8 +234,6 @@ def recipe_run(folder: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("shards", ["fsdp", "zero2", "zero3"])
 def test_recipe_under_shards_scores_like_one_process(tmp_path, shards):
-    if shards != "fsdp":
-        pytest.importorskip("deepspeed")
     recipe_run(tmp_path / "one")
     in_processes(2, recipe_run, tmp_path / shards, shards=shards)
     one, sharded = (json.loads((tmp_path / name / "results.json").read_text())["test"] for name in ("one", shards))

@@ -95,7 +95,8 @@ def test_no_trackers_need_nothing(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(("key", "reason"), [(None, "there is no API key"), ("abc", "API key")])
 def test_weights_and_biases_without_a_valid_key(tmp_path, monkeypatch, key, reason):
-    wandb = pytest.importorskip("wandb")
+    import wandb
+
     wandb.teardown()
     monkeypatch.delenv("WANDB_MODE", raising=False)
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
@@ -175,7 +176,6 @@ def test_a_resumed_run_does_not_tell_its_settings_again(tmp_path, recorder):
 
 
 def test_tensorboard_drops_what_a_killed_run_logged_after_its_checkpoint(tmp_path):
-    pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     first = run(tracked(tmp_path, "tensorboard"))
@@ -190,7 +190,6 @@ def test_tensorboard_drops_what_a_killed_run_logged_after_its_checkpoint(tmp_pat
 
 
 def test_weights_and_biases_goes_on_in_the_same_run(tmp_path, monkeypatch):
-    pytest.importorskip("wandb")
     monkeypatch.setenv("WANDB_MODE", "offline")
     first = tracked(tmp_path / "run", "wandb")
     check_trackers(first, build_accelerator(first))
@@ -207,7 +206,6 @@ def test_weights_and_biases_goes_on_in_the_same_run(tmp_path, monkeypatch):
 
 
 def test_trackio_goes_on_in_the_same_run(tmp_path, monkeypatch):
-    pytest.importorskip("trackio")
     from trackio import sqlite_storage, utils
 
     for module in (utils, sqlite_storage):
