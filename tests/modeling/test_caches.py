@@ -15,6 +15,7 @@ from transformers import (
     Trainer,
     TrainingArguments,
 )
+from transformers.generation import BaseStreamer
 
 from vanilla_transformers.caches import CACHE, NAMES
 from vanilla_transformers.stacks import VanillaDecoderStack
@@ -182,6 +183,27 @@ def test_an_assistant_changes_no_token(model_class):
     prompt = random_ids(1, 6)
     expected = model.generate(prompt, max_new_tokens=12)
     assert torch.equal(model.generate(prompt, max_new_tokens=12, assistant_model=assistant), expected)
+
+
+class Kept(BaseStreamer):
+    """Keeps what is streamed to it: the prompt, then token by token."""
+
+    def __init__(self):
+        self.tokens = []
+
+    def put(self, value):
+        self.tokens += value.flatten().tolist()
+
+    def end(self):
+        self.tokens.append("end")
+
+
+@either_generator
+def test_what_is_streamed_is_what_is_found(model_class):
+    model, streamer = tiny_model(model_class, initializer_range=1.0), Kept()
+    found = model.generate(random_ids(1, 6), max_new_tokens=12, streamer=streamer)
+    assert streamer.tokens == [*found[0].tolist(), "end"]
+    assert torch.equal(found, model.generate(random_ids(1, 6), max_new_tokens=12))
 
 
 def test_a_conversation_goes_on_with_its_cache():
