@@ -11,10 +11,8 @@ from . import releases  # noqa: F401  # first: another release may lack what is 
 
 # isort: split
 import transformers
-from transformers.utils import logging
 
 from . import modeling_decoder, modeling_encoder, modeling_seq2seq
-from .backend import find
 from .configuration_vanilla import VanillaConfig, VanillaDecoderConfig, VanillaEncoderConfig, VanillaSeq2SeqConfig
 from .modeling_decoder import (
     VanillaDecoderForCausalLM,
@@ -40,7 +38,6 @@ if TYPE_CHECKING:
     from .recipes.publishing.publication import publish
 
 __version__ = "0.1.0"
-logger = logging.get_logger(__name__)
 
 
 def _register() -> None:
@@ -55,16 +52,6 @@ def _register() -> None:
                 model = classes[path.rsplit(".", 1)[1]]
                 getattr(transformers, auto_name).register(config, model, exist_ok=True)
                 model.register_for_auto_class(auto_name)
-    # transformers.Trainer shifts labels before smoothing only for the names in this table, which register() leaves out.
-    causal_models = find("transformers.models.auto.modeling_auto", "MODEL_FOR_CAUSAL_LM_MAPPING_NAMES")
-    if causal_models is None:
-        logger.warning(
-            "transformers %s keeps no table of causal models any more: its Trainer may smooth labels of "
-            "VanillaDecoderForCausalLM without shifting them; use label_smoothing of the model's config instead",
-            transformers.__version__,
-        )
-    else:
-        causal_models[VanillaDecoderConfig.model_type] = VanillaDecoderForCausalLM.__name__
 
 
 _register()

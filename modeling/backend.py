@@ -14,9 +14,12 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+import transformers
 from torch import nn
 from transformers import AttentionInterface, GenerationConfig, GenerationMixin
-from transformers.utils import can_return_tuple
+from transformers.utils import can_return_tuple, logging
+
+logger = logging.get_logger(__name__)
 
 
 def find(path: str, *names: str) -> Any:
@@ -42,6 +45,7 @@ varlen_attn: Any = find("torch.nn.attention.varlen", "varlen_attn")
 sdpa_attention_forward = find("transformers.integrations.sdpa_attention", "sdpa_attention_forward")
 _capture_outputs = find("transformers.utils.output_capturing", "capture_outputs")
 _OutputRecorder = find("transformers.utils.output_capturing", "OutputRecorder")
+_causal_models = find("transformers.models.auto.modeling_auto", "MODEL_FOR_CAUSAL_LM_MAPPING_NAMES")
 _merge_with_config_defaults = find("transformers.utils.generic", "merge_with_config_defaults")
 
 HAS_ONEDNN_LINEAR = _linear_pointwise is not None
@@ -144,6 +148,21 @@ def special_tokens(config: GenerationConfig) -> tuple[torch.Tensor | None, torch
         return None
     pad, end = (getattr(config, name) for name in names)
     return pad, end
+
+
+def let_trainer_shift_labels(model_class: type) -> None:
+    """Enters a causal language model in the table by which `transformers.Trainer` decides to shift labels.
+
+    With `label_smoothing_factor` the Trainer computes the loss itself, and for a class whose name is not in the table
+    it compares each position with its own token: the model learns to repeat its input, and no figure shows it.
+    """
+    if _causal_models is not None:
+        _causal_models.setdefault(f"{model_class.__module__}.{model_class.__qualname__}", model_class.__name__)
+        return
+    logger.warning(
+        f"transformers {transformers.__version__} keeps no table of causal models any more: its Trainer may smooth "
+        f"labels of {model_class.__name__} without shifting them; use label_smoothing of the model's config instead"
+    )
 
 
 def capture_outputs(forward: Callable[..., Any]) -> Callable[..., Any]:

@@ -18,7 +18,7 @@ from transformers.processing_utils import Unpack
 from transformers.utils import TransformersKwargs, can_return_tuple
 
 from .attention import MultiHeadAttention
-from .backend import capture_outputs, merge_with_config_defaults
+from .backend import capture_outputs, let_trainer_shift_labels, merge_with_config_defaults
 from .caches import CACHE, takes_cache, under_its_name
 from .configuration_vanilla import LM_HEAD_FSDP_PLAN, LM_HEAD_PP_PLAN, LM_HEAD_TP_PLAN, VanillaDecoderConfig
 from .dropout import Dropout
@@ -106,6 +106,10 @@ class VanillaDecoderForCausalLM(VanillaPreTrainedModel, VanillaGenerationMixin):
     _pp_plan = LM_HEAD_PP_PLAN
     _fsdp_plan = LM_HEAD_FSDP_PLAN
 
+    def __init_subclass__(cls, **kwargs):
+        super().__init_subclass__(**kwargs)
+        let_trainer_shift_labels(cls)
+
     def __init__(self, config):
         super().__init__(config)
         self.model = VanillaDecoderModel(config)
@@ -161,6 +165,9 @@ class VanillaDecoderForCausalLM(VanillaPreTrainedModel, VanillaGenerationMixin):
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
         )
+
+
+let_trainer_shift_labels(VanillaDecoderForCausalLM)
 
 
 class VanillaDecoderForSequenceClassification(VanillaPreTrainedModel):
