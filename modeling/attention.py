@@ -146,7 +146,8 @@ class MultiHeadAttention(nn.Module):
         states = key_value_states if is_cross else hidden_states
         key, value = self._split_heads(self.k_proj(states)), self._split_heads(self.v_proj(states))
         if cache is not None:
-            key, value = cache.update(key, value, self.layer_idx, kwargs=kwargs)
+            of_pages = {} if isinstance(cache, Cache) else {"kwargs": kwargs}
+            key, value = cache.update(key, value, self.layer_idx, **of_pages)
             if isinstance(past_key_values, EncoderDecoderCache) and is_cross:
                 past_key_values.is_updated[self.layer_idx] = True
         return key, value

@@ -58,7 +58,7 @@ HAS_KNOWN_SEARCHES = all(
     for search in (getattr(GenerationMixin, name, None) for name in ("_sample", "_beam_search"))
     if search is not None
 )
-"""Whether `generate` calls its loops with the arguments that ours take."""
+"""Whether `generate` calls its loops with the arguments that ours take; one that is gone it does not call at all."""
 
 
 def operators_are_intercepted() -> bool:
@@ -141,6 +141,11 @@ def sdpa_attention() -> Callable[..., Any]:
     return sdpa_attention_forward or AttentionInterface()["sdpa"]
 
 
+def is_callers_cache(cache: Any) -> bool:
+    """Whether transformers' own mark says that the caller of `generate` has made a cache."""
+    return bool(getattr(cache, "_is_user_defined", False))
+
+
 def special_tokens(config: GenerationConfig) -> tuple[torch.Tensor | None, torch.Tensor | None] | None:
     """Padding id and end ids as `generate` has prepared them, each a tensor or `None`; `None` if it does not tell."""
     names = ("_pad_token_tensor", "_eos_token_tensor")
@@ -200,11 +205,11 @@ def merge_with_config_defaults(forward: Callable[..., Any]) -> Callable[..., Any
 
     @functools.wraps(forward)
     def wrapped(self, *args, **kwargs):
-        kwargs = dict(zip(parameters[1:], args, strict=False)) | kwargs
-        if "use_cache" in parameters and kwargs.get("use_cache") is None:
-            kwargs["use_cache"] = getattr(self.config, "use_cache", None)
-        if getattr(self, "gradient_checkpointing", False) and self.training:
-            kwargs = {name: value for name, value in kwargs.items() if name != "use_cache"}
-        return forward(self, **kwargs)
+        if "use_cache" in parameters[1 + len(args) :]:  # not given by position
+            if getattr(self, "gradient_checkpointing", False) and self.training:
+                kwargs["use_cache"] = False
+            elif kwargs.get("use_cache") is None:
+                kwargs["use_cache"] = getattr(self.config, "use_cache", None)
+        return forward(self, *args, **kwargs)
 
     return wrapped

@@ -59,6 +59,7 @@ def takes_cache(forward: Forward) -> Forward:
 
 def _take_either(kwargs: dict[str, Any]) -> None:
     """Puts the cache among keyword arguments under the parameter's name."""
+    names_both = "cache" in kwargs
     new, old = kwargs.pop("cache", None), kwargs.get("past_key_values")
     if old is None:
         if new is not None:
@@ -66,7 +67,8 @@ def _take_either(kwargs: dict[str, Any]) -> None:
         return
     if new is not None:
         raise ValueError("cache and past_key_values are two names of one argument: give one of them")
-    if CACHE == "cache" and not torch.compiler.is_compiling():
+    # Who names both, one of them `None`, knows the new one: `prepare_inputs_for_generation` for an older PEFT.
+    if CACHE == "cache" and not names_both and not torch.compiler.is_compiling():
         warnings.warn("`past_key_values` is deprecated: use `cache`", FutureWarning, stacklevel=3)
 
 
@@ -80,7 +82,7 @@ def refuse_unknown_cache(kwargs: dict[str, Any]) -> None:
         ValueError: There is one.
     """
     for name, value in kwargs.items():
-        if isinstance(value, Cache):
+        if isinstance(value, Cache) and name not in NAMES:  # an encoder ignores it, as transformers' own do
             raise ValueError(
                 f"transformers {transformers.__version__} passes the cache as {name!r}, but this code of "
                 f"vanilla_transformers knows {' and '.join(NAMES)}, and would generate nonsense: install a newer "

@@ -14,6 +14,7 @@ from .backend import (
     attention_implementation,
     has_forward_hooks,
     has_hooks_with_kwargs,
+    is_callers_cache,
     special_tokens,
 )
 from .caches import CACHE
@@ -64,11 +65,14 @@ class VanillaGenerationMixin(GenerationMixin):
                 setattr(value, _FROM_CALLER, True)
         return super().generate(*args, **kwargs)
 
+    # As of transformers' own: whoever needs gradients calls what stands below its `torch.no_grad`.
+    generate.__wrapped__ = getattr(GenerationMixin.generate, "__wrapped__", GenerationMixin.generate)
+
     @functools.wraps(GenerationMixin.prepare_inputs_for_generation)  # `generate` looks arguments up in its signature
     def prepare_inputs_for_generation(self: Any, *args, **kwargs):
         inputs = super().prepare_inputs_for_generation(*args, **kwargs)
         if CACHE in inputs and is_prompted_by_old_peft(self):
-            inputs["past_key_values"] = inputs.pop(CACHE)
+            inputs["past_key_values"], inputs[CACHE] = inputs[CACHE], None
         return inputs
 
     def _sample(self: Any, *args, **kwargs):
@@ -191,7 +195,10 @@ def is_plain(
         or config.prefill_chunk_size
         or config.cache_implementation is not None
         or not config.use_cache
-        or (cache is not None and (cache.get_seq_length() > 0 or hasattr(cache, _FROM_CALLER)))
+        or (
+            cache is not None
+            and (cache.get_seq_length() > 0 or hasattr(cache, _FROM_CALLER) or is_callers_cache(cache))
+        )
         or given - known
         or ("attention_mask" in given and kwargs["attention_mask"].ndim != 2)
         or input_ids.device != model.device

@@ -45,13 +45,11 @@ def kept_positions(hidden_states: torch.Tensor, logits_to_keep: int | torch.Tens
         logits_to_keep: the number of the last positions, 0 for all; positions (kept,) or (B, kept); or a boolean mask
             (B, T), of which the chosen ones of all rows come as (kept, D).
     """
-    if isinstance(logits_to_keep, int):
-        return hidden_states[:, -logits_to_keep:]
-    if logits_to_keep.ndim == 1:
-        return hidden_states[:, logits_to_keep]
-    if logits_to_keep.dtype == torch.bool:
-        return hidden_states[logits_to_keep]
-    return hidden_states.take_along_dim(logits_to_keep[..., None], dim=1)
+    if torch.is_tensor(logits_to_keep) and logits_to_keep.ndim == 2:
+        if logits_to_keep.dtype == torch.bool:
+            return hidden_states[logits_to_keep]
+        return hidden_states.take_along_dim(logits_to_keep[..., None], dim=1)
+    return hidden_states[:, slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep]
 
 
 def _token_mask(hidden_states, attention_mask, input_ids, pad_token_id) -> torch.Tensor | None:

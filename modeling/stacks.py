@@ -57,11 +57,11 @@ class VanillaStack(VanillaPreTrainedModel):
         if module is self.embed_tokens and self.config.scales_embeddings and not self.config.is_encoder_decoder:
             # Times sqrt(D) that is a variance of 1, of the order of the sinusoids' 1/2, without which the one stack
             # learns slowly. An encoder-decoder learns faster from the smaller table (benchmarks/LOG.md).
+            padding = None if module.padding_idx is None else module.weight[module.padding_idx].clone()
             init.normal_(module.weight, std=self.config.hidden_size**-0.5)
-            if module.padding_idx is not None:
-                # As a whole: `init` leaves a loaded weight alone, but does not know a row of one.
-                others = torch.arange(len(module.weight), device=module.weight.device) != module.padding_idx
-                init.copy_(module.weight, module.weight * others[:, None])
+            # `init` leaves a loaded weight alone, but does not know a row of one: whether the row changed tells.
+            if padding is not None and not torch.equal(module.weight[module.padding_idx], padding):
+                init.zeros_(module.weight[module.padding_idx])
 
     def embed(self, input_ids: torch.Tensor | None, inputs_embeds: torch.Tensor | None) -> torch.Tensor:
         """Token embeddings (B, T, D), looked up or as given.

@@ -2,6 +2,7 @@
 
 import functools
 import logging
+import os
 from pathlib import Path
 
 import torch
@@ -33,7 +34,8 @@ def tell_idle_gpu() -> None:
 def idle_gpu() -> str | None:
     """Why torch cannot use the GPU of this machine; `None` where it can, or where there is none."""
     maker = "NVIDIA" if _NVIDIA.exists() else "AMD" if _AMD.exists() else None
-    if maker is None or torch.accelerator.is_available():
+    is_hidden = os.environ.get("CUDA_VISIBLE_DEVICES", "0") in ("", "-1")  # on purpose
+    if maker is None or is_hidden or torch.accelerator.is_available():
         return None
     if (torch.version.cuda if maker == "NVIDIA" else torch.version.hip) is None:
         return (

@@ -107,9 +107,10 @@ def outdated(folder: Path) -> str | None:
     `generate` hands over the cache under the name that the installed transformers has for it. Code that does not know
     the name takes it for one argument more, ignores it, and goes on from the last token alone.
     """
-    if caches.CACHE != "cache" or (folder / _CACHE_NAMES).is_file() or not _generates(folder):
+    if caches.CACHE != "cache" or not _generates(folder):
         return None
-    if not any(_lies_in(folder, name) for name in files_of(auto_map(folder / CONFIG))):
+    code = saved_code(folder, [CONFIG]).files  # not what lies there: an older version may have saved over newer code
+    if not code or _CACHE_NAMES in code:
         return None
     return (
         f"{folder}: the code in it is older than this package, without which it generates nonsense under transformers "
@@ -119,6 +120,9 @@ def outdated(folder: Path) -> str | None:
 
 def _generates(folder: Path) -> bool:
     """Whether the model was saved from a class of this package that generates."""
-    architectures = json.loads((folder / CONFIG).read_text(encoding="utf-8")).get("architectures") or [""]
-    model_class: Any = getattr(vanilla_transformers, str(architectures[0]), None)
+    try:
+        architecture = json.loads((folder / CONFIG).read_text(encoding="utf-8"))["architectures"][0]
+    except (FileNotFoundError, ValueError, LookupError, TypeError):  # a damaged one is told where it is needed
+        return False
+    model_class: Any = getattr(vanilla_transformers, str(architecture), None)
     return hasattr(model_class, "can_generate") and model_class.can_generate()

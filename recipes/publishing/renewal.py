@@ -110,6 +110,7 @@ def planned(folder: Path) -> Renewal:
     if not old:
         raise UserError(f"{folder}: there is no code in it to renew: this package loads it by code of its own")
     _check_classes(folder, family)
+    _check_own_files(folder, {name for name in new if (folder / name).is_dir()})
     present = {name for name in new if (folder / name).exists()}
     changed = {name for name in present if (folder / name).read_bytes() != new[name].read_bytes()}
     _check_own_files(folder, changed - old)

@@ -244,13 +244,16 @@ def test_gradient_checkpointing_changes_nothing(model_class, use_reentrant):
 
 
 @pytest.mark.parametrize("model_class", [SEQ2SEQ_LM, DECODER])
-@pytest.mark.parametrize("keep", [1, 3, torch.tensor([0, 2])])
+@pytest.mark.parametrize("keep", [1, 3, 0, torch.tensor([0, 2]), torch.tensor([[0, 2], [1, 3]]), slice(-3, None)])
 def test_logits_to_keep(model_class, keep):
     model = tiny_model(model_class)
     inputs = tiny_inputs(model_class)
     full = first_output(model, inputs)
     kept = first_output(model, inputs | {"logits_to_keep": keep})
-    expected = full[:, -keep:] if isinstance(keep, int) else full[:, keep]
+    if torch.is_tensor(keep) and keep.ndim == 2:
+        expected = torch.stack([row[places] for row, places in zip(full, keep, strict=True)])
+    else:
+        expected = full[:, -keep:] if isinstance(keep, int) else full[:, keep]
     torch.testing.assert_close(kept, expected, **TOLERANCE)
 
 

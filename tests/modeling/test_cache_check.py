@@ -66,6 +66,38 @@ def test_a_lost_cache_is_told_and_not_used(make, stock, change, caplog):
     assert torch.equal(model.generate(ids, **settings), make(stock).generate(ids, **settings))
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [{"num_beams": 3, "num_return_sequences": 2}, {"penalty_alpha": 0.6, "top_k": 4}, {"max_time": 0.0}, {"top_k": 3}],
+    ids=str,
+)
+def test_it_is_found_whatever_the_model_generates_with(settings, caplog):
+    model = decoder(forgetful(GPT2LMHeadModel))
+    model.generation_config.update(**settings)
+    own = model.generation_config
+    with_right_cache(model)
+    assert len([record for record in caplog.records if record.name == cache_check.__name__]) == 1
+    assert model.generation_config is own
+    assert own.use_cache is False
+    assert {name: getattr(own, name) for name in settings} == settings
+
+
+def test_a_subclass_of_ours_is_asked(caplog):
+    model = tiny_model(forgetful(DECODERS[1]), initializer_range=1.0)
+    assert with_right_cache(model).generation_config.use_cache is False
+    assert len(caplog.messages) == 1
+
+
+def test_a_model_that_cannot_be_asked_is_told(caplog):
+    class Strange(GPT2LMHeadModel):
+        def forward(self, *args, **kwargs):
+            raise ValueError("pictures are missing")
+
+    with_right_cache(decoder(Strange))
+    (told,) = caplog.messages
+    assert told == "Strange (test_cache_check): its cache could not be checked (ValueError: pictures are missing)"
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize(
     ("make", "stock"), [(decoder, GPT2LMHeadModel), (seq2seq, BartForConditionalGeneration)], ids=["decoder", "seq2seq"]

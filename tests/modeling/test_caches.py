@@ -6,7 +6,7 @@ import warnings
 import peft
 import pytest
 import torch
-from tiny import DECODERS, MODELS, SEQ2SEQ, is_seq2seq, name_of, random_ids, tiny_inputs, tiny_model
+from tiny import DECODERS, ENCODERS, MODELS, SEQ2SEQ, is_seq2seq, name_of, random_ids, tiny_inputs, tiny_model
 from transformers import (
     DynamicCache,
     EncoderDecoderCache,
@@ -107,6 +107,27 @@ def test_what_is_no_cache_passes(model_class):
     model = tiny_model(model_class)
     inputs = tiny_inputs(model_class)
     assert torch.equal(model(**inputs, anything=object())[0], model(**inputs)[0])
+
+
+def test_an_encoder_ignores_a_cache():
+    model = tiny_model(ENCODERS[0])
+    inputs = tiny_inputs(ENCODERS[0])
+    assert torch.equal(model(**inputs, **{CACHE: DynamicCache(config=model.config)})[0], model(**inputs)[0])
+
+
+class OlderCache(DynamicCache):
+    """Somebody's own, with the signature that sufficed before pages."""
+
+    def update(self, key_states, value_states, layer_idx):
+        return super().update(key_states, value_states, layer_idx)
+
+
+@pytest.mark.parametrize("generate", [GenerationMixin.generate, CAUSAL.generate, CAUSAL.generate.__wrapped__])
+def test_a_cache_of_ones_own_is_filled_whoever_is_asked(generate):
+    model = tiny_model(CAUSAL)
+    for cache in (DynamicCache(config=model.config), OlderCache(config=model.config)):
+        generate(model, random_ids(2, 5), max_new_tokens=4, eos_token_id=None, pad_token_id=1, **{CACHE: cache})
+        assert cache.get_seq_length() == 5 + 3
 
 
 @every_with_cache
@@ -231,7 +252,9 @@ def test_prompts_that_peft_has_learned(model_class, kind):
             if "prompt_encoder" in name:
                 parameter.normal_(generator=torch.Generator().manual_seed(3))
     ids = random_ids(3, 6)
-    found = model.generate(input_ids=ids, max_new_tokens=6, eos_token_id=None, pad_token_id=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", FutureWarning)  # nobody but us has named the cache by its old name
+        found = model.generate(input_ids=ids, max_new_tokens=6, eos_token_id=None, pad_token_id=1)
     assert torch.equal(found, tokens_one_by_one(model, ids, 6))
     assert len(found[:, -6:].unique()) > 4
 

@@ -495,7 +495,6 @@ def test_what_acts_beside_the_layers_is_left_to_transformers(model_class, search
     assert searches == []
 
 
-@pytest.mark.filterwarnings("ignore:`past_key_values` is deprecated:FutureWarning")  # by PEFT's name for it
 @pytest.mark.parametrize("num_beams", [1, 3])
 def test_prompts_of_peft_are_left_to_transformers(num_beams, searches):
     config = peft.PrefixTuningConfig(

@@ -36,11 +36,15 @@ def test_a_release_inside_it(versions, monkeypatch):
     assert releases.outside_range() == []
 
 
-def test_a_checkout_that_is_not_installed(monkeypatch):
+@pytest.mark.parametrize("name", ["requires", "version"])
+def test_a_checkout_that_is_not_installed(name, monkeypatch):
+    """Of this package, or of torch or transformers."""
+
     def missing(_):
         raise releases.PackageNotFoundError
 
-    monkeypatch.setattr(releases, "requires", missing)
+    installed(monkeypatch, transformers="5.1.0")
+    monkeypatch.setattr(releases, name, missing)
     assert releases.outside_range() == []
 
 

@@ -13,6 +13,7 @@ from vanilla_transformers.recipes.engine import devices
 def no_accelerator(monkeypatch, tmp_path):
     """A machine without a GPU, on which `idle_gpu` has told nothing yet."""
     devices.tell_idle_gpu.cache_clear()
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
     monkeypatch.setattr(devices, "_NVIDIA", tmp_path / "no nvidia")
     monkeypatch.setattr(devices, "_AMD", tmp_path / "no amd")
@@ -61,6 +62,13 @@ def test_a_broken_installation(monkeypatch, tmp_path, caplog):
     (told,) = caplog.messages
     assert f"which torch {torch.__version__} cannot use: The NVIDIA driver on your system is too old" in told
     assert "\n" not in told
+
+
+@pytest.mark.parametrize("value", ["", "-1"])
+def test_a_gpu_that_is_hidden_on_purpose(value, monkeypatch, tmp_path):
+    with_driver(monkeypatch, tmp_path, "_NVIDIA")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", value)
+    assert devices.idle_gpu() is None
 
 
 def test_a_gpu_that_works(monkeypatch, tmp_path):

@@ -213,6 +213,12 @@ def test_a_file_of_ones_own_is_not_overwritten(old, tmp_path, monkeypatch):
         renew(old, tell=quiet)
 
 
+def test_a_folder_in_the_place_of_a_file_is_not_touched(old):
+    (old / "caches.py").mkdir()
+    with pytest.raises(UserError, match=r"the new code has files of the names caches.py, which are there, but not as"):
+        renew(old, tell=quiet)
+
+
 def test_a_folder_that_cannot_be_written_to_is_refused_at_once(old, monkeypatch):
     monkeypatch.setattr(renewal.os, "access", lambda folder, mode: False)
     with pytest.raises(UserError, match="old: cannot be written to; change its permissions, or renew a copy of it"):

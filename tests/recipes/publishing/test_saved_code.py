@@ -116,6 +116,22 @@ def test_folders_without_code_have_none_that_is_outdated(older, tmp_path):
     assert outdated(tmp_path) is None
 
 
+@pytest.mark.usefixtures("newer_transformers")
+def test_a_file_that_older_code_does_not_import_tells_nothing(older):
+    """An older version that saves into a newer folder leaves it there."""
+    folder = older("DecoderForCausalLM")
+    (folder / "caches.py").write_text("NAMES = ()\n")
+    assert outdated(folder) is not None
+
+
+@pytest.mark.usefixtures("newer_transformers")
+@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"architectures": null}'])
+def test_a_damaged_configuration_is_told_elsewhere(older, text):
+    folder = older("DecoderForCausalLM")
+    (folder / "config.json").write_text(text)
+    assert outdated(folder) is None
+
+
 def test_an_older_transformers_runs_older_code(older, monkeypatch):
     monkeypatch.setattr(caches, "CACHE", "past_key_values")
     assert outdated(older("DecoderForCausalLM")) is None
