@@ -16,7 +16,7 @@ from vanilla_transformers.recipes.engine.durations import TrainState
 from vanilla_transformers.recipes.engine.plots import VALIDATION
 from vanilla_transformers.recipes.engine.task import Scores
 
-_PACKAGES = ("vanilla_transformers", "torch", "transformers", "accelerate")
+_PACKAGES = ("vanilla_transformers", "transformers", "accelerate")
 
 
 def run_figures(state: TrainState, records: Sequence[Mapping[str, Any]], accelerator: Accelerator) -> dict[str, Any]:
@@ -44,7 +44,9 @@ def run_figures(state: TrainState, records: Sequence[Mapping[str, Any]], acceler
         figures["peak_memory_gb"] = round(peak_memory, 3)
     return figures | {
         "machine": {"device": _device_name(accelerator.device), "processes": accelerator.num_processes},
-        "versions": {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}},
+        # Of torch with its build, such as 2.15.0+cu132, which the metadata of some builds lack.
+        "versions": {"python": platform.python_version(), "torch": str(torch.__version__)}
+        | {name: version(name) for name in _PACKAGES},
     }
 
 
