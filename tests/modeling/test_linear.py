@@ -138,7 +138,7 @@ def test_too_few_rows_take_the_usual_way(products):
     assert products == []
 
 
-@pytest.mark.filterwarnings("ignore:`torch.jit.trace` is deprecated:FutureWarning")  # people still trace
+@pytest.mark.filterwarnings("ignore:`torch.jit.trace:FutureWarning")  # which people still use
 def test_what_takes_the_usual_way(products):
     theirs, ours = pair()
     states = torch.randn(64, 24)
