@@ -89,7 +89,6 @@ def test_few_numbers_of_rows_have_kernels(products):
     assert max(counts) <= 1.125 * 600
 
 
-@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:FutureWarning")  # torch's own, of jvp
 def test_forward_derivatives_take_the_usual_way(products):
     theirs, ours = pair()
     states = torch.randn(64, 24)
