@@ -48,6 +48,8 @@ _OutputRecorder = find("transformers.utils.output_capturing", "OutputRecorder")
 _causal_models = find("transformers.models.auto.modeling_auto", "MODEL_FOR_CAUSAL_LM_MAPPING_NAMES")
 _merge_with_config_defaults = find("transformers.utils.generic", "merge_with_config_defaults")
 
+_TELLS_INTERCEPTION = None not in (_dispatch_mode, _functorch_level, getattr(_forward_ad, "_current_level", None))
+
 HAS_ONEDNN_LINEAR = _linear_pointwise is not None
 """Whether torch gives oneDNN's product of fp32."""
 HAS_PACKED_LINEAR = None not in (_linear_pointwise, _add_pointwise, _pack)
@@ -66,10 +68,12 @@ def operators_are_intercepted() -> bool:
 
     True as well where torch does not tell.
     """
-    level = getattr(_forward_ad, "_current_level", None)
-    if _dispatch_mode is None or _functorch_level is None or level is None:
-        return True
-    return _dispatch_mode() is not None or level >= 0 or _functorch_level() is not None
+    return (
+        not _TELLS_INTERCEPTION
+        or _dispatch_mode() is not None
+        or vars(_forward_ad)["_current_level"] >= 0
+        or _functorch_level() is not None
+    )
 
 
 def has_packed_bf16() -> bool:

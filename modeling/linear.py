@@ -80,16 +80,17 @@ def row_count(num_rows: int) -> int:
 
 
 def _is_for_onednn(input: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> bool:
+    # Decoding has too few rows and a step of a small model many products, so what is asked first is what tells that.
     return (
-        not torch.is_autocast_enabled("cpu")
-        and not torch.compiler.is_compiling()
+        not torch.compiler.is_compiling()
         and not torch.jit.is_tracing()
-        and onednn_is_faster()
-        and bool(torch.backends.mkldnn.enabled)
         and type(input) is torch.Tensor
-        and all(map(_is_plain, (input, weight)))
         and input.ndim > 1
         and input.numel() >= MIN_ROWS * input.shape[-1] > 0
+        and onednn_is_faster()
+        and bool(torch.backends.mkldnn.enabled)
+        and not torch.is_autocast_enabled("cpu")
+        and all(map(_is_plain, (input, weight)))
         and weight.ndim == 2
         and weight.shape[1] == input.shape[-1]
         and len(weight) > 0
