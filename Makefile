@@ -48,9 +48,7 @@ $(VENV)/.made:
 	$(PYTHON) -m venv $(VENV)
 	@touch $@
 
-# `build/` may hold modules that have since been deleted, and setuptools would put them into the new wheel.
 $(VENV)/.runtime: $(VENV)/.made $(INSTALL_INPUTS)
-	@rm -rf build
 	$(INSTALL_TORCH)
 	$(PIP_INSTALL) -e .
 	@touch $@
@@ -72,7 +70,7 @@ demo: $(VENV)/.runtime
 	  echo "vanilla train $$task/toy output_dir=$(DEMO)/$$task"; \
 	  $(BIN)/vanilla train $$task/toy output_dir='$(DEMO)'/$$task; \
 	done
-	@$(BIN)/python -m vanilla_cli.showcase '$(DEMO)'
+	@$(BIN)/python -m vanilla_recipes.cli.showcase '$(DEMO)'
 
 test: lint types
 	$(BIN)/python -m pytest
@@ -81,14 +79,8 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-# mypy cannot follow the folder mapping of an editable install, so setuptools lays the packages out for it first; the
-# paths that it reports are mapped back to the source.
-TYPED := $(VENV)/typed
 types: $(VENV)/.dev
-	@rm -rf $(TYPED)
-	@$(BIN)/python -c 'import setuptools; setuptools.setup()' --quiet build_py --build-lib $(TYPED)
-	MYPYPATH=$(TYPED) $(BIN)/mypy -p vanilla_transformers -p vanilla_cli | sed -e 's#^$(TYPED)/vanilla_cli/#recipes/cli/#' \
-	  -e 's#^$(TYPED)/vanilla_transformers/\(recipes\|configs\)/#\1/#' -e 's#^$(TYPED)/vanilla_transformers/#modeling/#'
+	$(BIN)/mypy
 
 # DeepSpeed is built here, against the torch that is installed; its kernels, which need a compiler, are left out.
 $(VENV)/.slow: $(VENV)/.dev
@@ -111,7 +103,7 @@ $(VENV)/floor.txt: $(VENV)/.made pyproject.toml .ci/versions.py
 
 versions-floor: $(VENV)/floor.txt
 versions-floor versions-newest: $(VENV)/.made
-	@rm -rf build $(VENV)/tests.xml
+	@rm -f $(VENV)/tests.xml
 	$(INSTALL_TORCH)
 	$(PIP_INSTALL) --upgrade-strategy eager -e '.[dev]'
 	@status=0; $(BIN)/python -m pytest --junitxml=$(VENV)/tests.xml || status=$$?; \
@@ -121,4 +113,4 @@ bench: $(VENV)/.runtime
 	$(BIN)/python -m benchmarks
 
 clean:
-	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache *.egg-info
+	rm -rf dist .pytest_cache .mypy_cache .ruff_cache *.egg-info

@@ -29,7 +29,7 @@ from benchmarks.memory import growths, peaks
 from benchmarks.recipes import RECIPES, races
 from benchmarks.rounds import Unavailable, write
 from benchmarks.training import full_steps, real_steps
-from vanilla_transformers.recipes.engine.cpu import keep_memory_and_kernels
+from vanilla_recipes.processes.cpu_memory import keep_memory_and_kernels
 
 TASKS: dict[str, Callable[[argparse.Namespace, torch.device], list[Any]]] = {
     "step": full_steps,

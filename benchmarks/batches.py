@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from transformers.trainer_pt_utils import get_length_grouped_indices
 
 from benchmarks.models import IGNORED
-from vanilla_transformers.recipes.engine.plan import Plan
+from vanilla_recipes.engine.plan import Plan
 
 MASKED_SHARE = 0.15
 _FIRST_TOKEN = 4  # behind the special ones

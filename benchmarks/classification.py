@@ -18,11 +18,11 @@ from transformers import TextClassificationPipeline
 from benchmarks.decoding import read_texts
 from benchmarks.models import SHAPES, sizes
 from benchmarks.rounds import Comparison, best_batch_size, compare
-from vanilla_cli.classifier import classified
+from vanilla_recipes.cli.classifier import classified
+from vanilla_recipes.data.tokenizers import train_encoder_tokenizer
 from vanilla_transformers import VanillaEncoderConfig, VanillaEncoderForSequenceClassification
 from vanilla_transformers.interop.conversion import to_stock
-from vanilla_transformers.recipes.data.tokenizers import train_encoder_tokenizer
-from vanilla_transformers.text2text import default_batch_tokens
+from vanilla_transformers.text.answers import default_batch_tokens
 
 BATCH_SIZES = (1, 8, 16, 32, 64, 128)
 TRIED_ON = 256  # sentences on which a batch size is tried

@@ -14,8 +14,8 @@ from torch import nn
 from torch.nn import functional
 
 from benchmarks.rounds import alternate, peak_memory, repeated
-from vanilla_transformers.linear_cross_entropy import linear_cross_entropy_loss
-from vanilla_transformers.recipes.engine.cpu import keep_memory_and_kernels
+from vanilla_recipes.processes.cpu_memory import keep_memory_and_kernels
+from vanilla_transformers.model.linear_cross_entropy import linear_cross_entropy_loss
 
 Loss = Callable[[nn.Linear, torch.Tensor, torch.Tensor, float], torch.Tensor]
 

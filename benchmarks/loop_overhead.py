@@ -17,9 +17,12 @@ from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutput
 
-from vanilla_transformers.recipes.engine.checkpoints import RunFolder
-from vanilla_transformers.recipes.engine.durations import Duration
-from vanilla_transformers.recipes.engine.experiment import (
+from vanilla_recipes.engine.loop import fit
+from vanilla_recipes.engine.task import Batch, Examples, Task
+from vanilla_recipes.processes.launch import build_accelerator
+from vanilla_recipes.run_folder.checkpoints import RunFolder
+from vanilla_recipes.settings.durations import Duration
+from vanilla_recipes.settings.experiment import (
     BatchConfig,
     CheckpointConfig,
     EvaluationConfig,
@@ -27,9 +30,6 @@ from vanilla_transformers.recipes.engine.experiment import (
     OptimizerConfig,
     ScheduleConfig,
 )
-from vanilla_transformers.recipes.engine.launch import build_accelerator
-from vanilla_transformers.recipes.engine.loop import fit
-from vanilla_transformers.recipes.engine.task import Batch, Examples, Task
 
 VOCAB_SIZE, WIDTH, ROWS, LENGTH = 100, 32, 16, 16
 WARM_UP = 100

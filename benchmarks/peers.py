@@ -34,12 +34,12 @@ from transformers import (
     TrainingArguments,
 )
 
-from vanilla_transformers.recipes.data.collators import encode_pairs
-from vanilla_transformers.recipes.data.rows import TranslationDataConfig, translation_pairs
-from vanilla_transformers.recipes.data.tokenizers import train_encoder_tokenizer, train_translation_tokenizer
-from vanilla_transformers.recipes.scoring.bleu import Bleu
-from vanilla_transformers.recipes.scoring.classification import Accuracy
-from vanilla_transformers.recipes.scoring.decoding import translate
+from vanilla_recipes.data.collators import encode_pairs
+from vanilla_recipes.data.rows import TranslationDataConfig, translation_pairs
+from vanilla_recipes.data.tokenizers import train_encoder_tokenizer, train_translation_tokenizer
+from vanilla_recipes.scoring.bleu import Bleu
+from vanilla_recipes.scoring.classification import Accuracy
+from vanilla_recipes.scoring.decoding import translate
 
 PROBE_STEPS = 200  # the first ones are slower: told by 60, a peer ended a tenth before its time
 

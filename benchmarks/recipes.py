@@ -161,7 +161,7 @@ def _peer(name: str) -> Callable[..., dict[str, Any]]:
 def _run(words: list[str]) -> None:
     """Has the command do something, in a process of its own."""
     found = subprocess.run(
-        [sys.executable, "-m", "vanilla_cli", *words], stdout=subprocess.PIPE, text=True, check=False
+        [sys.executable, "-m", "vanilla_recipes.cli", *words], stdout=subprocess.PIPE, text=True, check=False
     )
     if found.returncode:
         raise SystemExit(f"vanilla {' '.join(words)} ended with {found.returncode}:\n{found.stdout}")

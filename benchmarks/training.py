@@ -20,9 +20,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.batches import batches_of, full_batch, grouped_batches, planned_batches, real_lengths
 from benchmarks.models import IGNORED, SHAPES, Batch, Subject, as_in_recipes, subjects
 from benchmarks.rounds import Apart, Comparison, Unavailable, Work, compare, repeated
+from vanilla_recipes.engine.side_by_side import SideBySide, draws_our_dropout
+from vanilla_recipes.processes.cpu_memory import keep_memory_and_kernels
 from vanilla_transformers import VanillaDecoderForCausalLM
-from vanilla_transformers.recipes.engine.cpu import keep_memory_and_kernels
-from vanilla_transformers.recipes.engine.side_by_side import SideBySide, draws_our_dropout
 
 FULL = {"seq2seq": (32, 16), "masked_lm": (32, 32), "causal_lm": (12, 128)}
 """Rows and tokens of a full batch."""

@@ -13,7 +13,7 @@ from benchmarks import __main__ as command
 from benchmarks import classification, continuation, memory, peers, recipes, rounds, training
 from benchmarks.batches import full_batch, grouped_batches, padded, planned_batches, real_lengths
 from benchmarks.models import IGNORED, SHAPES, Shape, subjects
-from vanilla_transformers.recipes.data.tokenizers import train_encoder_tokenizer
+from vanilla_recipes.data.tokenizers import train_encoder_tokenizer
 
 SMALL = Shape(vocab_size=90, width=16, heads=2, inner=32, layers=1, length=24, dropout=0.0)
 FAMILIES = list(SHAPES)

@@ -3,14 +3,13 @@
 import datetime
 import importlib.util
 import re
-from pathlib import Path
 
 import pytest
 import torch
 import yaml
 from packaging.utils import canonicalize_name
+from project import ROOT
 
-ROOT = Path(__file__).resolve().parents[1]
 spec = importlib.util.spec_from_file_location("versions", ROOT / ".ci" / "versions.py")
 assert spec
 assert spec.loader

@@ -4,8 +4,8 @@ import pytest
 import torch
 from contrast import check_contrast
 
-from vanilla_transformers.attention_mapping import AttentionMaps
-from vanilla_transformers.attention_probe import Head
+from vanilla_transformers.inspection.maps import AttentionMaps
+from vanilla_transformers.inspection.probe import Head
 
 EVIL = "</script><img src=x onerror=alert(1)>"
 # Records where each label lands on the canvas, in pixels of the page.

@@ -7,8 +7,8 @@ from itertools import pairwise
 
 import pytest
 from contrast import check_contrast
-from test_languages import nllb
 from tiny import tiny_model
+from tiny_languages import nllb
 
 import vanilla_transformers as vanilla
 
@@ -45,8 +45,8 @@ def address(tokenizer):
     """The page of tiny models, served from this process, which may ask nobody outside for anything."""
     import uvicorn
 
-    from vanilla_transformers.recipes.demo.answers import shown
-    from vanilla_transformers.recipes.demo.page import application
+    from vanilla_recipes.demo.answers import shown
+    from vanilla_recipes.demo.page import application
 
     models = {name: tiny_model(getattr(vanilla, f"Vanilla{kind}")) for name, kind in NAMES.items()}
     models["classifier"].config.id2label = {

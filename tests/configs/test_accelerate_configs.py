@@ -16,14 +16,15 @@ from accelerate.utils.launch import (
     prepare_multi_gpu_env,
     prepare_simple_launcher_cmd_env,
 )
+from project import ROOT
 
-from vanilla_transformers.recipes.engine.config_files import load_experiment
-from vanilla_transformers.recipes.engine.experiment import Experiment
-from vanilla_transformers.recipes.engine.launch import _contradictions
-from vanilla_transformers.recipes.engine.zero import zero_problems
-from vanilla_transformers.recipes.translation import TranslationExperiment
+from vanilla_recipes.processes.launch import _contradictions
+from vanilla_recipes.processes.zero import zero_problems
+from vanilla_recipes.settings.config_files import load_experiment
+from vanilla_recipes.settings.experiment import Experiment
+from vanilla_recipes.translation import TranslationExperiment
 
-FOLDER = Path(__file__).resolve().parents[2] / "configs" / "accelerate"
+FOLDER = ROOT / "configs" / "accelerate"
 KINDS = {
     "cpu": DistributedType.NO,
     "one_gpu": DistributedType.NO,

@@ -2,29 +2,29 @@
 
 import importlib
 import inspect
-from importlib import resources
 
 import pytest
 
-from vanilla_transformers.recipes.engine.config_files import config_names, load_experiment
-from vanilla_transformers.recipes.engine.experiment import Experiment
+from vanilla_recipes.packaged import packaged_configs
+from vanilla_recipes.settings.config_files import load_experiment
+from vanilla_recipes.settings.experiment import Experiment
 
 
 def experiment_class(recipe: str) -> type[Experiment]:
-    module = importlib.import_module(f"vanilla_transformers.recipes.{recipe}")
+    module = importlib.import_module(f"vanilla_recipes.{recipe}")
     return next(kind for _, kind in inspect.getmembers(module, inspect.isclass) if kind.__module__ == module.__name__
                 and issubclass(kind, Experiment))  # fmt: skip
 
 
-@pytest.mark.parametrize("name", config_names())
+@pytest.mark.parametrize("name", packaged_configs())
 def test_it_is_read(name):
     recipe, _, own_name = name.partition("/")
     experiment = load_experiment(experiment_class(recipe), name)
     assert (experiment.recipe, experiment.output_dir) == (recipe, f"runs/{recipe}-{own_name}")
-    first_line = (resources.files("vanilla_transformers.configs") / f"{name}.yaml").read_text("utf-8").splitlines()[0]
+    first_line = packaged_configs()[name].read_text("utf-8").splitlines()[0]
     assert first_line.split()[:4] == ["#", "vanilla", "train", name]
 
 
 def test_every_recipe_has_some():
-    recipes = {name.partition("/")[0] for name in config_names()}
+    recipes = {name.partition("/")[0] for name in packaged_configs()}
     assert recipes == {"translation", "sentiment", "generation", "masked_lm"}

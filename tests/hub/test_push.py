@@ -12,7 +12,7 @@ from hub_client import TOKENS, make_client
 from huggingface_hub import ModelCard
 from local_hub import LocalHub
 
-COMMAND = "import sys, vanilla_cli; sys.exit(vanilla_cli.main(sys.argv[1:]))"
+COMMAND = "import sys, vanilla_recipes.cli; sys.exit(vanilla_recipes.cli.main(sys.argv[1:]))"
 TRAIN = [
     "train",
     "translation/toy",
@@ -127,7 +127,7 @@ def test_the_code_of_the_card_runs(pushed, tmp_path):
     blocks = re.findall(r"```(python|sh)\n(.*?)```", pushed.files["README.md"].decode(), flags=re.DOTALL)
     assert [kind for kind, _ in blocks] == ["python", "python", "sh", "python"]
     (_, own), (_, remote), (_, command), (_, stock) = blocks
-    with_package = f"{own}\nimport vanilla_cli, shlex\nvanilla_cli.main(shlex.split({command!r})[1:])"
+    with_package = f"{own}\nimport vanilla_recipes.cli, shlex\nvanilla_recipes.cli.main(shlex.split({command!r})[1:])"
     without = f"import sys; sys.modules['vanilla_transformers'] = None\n{remote}\n{stock}"
     for number, script in enumerate((with_package, without)):
         done = pushed.client(script, token=None, HF_HOME=str(tmp_path / str(number)))
@@ -145,10 +145,10 @@ REFUSALS = [
     ({}, "translator", "there is no user in it"),
 ]
 REFUSED = """
-import json, os, sys, vanilla_cli
+import json, os, sys, vanilla_recipes.cli
 for environment, name in json.loads(sys.argv[2]):
     os.environ.update({"HF_TOKEN": "hf_owner_token"} | environment)
-    assert vanilla_cli.main(["push", sys.argv[1], name]) == 1
+    assert vanilla_recipes.cli.main(["push", sys.argv[1], name]) == 1
 """
 
 

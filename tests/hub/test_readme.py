@@ -6,25 +6,24 @@ import re
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from local_hub import LocalHub
-from test_languages import nllb as tiny_nllb
+from project import ROOT
+from tiny_languages import nllb as tiny_nllb
 from transformers import AutoTokenizer, BertConfig, BertForMaskedLM, GPT2Config, GPT2LMHeadModel
 
-ROOT = Path(__file__).resolve().parents[2]
 SET_UP = ("make ", "pip ", "uv ")  # which continuous integration and whoever installs the project run
 # In the place of `vanilla`: two steps of training are enough, and a server ends when it has answered.
 VANILLA = f"""#!/usr/bin/env bash
 case "$1" in
-  train) exec {sys.executable} -m vanilla_cli "$@" "max_duration=4 steps" "evaluation.max_rows=4" \
+  train) exec {sys.executable} -m vanilla_recipes.cli "$@" "max_duration=4 steps" "evaluation.max_rows=4" \
     "checkpoint.every=null" "data.num_validation_rows=20" "averaging.ema_decay=null" "precision=fp32" ;;
-  serve) {sys.executable} -m vanilla_cli "$@" > serve.log 2>&1 & echo $! > serve.pid
+  serve) {sys.executable} -m vanilla_recipes.cli "$@" > serve.log 2>&1 & echo $! > serve.pid
     for second in $(seq 120); do curl -s localhost:8000/v1/models > /dev/null && exit 0; sleep 1; done; exit 1 ;;
-  demo) {sys.executable} -m vanilla_cli "$@" > demo.log 2>&1 & demo=$!
+  demo) {sys.executable} -m vanilla_recipes.cli "$@" > demo.log 2>&1 & demo=$!
     for second in $(seq 120); do curl -s localhost:7860 > /dev/null && kill $demo && exit 0; sleep 1; done; exit 1 ;;
-  *) exec {sys.executable} -m vanilla_cli "$@" ;;
+  *) exec {sys.executable} -m vanilla_recipes.cli "$@" ;;
 esac
 """
 SIZES = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 16}

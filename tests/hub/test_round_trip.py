@@ -10,15 +10,15 @@ from local_hub import LocalHub
 from safetensors.torch import load_file
 from tiny import HEADS, name_of
 
-from vanilla_transformers.recipes.engine.model_folder import load_saved
-from vanilla_transformers.recipes.publishing.model_class import class_of
-from vanilla_transformers.recipes.publishing.proof import READER, Subject, compare, questions
-from vanilla_transformers.recipes.publishing.stock import write_stock
+from vanilla_recipes.models.model_folder import load_saved
+from vanilla_recipes.publishing.model_class import class_of
+from vanilla_recipes.publishing.proof import READER, Subject, compare, questions
+from vanilla_recipes.publishing.stock import write_stock
 
 UPLOAD = """
 import sys
 from pathlib import Path
-from vanilla_transformers.recipes.publishing.upload import Target, upload
+from vanilla_recipes.publishing.upload import Target, upload
 for folder, name in zip(sys.argv[1::2], sys.argv[2::2]):
     print(upload(Path(folder), Target(name), "push"))
 """

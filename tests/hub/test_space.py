@@ -3,7 +3,6 @@
 import json
 import shutil
 import tomllib
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -11,19 +10,19 @@ import yaml
 from hub_client import TOKENS, make_client
 from local_hub import LocalHub
 from packaging.requirements import Requirement
+from project import ROOT
 
-from vanilla_transformers.recipes.engine.model_folder import TOKENIZER_FILES
+from vanilla_recipes.models.model_folder import TOKENIZER_FILES
 
-ROOT = Path(__file__).resolve().parents[2]
-COMMAND = "import sys, vanilla_cli; sys.exit(vanilla_cli.main(sys.argv[1:]))"
+COMMAND = "import sys, vanilla_recipes.cli; sys.exit(vanilla_recipes.cli.main(sys.argv[1:]))"
 COMMANDS = """
-import json, sys, vanilla_cli
-statuses = [vanilla_cli.main(words) for words in json.loads(sys.argv[1])]
+import json, sys, vanilla_recipes.cli
+statuses = [vanilla_recipes.cli.main(words) for words in json.loads(sys.argv[1])]
 print(json.dumps(statuses))
 """
 APP = """
-import runpy, sys, vanilla_cli
-vanilla_cli.main = lambda words: print(*words)
+import runpy, sys, vanilla_recipes.cli
+vanilla_recipes.cli.main = lambda words: print(*words)
 runpy.run_path(sys.argv[1], run_name="__main__")
 """
 OTHER_APP = """
@@ -115,7 +114,7 @@ def test_the_space_of_another_app_stays(pushed, push):
     assert ("model", "owner/other") not in pushed.hub.repositories
     assert pushed.hub.files("owner/other", kind="space")["app.py"] == b"print(1)"
     assert push(["owner/other", "--overwrite"])[0] == [0]
-    assert b"vanilla_cli" in pushed.hub.files("owner/other", kind="space")["app.py"]
+    assert b"vanilla_recipes.cli" in pushed.hub.files("owner/other", kind="space")["app.py"]
 
 
 REFUSALS = [

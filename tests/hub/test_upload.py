@@ -5,8 +5,8 @@ import pytest
 UPLOAD = """
 import json, sys
 from pathlib import Path
-from vanilla_transformers.recipes.errors import UserError
-from vanilla_transformers.recipes.publishing.upload import Target, check_place, upload
+from vanilla_recipes.errors import UserError
+from vanilla_recipes.publishing.upload import Target, check_place, upload
 target = Target("owner/model", **json.loads(sys.argv[2]))
 try:
     check_place(target, json.loads(Path(sys.argv[1], "config.json").read_text())["model_type"], "overwrite" in sys.argv)

@@ -27,7 +27,7 @@ BASES = {"sentiment": "masked_lm"}  # the others go on from a model of their own
 
 
 def run(recipe: str, folder: Path, *overrides: str) -> Path:
-    main = importlib.import_module(f"vanilla_transformers.recipes.{recipe}").main
+    main = importlib.import_module(f"vanilla_recipes.{recipe}").main
     shown = ["generation.prompts=[The]", "generation.max_new_tokens=2"] if recipe == "generation" else []
     assert main([f"{recipe}/toy", *TINY, *shown, *overrides, f"output_dir={folder}"]) == 0
     return folder

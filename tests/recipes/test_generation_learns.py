@@ -7,7 +7,7 @@ from pathlib import Path
 
 from transformers import pipeline
 
-from vanilla_transformers.recipes.generation import main
+from vanilla_recipes.generation import main
 
 
 def train(folder: Path, **settings) -> Path:

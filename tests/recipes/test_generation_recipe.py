@@ -8,11 +8,12 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, pipeline
 
-from vanilla_transformers.recipes.engine.config_files import config_names, load_experiment
-from vanilla_transformers.recipes.errors import UserError
-from vanilla_transformers.recipes.generation import GenerationExperiment, main, setup
+from vanilla_recipes.errors import UserError
+from vanilla_recipes.generation import GenerationExperiment, main, setup
+from vanilla_recipes.packaged import packaged_configs
+from vanilla_recipes.settings.config_files import load_experiment
 
-CONFIGS = [name for name in config_names() if name.startswith("generation/")]
+CONFIGS = [name for name in packaged_configs() if name.startswith("generation/")]
 TINY = [
     "max_duration=6 steps",
     "evaluation.every=3 steps",
@@ -82,7 +83,7 @@ def test_metrics_results_and_samples(run_folder):
 
 def test_loss_of_the_whole_split_is_that_of_torch(run_folder, tmp_path):
     """Plain torch over the validation text, block after block, every token but the first a target once."""
-    from vanilla_transformers.recipes.data.toy import toy_rows
+    from vanilla_recipes.data.toy import toy_rows
 
     model = AutoModelForCausalLM.from_pretrained(run_folder / "final").eval()
     tokenizer = AutoTokenizer.from_pretrained(run_folder / "final")

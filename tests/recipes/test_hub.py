@@ -11,8 +11,8 @@ import pytest
 from huggingface_hub import constants
 from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
 
-from vanilla_transformers.recipes import hub
-from vanilla_transformers.recipes.hub import hub_or_cache, refusal
+from vanilla_recipes import hub
+from vanilla_recipes.hub import hub_or_cache, refusal
 
 
 @pytest.fixture(autouse=True)

@@ -6,17 +6,16 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import psutil
 import pytest
-from test_translation_processes import SHORT, figures
+from project import ROOT
+from short_runs import SHORT, figures
 
 pytestmark = pytest.mark.slow
 
-ROOT = Path(__file__).resolve().parents[2]
-MODULE = "vanilla_transformers.recipes.translation"
-VANILLA = [sys.executable, "-m", "vanilla_cli", "train"]
+MODULE = "vanilla_recipes.translation"
+VANILLA = [sys.executable, "-m", "vanilla_recipes.cli", "train"]
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node"]
 ACCELERATE = [sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch"]
 TWO = ["--multi_gpu", "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--num_processes"]
@@ -38,7 +37,7 @@ def commands(launch: str, number: int, arguments: list[str]) -> list[tuple[list[
     return {
         "vanilla": [([*VANILLA, CONFIG, "--num_processes", count, *arguments], {})],
         "torchrun": [([*TORCHRUN, count, "-m", MODULE, CONFIG, *arguments], {})],
-        "torchrun vanilla": [([*TORCHRUN, count, "-m", "vanilla_cli", "train", CONFIG, *arguments], {})],
+        "torchrun vanilla": [([*TORCHRUN, count, "-m", "vanilla_recipes.cli", "train", CONFIG, *arguments], {})],
         "accelerate": [([*ACCELERATE, *TWO, count, RECIPE, CONFIG, *arguments], {})],
         "srun": [([*VANILLA, CONFIG, *arguments], srun(task, number)) for task in range(number)],
     }[launch]

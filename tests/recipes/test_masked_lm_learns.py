@@ -4,7 +4,7 @@ import json
 import random
 from pathlib import Path
 
-from vanilla_transformers.recipes.masked_lm import main
+from vanilla_recipes.masked_lm import main
 
 ROUND = ["red", "green", "blue", "black", "white", "brown", "grey", "pink", "gold", "lime"]
 

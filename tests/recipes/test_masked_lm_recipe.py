@@ -15,11 +15,12 @@ from transformers import (
     pipeline,
 )
 
-from vanilla_transformers.recipes.engine.config_files import config_names, load_experiment
-from vanilla_transformers.recipes.errors import UserError
-from vanilla_transformers.recipes.masked_lm import MaskedLMExperiment, main, setup
+from vanilla_recipes.errors import UserError
+from vanilla_recipes.masked_lm import MaskedLMExperiment, main, setup
+from vanilla_recipes.packaged import packaged_configs
+from vanilla_recipes.settings.config_files import load_experiment
 
-CONFIGS = [name for name in config_names() if name.startswith("masked_lm/")]
+CONFIGS = [name for name in packaged_configs() if name.startswith("masked_lm/")]
 TINY = [
     "max_duration=6 steps",
     "evaluation.every=3 steps",
@@ -128,7 +129,7 @@ def test_takes_a_saved_tokenizer(run_folder, tmp_path):
 
 
 def test_a_classifier_starts_from_it(run_folder, tmp_path):
-    from vanilla_transformers.recipes import sentiment
+    from vanilla_recipes import sentiment
 
     settings = [
         "max_duration=1 steps", "optimizer.learning_rate=1e-30", "data.num_train_rows=50", "data.num_validation_rows=8",
@@ -243,7 +244,7 @@ def test_wrong_settings_are_one_clear_line(tmp_path, override, message):
 
 
 def test_refuses_tokenizers_that_cannot_serve(tmp_path, run_folder):
-    from vanilla_transformers.recipes.data.tokenizers import save_tokenizer, train_decoder_tokenizer
+    from vanilla_recipes.data.tokenizers import save_tokenizer, train_decoder_tokenizer
 
     save_tokenizer(train_decoder_tokenizer(["a b c"] * 9, 300, 64), tmp_path / "decoder")
     with pytest.raises(UserError, match="has no cls_token and no sep_token and no mask_token, which masked-language"):

@@ -7,12 +7,12 @@ import pytest
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
-from vanilla_transformers import varlen
-from vanilla_transformers.recipes import generation, masked_lm, sentiment, translation
-from vanilla_transformers.recipes.engine.config_files import load_experiment
-from vanilla_transformers.recipes.engine.launch import set_attention
-from vanilla_transformers.recipes.engine.plan import Plan
-from vanilla_transformers.recipes.errors import UserError
+from vanilla_recipes import generation, masked_lm, sentiment, translation
+from vanilla_recipes.engine.plan import Plan
+from vanilla_recipes.errors import UserError
+from vanilla_recipes.models.attention_kernel import set_attention
+from vanilla_recipes.settings.config_files import load_experiment
+from vanilla_transformers.model import packed_attention as varlen
 
 TINY = [
     "data.num_train_rows=200",

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from transformers import pipeline
 
-from vanilla_transformers.recipes.sentiment import main
+from vanilla_recipes.sentiment import main
 
 
 def accuracy(folder: Path, *overrides: str) -> float:

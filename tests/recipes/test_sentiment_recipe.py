@@ -9,15 +9,16 @@ import pytest
 import torch
 from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
+from vanilla_recipes.data.toy import toy_rows
+from vanilla_recipes.engine.run import train
+from vanilla_recipes.engine.task import Task
+from vanilla_recipes.errors import UserError
+from vanilla_recipes.packaged import packaged_configs
+from vanilla_recipes.sentiment import SentimentExperiment, main, setup
+from vanilla_recipes.settings.config_files import load_experiment, write_experiment
 from vanilla_transformers import VanillaDecoderForCausalLM, VanillaEncoderForMaskedLM, VanillaEncoderModel
-from vanilla_transformers.recipes.data.toy import toy_rows
-from vanilla_transformers.recipes.engine.config_files import config_names, load_experiment, write_experiment
-from vanilla_transformers.recipes.engine.run import train
-from vanilla_transformers.recipes.engine.task import Task
-from vanilla_transformers.recipes.errors import UserError
-from vanilla_transformers.recipes.sentiment import SentimentExperiment, main, setup
 
-CONFIGS = [name for name in config_names() if name.startswith("sentiment/")]
+CONFIGS = [name for name in packaged_configs() if name.startswith("sentiment/")]
 TINY = [
     "max_duration=6 steps",
     "evaluation.every=3 steps",

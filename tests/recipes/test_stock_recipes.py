@@ -14,10 +14,10 @@ from accelerate import Accelerator
 from tiny_settings import TINY
 from torch import nn
 
-from vanilla_transformers.recipes.engine.config_files import load_experiment
-from vanilla_transformers.recipes.engine.step import Gradients, Loss
-from vanilla_transformers.recipes.engine.task import Task
-from vanilla_transformers.recipes.errors import UserError
+from vanilla_recipes.engine.step import Gradients, Loss
+from vanilla_recipes.engine.task import Task
+from vanilla_recipes.errors import UserError
+from vanilla_recipes.settings.config_files import load_experiment
 
 KINDS: dict[str, tuple[str, Callable[[Path], Path], str]] = {
     "sentiment-bert": ("sentiment", stock_models.save_encoder, "BertForSequenceClassification"),
@@ -61,7 +61,7 @@ def overrides_of(kind: str, folder: Path, *overrides: str) -> list[str]:
 
 
 def setup(kind: str, folder: Path, *overrides: str) -> Task:
-    module = importlib.import_module(f"vanilla_transformers.recipes.{KINDS[kind][0]}")
+    module = importlib.import_module(f"vanilla_recipes.{KINDS[kind][0]}")
     experiment_class = next(value for name, value in vars(module).items() if name.endswith("Experiment") and
                             value.__module__ == module.__name__)  # fmt: skip
     experiment = load_experiment(experiment_class, f"{KINDS[kind][0]}/toy", overrides_of(kind, folder, *overrides))
@@ -69,7 +69,7 @@ def setup(kind: str, folder: Path, *overrides: str) -> Task:
 
 
 def run(kind: str, folder: Path, output: Path, *overrides: str) -> Path:
-    main = importlib.import_module(f"vanilla_transformers.recipes.{KINDS[kind][0]}").main
+    main = importlib.import_module(f"vanilla_recipes.{KINDS[kind][0]}").main
     arguments = [f"{KINDS[kind][0]}/toy", *overrides_of(kind, folder, *overrides), f"output_dir={output}"]
     assert main(arguments) == 0
     return output

@@ -6,10 +6,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from vanilla_transformers.recipes import generation, masked_lm, translation
-from vanilla_transformers.recipes.engine.loop import _Loop
-from vanilla_transformers.recipes.engine.tracking import MetricsLog
-from vanilla_transformers.recipes.errors import UserError
+from vanilla_recipes import generation, masked_lm, translation
+from vanilla_recipes.engine.loop import _Loop
+from vanilla_recipes.errors import UserError
+from vanilla_recipes.reports.tracking import MetricsLog
 
 TINY = [
     "data.num_validation_rows=10",

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
-from vanilla_transformers.recipes.data.toy import role_swapped_pairs
-from vanilla_transformers.recipes.scoring.decoding import translate
-from vanilla_transformers.recipes.translation import main
+from vanilla_recipes.data.toy import role_swapped_pairs
+from vanilla_recipes.scoring.decoding import translate
+from vanilla_recipes.translation import main
 
 WORDS = ["red", "green", "blue", "black", "white", "brown", "grey", "pink"]
 

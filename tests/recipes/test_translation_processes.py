@@ -4,26 +4,11 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from short_runs import SHORT, figures
 
-MODULE = "vanilla_transformers.recipes.translation"
-SHORT = [
-    "max_duration=6 steps",
-    "log_every=1 steps",
-    "precision=fp32",
-    "evaluation.every=3 steps",
-    "evaluation.max_rows=33",
-    "data.num_train_rows=600",
-    "data.num_validation_rows=40",
-    "data.num_test_rows=21",
-    "tokenizer.vocab_size=500",
-    "batch.tokens=700",
-    "model.hidden_size=32",
-    "model.hidden_dropout_prob=0",
-    "checkpoint.every=4 steps",
-]
+MODULE = "vanilla_recipes.translation"
 
 
 def start(command: list[str], *arguments: str) -> subprocess.CompletedProcess:
@@ -31,13 +16,6 @@ def start(command: list[str], *arguments: str) -> subprocess.CompletedProcess:
     return subprocess.run(
         [sys.executable, *command, *arguments], env=environment, capture_output=True, text=True, timeout=300
     )
-
-
-def figures(folder: Path) -> list[float]:
-    """Losses, gradient norms and scores, in the order in which they arose."""
-    lines = (folder / "metrics.jsonl").read_text().splitlines()
-    names = ("loss", "grad_norm", "validation_loss", "validation_bleu")
-    return [value for line in lines for name, value in json.loads(line).items() if name in names]
 
 
 @pytest.mark.slow

@@ -10,18 +10,19 @@ import sacrebleu
 import torch
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, GenerationConfig
 
+from vanilla_recipes.data.rows import translation_pairs
+from vanilla_recipes.engine.optimization import build_schedule
+from vanilla_recipes.errors import UserError
+from vanilla_recipes.models.pretrained import load_pretrained
+from vanilla_recipes.packaged import packaged_configs
+from vanilla_recipes.scoring.decoding import translate
+from vanilla_recipes.scoring.losses import RowLoss
+from vanilla_recipes.settings.config_files import load_experiment, write_experiment
+from vanilla_recipes.settings.durations import Duration
+from vanilla_recipes.translation import TranslationExperiment, main, setup
 from vanilla_transformers import VanillaSeq2SeqConfig, VanillaSeq2SeqForConditionalGeneration
-from vanilla_transformers.recipes.data.rows import translation_pairs
-from vanilla_transformers.recipes.engine.config_files import config_names, load_experiment, write_experiment
-from vanilla_transformers.recipes.engine.durations import Duration
-from vanilla_transformers.recipes.engine.optimization import build_schedule
-from vanilla_transformers.recipes.engine.pretrained import load_pretrained
-from vanilla_transformers.recipes.errors import UserError
-from vanilla_transformers.recipes.scoring.decoding import translate
-from vanilla_transformers.recipes.scoring.losses import RowLoss
-from vanilla_transformers.recipes.translation import TranslationExperiment, main, setup
 
-CONFIGS = [name for name in config_names() if name.startswith("translation/")]
+CONFIGS = [name for name in packaged_configs() if name.startswith("translation/")]
 TINY = [
     "max_duration=6 steps",
     "evaluation.every=3 steps",

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from vanilla_transformers.recipes.engine.config_files import load_experiment
-from vanilla_transformers.recipes.errors import UserError
+from vanilla_recipes.errors import UserError
+from vanilla_recipes.settings.config_files import load_experiment
 
 TINY = [
     "max_duration=2 steps",
@@ -61,7 +61,7 @@ def arguments(recipe: str, data: Path, *overrides: str) -> list[str]:
 
 
 def module(recipe: str):
-    return importlib.import_module(f"vanilla_transformers.recipes.{recipe}")
+    return importlib.import_module(f"vanilla_recipes.{recipe}")
 
 
 def set_up(recipe: str, data: Path, *overrides: str) -> None:

@@ -153,7 +153,7 @@ def test_what_an_export_leaves_out_is_told():
 def test_ctranslate2_converts_our_bart(tmp_path):
     import ctranslate2
 
-    from vanilla_transformers.recipes.data.tokenizers import train_translation_tokenizer
+    from vanilla_recipes.data.tokenizers import train_translation_tokenizer
 
     tokenizer = train_translation_tokenizer(["the dog bites the man ."] * 3, 300, 32)
     fields = {"embedding_norm": True, "position_embedding_type": "learned", "scale_embeddings": False}

@@ -7,10 +7,10 @@ from torch import nn
 from transformers.activations import ACT2FN
 
 from vanilla_transformers import VanillaDecoderForCausalLM, VanillaEncoderForMaskedLM, convert
-from vanilla_transformers.embeddings import InputEmbedding, LearnedPositions, SinusoidalPositions
-from vanilla_transformers.feed_forward import FeedForward
 from vanilla_transformers.interop import ARCHITECTURES, compare
 from vanilla_transformers.interop.proof import there_and_back, tokenizer_check
+from vanilla_transformers.model.embeddings import InputEmbedding, LearnedPositions, SinusoidalPositions
+from vanilla_transformers.model.feed_forward import FeedForward
 
 HEADS = {name: next(head for head in architecture.heads if head.endswith("lm")) for name, architecture in
          ARCHITECTURES.items()}  # fmt: skip
@@ -157,7 +157,7 @@ def test_a_vocabulary_of_one_token():
 def test_a_tokenizer_that_comes_back_as_another_is_noticed():
     from transformers import PreTrainedTokenizerFast
 
-    from vanilla_transformers.recipes.data.tokenizers import train_encoder_tokenizer
+    from vanilla_recipes.data.tokenizers import train_encoder_tokenizer
 
     tokenizer = train_encoder_tokenizer(["A dog is running across the green field."] * 3, 60, 32)
     assert tokenizer_check(tokenizer, tokenizer).passed

@@ -13,8 +13,8 @@ def saved_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random encoder-decoder with its tokenizer and generation settings, as save_pretrained() leaves it."""
     import torch
 
+    from vanilla_recipes.data.tokenizers import train_translation_tokenizer
     from vanilla_transformers import VanillaSeq2SeqConfig, VanillaSeq2SeqForConditionalGeneration
-    from vanilla_transformers.recipes.data.tokenizers import train_translation_tokenizer
 
     folder = tmp_path_factory.mktemp("models") / "tiny"
     tokenizer = train_translation_tokenizer(SENTENCES * 3, vocab_size=400, max_length=32)

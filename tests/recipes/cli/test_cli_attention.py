@@ -3,8 +3,8 @@
 import pytest
 from stock_models import save_encoder, save_gpt2, save_marian
 
-import vanilla_cli
-from vanilla_cli.parser import parse
+import vanilla_recipes.cli
+from vanilla_recipes.cli.parser import parse
 
 FILES = ["attention.html", "attention.png", "positions.png"]
 
@@ -14,7 +14,7 @@ def attention(model_folder, tmp_path, capsys):
     """Runs the command on the tiny translator, or on another model."""
 
     def run(*words: str, model=model_folder) -> tuple[int, str, str]:
-        status = vanilla_cli.main(["attention", str(model), *words, "--out", str(tmp_path / "maps")])
+        status = vanilla_recipes.cli.main(["attention", str(model), *words, "--out", str(tmp_path / "maps")])
         printed = capsys.readouterr()
         return status, printed.out, printed.err
 

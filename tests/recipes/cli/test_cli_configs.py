@@ -2,29 +2,30 @@
 
 import sys
 import types
-from pathlib import Path
 
 import pytest
+from project import ROOT
 
-import vanilla_cli
-from vanilla_cli.faults import UsageError
-from vanilla_cli.packaged import configs_folder, description, packaged_configs, recipe_of
-from vanilla_transformers.recipes.engine.config_files import load_experiment
-from vanilla_transformers.recipes.errors import UserError
-from vanilla_transformers.recipes.translation import TranslationExperiment
+import vanilla_recipes.cli
+from vanilla_recipes.cli.configurations import description, recipe_of
+from vanilla_recipes.cli.faults import UsageError
+from vanilla_recipes.errors import UserError
+from vanilla_recipes.packaged import packaged, packaged_configs
+from vanilla_recipes.settings.config_files import load_experiment
+from vanilla_recipes.translation import TranslationExperiment
 
-CONFIGS = Path(__file__).resolve().parents[3] / "configs"
+CONFIGS = ROOT / "configs"
 
 
 def test_every_experiment_of_the_tree_is_found():
     names = {f"{file.parent.name}/{file.stem}" for file in CONFIGS.glob("*/*.yaml")}
-    assert set(packaged_configs()) == {name for name in names if name.split("/")[0] not in ("accelerate", "model")}
+    assert set(packaged_configs()) == {name for name in names if name.split("/")[0] != "accelerate"}
     assert "translation/toy" in packaged_configs()
-    assert (configs_folder() / "__init__.py").is_file()
+    assert packaged("configs") == CONFIGS
 
 
 def test_configs_lists_each_name_with_what_it_is(capsys):
-    assert vanilla_cli.main(["configs"]) == 0
+    assert vanilla_recipes.cli.main(["configs"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines] == list(packaged_configs())
     assert all(len(line.split()) > 3 for line in lines)
@@ -64,9 +65,9 @@ def test_a_configuration_that_is_not_there_names_the_nearest():
 def test_a_file_that_names_no_recipe_is_told_how(tmp_path, capsys):
     own = tmp_path / "own.yaml"
     own.write_text("seed: 1\n", encoding="utf-8")
-    assert vanilla_cli.main(["train", str(own)]) == 1
+    assert vanilla_recipes.cli.main(["train", str(own)]) == 1
     assert f"vanilla: {own}: it needs a line `recipe: NAME`; there are: " in capsys.readouterr().err
-    assert vanilla_cli.main(["train", str(tmp_path / "gone.yaml")]) == 1
+    assert vanilla_recipes.cli.main(["train", str(tmp_path / "gone.yaml")]) == 1
     assert f"vanilla: {tmp_path / 'gone.yaml'}: No such file or directory\n" == capsys.readouterr().err
 
 
@@ -77,7 +78,7 @@ def test_a_recipe_that_is_not_there_names_the_nearest(name, hint, tmp_path, caps
     own = tmp_path / "translation" / "own.yaml"
     own.parent.mkdir()
     own.write_text(f"seed: 1\nrecipe: {name}\n", encoding="utf-8")
-    assert vanilla_cli.main(["train", str(own)]) == 1
+    assert vanilla_recipes.cli.main(["train", str(own)]) == 1
     expected = f"vanilla: {own}: recipe={name} (own.yaml:2): there is no such recipe{hint}"
     assert capsys.readouterr().err.startswith(expected)
 
@@ -97,6 +98,6 @@ def test_a_section_on_the_command_line_lists_its_keys():
 def test_train_hands_configuration_and_overrides_to_the_recipe(monkeypatch):
     seen = []
     recipe = types.SimpleNamespace(main=lambda argv: seen.append(argv) or 3)
-    monkeypatch.setitem(sys.modules, "vanilla_transformers.recipes.translation", recipe)
-    assert vanilla_cli.main(["train", "translation/toy", "seed=7", "resume=always"]) == 3
+    monkeypatch.setitem(sys.modules, "vanilla_recipes.translation", recipe)
+    assert vanilla_recipes.cli.main(["train", "translation/toy", "seed=7", "resume=always"]) == 3
     assert seen == [["translation/toy", "seed=7", "resume=always"]]

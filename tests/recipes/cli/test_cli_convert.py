@@ -10,9 +10,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForMaskedLM, AutoModelForSeq2SeqLM, AutoTokenizer, BertConfig, BertForMaskedLM
 
-import vanilla_cli
+import vanilla_recipes.cli
+from vanilla_recipes.data.tokenizers import train_encoder_tokenizer
 from vanilla_transformers import VanillaEncoderForMaskedLM
-from vanilla_transformers.recipes.data.tokenizers import train_encoder_tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +42,7 @@ def bert_copy(bert, tmp_path) -> Path:
 
 
 def run(capsys, *words) -> tuple[int, str, str]:
-    status = vanilla_cli.main([str(word) for word in words])
+    status = vanilla_recipes.cli.main([str(word) for word in words])
     said = capsys.readouterr()
     return status, said.out, said.err
 
@@ -119,7 +119,7 @@ def test_an_interrupted_import_leaves_nothing(bert, tmp_path, capsys, monkeypatc
     def interrupted(*args):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(sys.modules["vanilla_cli.converter"], "compare", interrupted)
+    monkeypatch.setattr(sys.modules["vanilla_recipes.cli.converter"], "compare", interrupted)
     status, _, err = run(capsys, "import", bert, tmp_path / "out")
     assert (status, "interrupted" in err) == (130, True)
     assert not list(tmp_path.iterdir())
@@ -227,7 +227,7 @@ def test_a_difference_leaves_nothing(bert, tmp_path, capsys, monkeypatch):
             model.lm_head.bias[3] += 1
         return model
 
-    converter = sys.modules["vanilla_cli.converter"]
+    converter = sys.modules["vanilla_recipes.cli.converter"]
     original = converter.from_stock
     monkeypatch.setattr(converter, "from_stock", one_wrong_weight)
     line = refused(capsys, tmp_path / "out", "import", bert, tmp_path / "out")

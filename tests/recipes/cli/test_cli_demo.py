@@ -11,7 +11,7 @@ import urllib.request
 
 import pytest
 
-import vanilla_cli
+import vanilla_recipes.cli
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def free_port() -> int:
 def test_it_serves_until_it_is_interrupted(saved_models, free_port):
     models = [saved_models[name] for name in ("Seq2SeqForConditionalGeneration", "DecoderForCausalLM")]
     words = ["demo", *map(str, models), "--host", "127.0.0.1", "--port", str(free_port), "--device", "cpu"]
-    command = [sys.executable, "-m", "vanilla_cli", *words]
+    command = [sys.executable, "-m", "vanilla_recipes.cli", *words]
     offline = os.environ | {"HF_HUB_OFFLINE": "1", "PYTHONWARNINGS": "ignore"}
     address = f"http://127.0.0.1:{free_port}"
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=offline) as server:
@@ -50,14 +50,14 @@ def wait_for(address: str, server: subprocess.Popen) -> str:
 
 def told(capsys, *words: object) -> str:
     """The line that stands on standard error."""
-    status = vanilla_cli.main(["demo", *map(str, words)])
+    status = vanilla_recipes.cli.main(["demo", *map(str, words)])
     (line,) = capsys.readouterr().err.splitlines()
     assert status in (1, 2)
     return line
 
 
 def test_gradio_is_named_where_it_is_missing(saved_models, monkeypatch, capsys):
-    monkeypatch.setattr("vanilla_cli.demo.importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("vanilla_recipes.cli.demo.importlib.util.find_spec", lambda name: None)
     line = told(capsys, saved_models["DecoderForCausalLM"])
     assert line.endswith('needs Gradio, which is not installed: pip install "vanilla_transformers[demo]"')
 

@@ -11,12 +11,12 @@ import pytest
 from huggingface_hub.errors import StrictDataclassClassValidationError, StrictDataclassFieldValidationError
 from safetensors import SafetensorError
 
-from vanilla_cli.faults import UsageError, explanation, guarded
-from vanilla_transformers.recipes.errors import UserError
+from vanilla_recipes.cli.faults import UsageError, explanation, guarded
+from vanilla_recipes.errors import UserError
 
 
 def run(code: str, **options) -> subprocess.CompletedProcess:
-    """Run a Python program that may import vanilla_cli."""
+    """Run a Python program that may import vanilla_recipes.cli."""
     return subprocess.run([sys.executable, "-c", code], text=True, stderr=subprocess.PIPE, check=False, **options)
 
 
@@ -70,13 +70,16 @@ def test_a_bug_keeps_its_traceback_and_debug_shows_every_one():
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no /dev/full")
 def test_a_full_disk_is_one_line():
     with open("/dev/full", "w") as full:
-        done = run("import sys, vanilla_cli; sys.exit(vanilla_cli.main(['configs']))", stdout=full)
+        done = run("import sys, vanilla_recipes.cli; sys.exit(vanilla_recipes.cli.main(['configs']))", stdout=full)
     assert done.returncode == 1
     assert done.stderr == "vanilla: writing or reading failed: No space left on device\n"
 
 
 def test_a_closed_pipe_is_one_line():
-    code = "import sys\nfrom vanilla_cli.faults import guarded\nsys.exit(guarded(lambda: print('x' * 1_000_000) or 0))"
+    code = (
+        "import sys\nfrom vanilla_recipes.cli.faults import guarded\n"
+        "sys.exit(guarded(lambda: print('x' * 1_000_000) or 0))"
+    )
     reader, writer = os.pipe()
     os.close(reader)
     done = run(code, stdout=writer)
@@ -86,7 +89,7 @@ def test_a_closed_pipe_is_one_line():
 
 def test_an_interrupt_is_one_line():
     code = (
-        "import signal, sys, time\nfrom vanilla_cli.faults import guarded\n"
+        "import signal, sys, time\nfrom vanilla_recipes.cli.faults import guarded\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # shells have background jobs ignore it
         "sys.exit(guarded(lambda: print('ready', flush=True) or time.sleep(60)))"
     )

@@ -18,14 +18,14 @@ from transformers import (
     pipeline,
 )
 
-import vanilla_cli
+import vanilla_recipes.cli
+from vanilla_recipes.data.tokenizers import train_decoder_tokenizer, train_encoder_tokenizer
 from vanilla_transformers import (
     VanillaDecoderConfig,
     VanillaDecoderForCausalLM,
     VanillaEncoderConfig,
     VanillaEncoderForSequenceClassification,
 )
-from vanilla_transformers.recipes.data.tokenizers import train_decoder_tokenizer, train_encoder_tokenizer
 
 TEXTS = ["the dog bites the man .", "the man", "", "the man bites the dog and the dog bites the man .", "dog"]
 LABELS = {"id2label": {0: "bad", 1: "fine", 2: "good"}, "label2id": {"bad": 0, "fine": 1, "good": 2}}
@@ -65,7 +65,7 @@ def run(models, saved_model, capsys):
 
     def run_it(command: str, kind: str, *words: str) -> tuple[int, str, str]:
         folder = models.get(kind, saved_model)
-        status = vanilla_cli.main([command, str(folder), *map(str, words)])
+        status = vanilla_recipes.cli.main([command, str(folder), *map(str, words)])
         printed = capsys.readouterr()
         return status, printed.out, printed.err
 
@@ -236,7 +236,7 @@ def test_a_model_of_another_kind_is_told_what_fits(command, kind, text, run):
 )
 def test_a_mistake_is_told_before_anything_is_loaded(command, words, text, capsys, monkeypatch):
     monkeypatch.setattr(sys, "stdin", Terminal())
-    assert vanilla_cli.main([command, "no/such/model", *words]) == 2
+    assert vanilla_recipes.cli.main([command, "no/such/model", *words]) == 2
     assert text.replace("line, ", "") in capsys.readouterr().err
 
 

@@ -9,9 +9,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSeq2SeqLM
 
-import vanilla_cli
-from vanilla_cli.models import checked_device, load_for
-from vanilla_transformers.recipes.errors import UserError
+import vanilla_recipes.cli
+from vanilla_recipes.cli.models import checked_device, load_for
+from vanilla_recipes.errors import UserError
 
 WEIGHTS = "model.safetensors"
 Damage = Callable[[Path], object]
@@ -162,7 +162,7 @@ def remove_start_tokens(folder: Path) -> None:
 def test_a_damaged_folder_is_one_line(damage, text, model_folder, capsys):
     damage(model_folder)
     capsys.readouterr()  # saving in several files shows its progress
-    assert vanilla_cli.main(["translate", str(model_folder), "the dog"]) == 1
+    assert vanilla_recipes.cli.main(["translate", str(model_folder), "the dog"]) == 1
     printed = capsys.readouterr()
     assert printed.out == ""
     assert printed.err.count("\n") == 1
@@ -229,7 +229,7 @@ def test_a_hub_that_is_not_asked(monkeypatch):
 def test_a_hub_that_cannot_be_reached_is_one_line(monkeypatch, capfd):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")  # nobody listens there
-    assert vanilla_cli.main(["translate", "nobody/nothing", "the dog"]) == 1
+    assert vanilla_recipes.cli.main(["translate", "nobody/nothing", "the dog"]) == 1
     printed = capfd.readouterr()
     assert (printed.out, printed.err.count("\n")) == ("", 1)
     assert "the Hugging Face Hub cannot be reached (http://127.0.0.1:9: " in printed.err

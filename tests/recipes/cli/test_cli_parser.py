@@ -6,9 +6,9 @@ import time
 
 import pytest
 
-import vanilla_cli
-from vanilla_cli.faults import UsageError
-from vanilla_cli.parser import parse
+import vanilla_recipes.cli
+from vanilla_recipes.cli.faults import UsageError
+from vanilla_recipes.cli.parser import parse
 
 SLOW_MODULES = {"torch", "transformers", "numpy", "vanilla_transformers", "yaml"}
 
@@ -28,8 +28,8 @@ def test_help_names_the_options_and_gives_examples(command, capsys):
 @pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"], ["translate", "--help"], ["--version"]])
 def test_help_answers_without_loading_anything_slow(arguments):
     code = (
-        "import sys, vanilla_cli\n"
-        f"try: vanilla_cli.main({arguments})\n"
+        "import sys, vanilla_recipes.cli\n"
+        f"try: vanilla_recipes.cli.main({arguments})\n"
         f"finally: print('LOADED', sorted({SLOW_MODULES} & set(sys.modules)))"
     )
     start = time.monotonic()
@@ -72,7 +72,7 @@ def test_a_mistake_on_the_command_line_is_one_line_and_status_2(words, text, cap
     with pytest.raises(UsageError) as fault:
         parse(words)
     assert text in str(fault.value)
-    assert vanilla_cli.main(words) == 2
+    assert vanilla_recipes.cli.main(words) == 2
     printed = capsys.readouterr()
     assert printed.out == ""
     assert printed.err.startswith("vanilla: ")

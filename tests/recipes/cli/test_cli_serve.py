@@ -19,7 +19,7 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-import vanilla_cli
+import vanilla_recipes.cli
 
 POSITIONS = 48
 WORDS = ["the", "dog", "man", "bites", "sees", "old", "."]
@@ -81,7 +81,7 @@ def wait_for(address: str, server: subprocess.Popen, log: Path) -> None:
 
 def test_a_client_is_answered(decoder, tmp_path):
     log = tmp_path / "log"
-    with served("vanilla_cli", "serve", str(decoder), "--device", "cpu", log=log) as address:
+    with served("vanilla_recipes.cli", "serve", str(decoder), "--device", "cpu", log=log) as address:
         client = openai.OpenAI(base_url=f"{address}/v1", api_key="none", max_retries=0)
         assert [model.id for model in client.models.list()] == [str(decoder)]
 
@@ -104,11 +104,13 @@ def test_a_client_is_answered(decoder, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("program", [("vanilla_cli", "serve"), ("transformers.cli.transformers", "serve")], ids=str)
+@pytest.mark.parametrize(
+    "program", [("vanilla_recipes.cli", "serve"), ("transformers.cli.transformers", "serve")], ids=str
+)
 def test_a_stock_model_needs_none_of_our_code(program, decoder, tmp_path):
     """Our decoder as GPT-2: through our server, and through transformers' own, which does not import this package."""
     from vanilla_transformers import convert
-    from vanilla_transformers.modeling_decoder import VanillaDecoderForCausalLM
+    from vanilla_transformers.model.modeling_decoder import VanillaDecoderForCausalLM
 
     model = VanillaDecoderForCausalLM.from_pretrained(decoder)
     tokenizer = AutoTokenizer.from_pretrained(decoder)
@@ -129,8 +131,8 @@ def test_a_stock_model_needs_none_of_our_code(program, decoder, tmp_path):
 
 
 def test_a_missing_package_is_named(decoder, monkeypatch, capsys):
-    monkeypatch.setattr("vanilla_cli.server.is_serve_available", lambda: False)
-    assert vanilla_cli.main(["serve", str(decoder)]) == 1
+    monkeypatch.setattr("vanilla_recipes.cli.server.is_serve_available", lambda: False)
+    assert vanilla_recipes.cli.main(["serve", str(decoder)]) == 1
     assert 'not installed: pip install "vanilla_transformers[serving]"' in capsys.readouterr().err
 
 
@@ -139,19 +141,19 @@ def test_a_port_that_is_taken(decoder, capsys):
         other.bind(("127.0.0.1", 0))
         other.listen()
         port = other.getsockname()[1]
-        assert vanilla_cli.main(["serve", str(decoder), "--host", "127.0.0.1", "--port", str(port)]) == 1
+        assert vanilla_recipes.cli.main(["serve", str(decoder), "--host", "127.0.0.1", "--port", str(port)]) == 1
     assert f"--host 127.0.0.1 --port {port}: cannot be listened on (Address already in use)" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("port", ["0", "65536", "80a"])
 def test_a_number_that_is_no_port(port, decoder, capsys):
-    assert vanilla_cli.main(["serve", str(decoder), "--port", port]) == 2
+    assert vanilla_recipes.cli.main(["serve", str(decoder), "--port", port]) == 2
     assert f"argument --port: '{port}' is" in capsys.readouterr().err
 
 
 def test_a_model_that_cannot_go_on_from_a_text(saved_model, tmp_path, capsys):
     options = ["--host", "127.0.0.1", "--port", str(free_port())]
-    assert vanilla_cli.main(["serve", str(saved_model), *options]) == 1
+    assert vanilla_recipes.cli.main(["serve", str(saved_model), *options]) == 1
     assert "it is a 'vanilla_seq2seq' model, which cannot go on from a text" in capsys.readouterr().err
-    assert vanilla_cli.main(["serve", str(tmp_path / "nothing"), *options]) == 1
+    assert vanilla_recipes.cli.main(["serve", str(tmp_path / "nothing"), *options]) == 1
     assert "nothing: there is no such folder" in capsys.readouterr().err

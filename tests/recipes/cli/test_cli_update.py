@@ -1,11 +1,11 @@
 """`vanilla update`: a line for each kind of change."""
 
-import vanilla_cli
+import vanilla_recipes.cli
 
 
 def run(capsys, *words):
     """Status, and the lines on standard output and on standard error."""
-    status = vanilla_cli.main(["update", *map(str, words)])
+    status = vanilla_recipes.cli.main(["update", *map(str, words)])
     printed = capsys.readouterr()
     return status, printed.out.splitlines(), printed.err.splitlines()
 

@@ -10,9 +10,9 @@ import time
 import psutil
 import pytest
 
-from vanilla_cli import commands, workers
-from vanilla_cli.faults import CONTACT_LOST, UsageError, tells
-from vanilla_cli.parser import parse
+from vanilla_recipes.cli import commands, workers
+from vanilla_recipes.cli.faults import CONTACT_LOST, UsageError, tells
+from vanilla_recipes.cli.parser import parse
 
 LAUNCHER_VARIABLES = ("LOCAL_RANK", "RANK", "WORLD_SIZE", "SLURM_STEP_NUM_TASKS", "VANILLA_WORKER")
 
@@ -139,7 +139,10 @@ def test_a_signal_before_the_training_begins_is_an_interruption(scripts, capfd):
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="a service of Linux's kernel")
 def test_a_killed_launcher_takes_its_processes_along(tmp_path):
-    worker = "import os, time; from vanilla_cli.workers import end_with_launcher; end_with_launcher(); time.sleep(60)"
+    worker = (
+        "import os, time\nfrom vanilla_recipes.cli.workers import end_with_launcher\n"
+        "end_with_launcher(); time.sleep(60)"
+    )
     launcher = (
         "import os, subprocess, sys, time\n"
         f"worker = subprocess.Popen([sys.executable, '-c', {worker!r}], env=os.environ | {{'VANILLA_WORKER': '1'}})\n"

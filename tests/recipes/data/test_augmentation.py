@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from vanilla_transformers.recipes.data.augmentation import AugmentationConfig, AugmentedRows, Augmenter
-from vanilla_transformers.recipes.data.labelled import LabelledRow
-from vanilla_transformers.recipes.data.labelled_features import collate, encode_rows
-from vanilla_transformers.recipes.data.tokenizers import train_encoder_tokenizer
+from vanilla_recipes.data.augmentation import AugmentationConfig, AugmentedRows, Augmenter
+from vanilla_recipes.data.labelled import LabelledRow
+from vanilla_recipes.data.labelled_features import collate, encode_rows
+from vanilla_recipes.data.tokenizers import train_encoder_tokenizer
 
 TEXTS = ["the unwatchable film", "a surprisingly watchable masterpiece of a film", "fine", "the film the the film"]
 LONG = " ".join(f"word{number}" for number in range(40))

@@ -8,18 +8,13 @@ from pathlib import Path
 
 import datasets
 import pytest
+from project import SHARED
 
-from vanilla_transformers.recipes.data import labelled
-from vanilla_transformers.recipes.data.labelled import (
-    Classes,
-    LabelledDataConfig,
-    LabelledRow,
-    classes_of,
-    labelled_rows,
-)
-from vanilla_transformers.recipes.errors import UserError
+from vanilla_recipes.data import labelled
+from vanilla_recipes.data.labelled import Classes, LabelledDataConfig, LabelledRow, classes_of, labelled_rows
+from vanilla_recipes.errors import UserError
 
-REAL_DATA = Path(__file__).resolve().parents[3] / "../shared/data/sentiment/sst2"
+REAL_DATA = SHARED / "data/sentiment/sst2"
 
 GOOD, BAD = {"text": "A fine film.", "label": 1}, {"text": "A dull film.", "label": 0}
 

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from vanilla_transformers.recipes.data.masking import Masker, MaskingConfig, collate_masked
-from vanilla_transformers.recipes.data.tokenizers import character_tokenizer, train_encoder_tokenizer
-from vanilla_transformers.recipes.data.toy import toy_rows
-from vanilla_transformers.recipes.errors import UserError
+from vanilla_recipes.data.masking import Masker, MaskingConfig, collate_masked
+from vanilla_recipes.data.tokenizers import character_tokenizer, train_encoder_tokenizer
+from vanilla_recipes.data.toy import toy_rows
+from vanilla_recipes.errors import UserError
 
 TEXTS = [row["text"] for row in toy_rows("stories", "train", 300)]
 

@@ -5,15 +5,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from vanilla_transformers.recipes.data.collators import (
-    PackedTranslationCollator,
-    TranslationCollator,
-    encode_pairs,
-)
-from vanilla_transformers.recipes.data.pair_augmentation import PairAugmentationConfig, PairAugmenter
-from vanilla_transformers.recipes.data.rows import Pair
-from vanilla_transformers.recipes.data.tokenizers import train_translation_tokenizer
-from vanilla_transformers.recipes.errors import UserError
+from vanilla_recipes.data.collators import PackedTranslationCollator, TranslationCollator, encode_pairs
+from vanilla_recipes.data.pair_augmentation import PairAugmentationConfig, PairAugmenter
+from vanilla_recipes.data.rows import Pair
+from vanilla_recipes.data.tokenizers import train_translation_tokenizer
+from vanilla_recipes.errors import UserError
 
 PAIR = Pair("An unbelievable dog, a cat.", "Ein unglaublicher Hund, eine Katze.")
 

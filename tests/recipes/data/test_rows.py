@@ -7,12 +7,13 @@ from pathlib import Path
 
 import datasets
 import pytest
+from project import SHARED
 
-from vanilla_transformers.recipes.data import readers, rows, splits
-from vanilla_transformers.recipes.data.rows import DataConfig, Pair, TranslationDataConfig, records, translation_pairs
-from vanilla_transformers.recipes.errors import UserError
+from vanilla_recipes.data import readers, rows, splits
+from vanilla_recipes.data.rows import DataConfig, Pair, TranslationDataConfig, records, translation_pairs
+from vanilla_recipes.errors import UserError
 
-REAL_DATA = Path(__file__).resolve().parents[3] / "../shared/data/translation/multi30k/en-de"
+REAL_DATA = SHARED / "data/translation/multi30k/en-de"
 
 NESTED = '{"translation": {"en": "A dog.", "de": "Ein Hund."}}\n'
 FLAT = '{"de": "Eine Katze.", "id": 7, "en": "A cat."}\n'
@@ -101,7 +102,7 @@ def test_toy_rows_are_the_default(monkeypatch):
         asked.append((task, split, num_rows, seed))
         return [{"translation": {"en": "A dog.", "de": "Ein Hund."}}]
 
-    monkeypatch.setattr("vanilla_transformers.recipes.data.toy.toy_rows", toy_rows, raising=False)
+    monkeypatch.setattr("vanilla_recipes.data.toy.toy_rows", toy_rows, raising=False)
     assert translation_pairs(TranslationDataConfig(), "train", seed=3) == PAIRS[:1]
     assert translation_pairs(TranslationDataConfig(num_test_rows=9), "test") == PAIRS[:1]
     assert asked == [("translation", "train", 20_000, 3), ("translation", "test", 9, 0)]

@@ -9,9 +9,9 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from vanilla_transformers.recipes.data.readers import read_records
-from vanilla_transformers.recipes.data.splits import split_files
-from vanilla_transformers.recipes.errors import UserError
+from vanilla_recipes.data.readers import read_records
+from vanilla_recipes.data.splits import split_files
+from vanilla_recipes.errors import UserError
 
 ROWS = [{"en": "A dog.", "de": "Ein Hund."}, {"en": 'NA, "null"', "de": "größer\nals"}]
 LINES = "".join(json.dumps(row) + "\n" for row in ROWS)

@@ -6,11 +6,11 @@ from itertools import count
 
 import pytest
 
-from vanilla_transformers.recipes.data.rows import TranslationDataConfig, read_translation_pairs
-from vanilla_transformers.recipes.data.streams import Stream, by_segment, open_stream, stream_problems
-from vanilla_transformers.recipes.data.text import TextDataConfig, texts
-from vanilla_transformers.recipes.engine.durations import Duration
-from vanilla_transformers.recipes.errors import UserError
+from vanilla_recipes.data.rows import TranslationDataConfig, read_translation_pairs
+from vanilla_recipes.data.streams import Stream, by_segment, open_stream, stream_problems
+from vanilla_recipes.data.text import TextDataConfig, texts
+from vanilla_recipes.errors import UserError
+from vanilla_recipes.settings.durations import Duration
 
 
 def stream_of(total: int, num_items: int) -> Stream[int]:

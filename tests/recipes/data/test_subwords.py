@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from transformers import BertTokenizerFast
 
-from vanilla_transformers.recipes.data.labelled import LabelledRow
-from vanilla_transformers.recipes.data.labelled_features import NO_WORD, encode_rows
-from vanilla_transformers.recipes.data.subwords import WordPieces
-from vanilla_transformers.recipes.data.tokenizers import train_decoder_tokenizer, train_encoder_tokenizer
-from vanilla_transformers.recipes.errors import UserError
+from vanilla_recipes.data.labelled import LabelledRow
+from vanilla_recipes.data.labelled_features import NO_WORD, encode_rows
+from vanilla_recipes.data.subwords import WordPieces
+from vanilla_recipes.data.tokenizers import train_decoder_tokenizer, train_encoder_tokenizer
+from vanilla_recipes.errors import UserError
 
 TEXTS = ["the unwatchable film", "a surprisingly watchable masterpiece of a film, fine", "the film the the film"]
 

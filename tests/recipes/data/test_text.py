@@ -5,8 +5,8 @@ import logging
 
 import pytest
 
-from vanilla_transformers.recipes.data.text import PromptDataConfig, PromptPair, TextDataConfig, prompt_pairs, texts
-from vanilla_transformers.recipes.errors import UserError
+from vanilla_recipes.data.text import PromptDataConfig, PromptPair, TextDataConfig, prompt_pairs, texts
+from vanilla_recipes.errors import UserError
 
 PROMPTS = {"prompt_field": "question", "completion_field": "answer", "layout": "documents"}
 

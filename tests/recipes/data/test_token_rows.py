@@ -5,10 +5,10 @@ import logging
 import numpy as np
 import pytest
 
-from vanilla_transformers.recipes.data.text import TextDataConfig
-from vanilla_transformers.recipes.data.token_rows import encode_texts
-from vanilla_transformers.recipes.data.tokenizers import train_encoder_tokenizer
-from vanilla_transformers.recipes.errors import UserError
+from vanilla_recipes.data.text import TextDataConfig
+from vanilla_recipes.data.token_rows import encode_texts
+from vanilla_recipes.data.tokenizers import train_encoder_tokenizer
+from vanilla_recipes.errors import UserError
 
 TEXTS = ["the cat sat on the mat", "a dog", "dogs sat , cats sat ; the mat sat", "the end"] * 3
 

@@ -6,12 +6,12 @@ import random
 import subprocess
 import sys
 import unicodedata
-from pathlib import Path
 
 import pytest
+from project import SHARED
 
-from vanilla_transformers.recipes.data.rows import TranslationDataConfig, translation_pairs
-from vanilla_transformers.recipes.data.tokenizers import (
+from vanilla_recipes.data.rows import TranslationDataConfig, translation_pairs
+from vanilla_recipes.data.tokenizers import (
     character_tokenizer,
     save_tokenizer,
     saved_tokenizer,
@@ -19,9 +19,9 @@ from vanilla_transformers.recipes.data.tokenizers import (
     train_encoder_tokenizer,
     train_translation_tokenizer,
 )
-from vanilla_transformers.recipes.errors import UserError
+from vanilla_recipes.errors import UserError
 
-REAL_DATA = Path(__file__).resolve().parents[3] / "../shared/data/translation/multi30k/en-de"
+REAL_DATA = SHARED / "data/translation/multi30k/en-de"
 
 TEXTS = [
     "The old man saw the small dog in the garden.",

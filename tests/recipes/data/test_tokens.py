@@ -4,12 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from vanilla_transformers.losses import IGNORE_INDEX
-from vanilla_transformers.recipes.data import tokens
-from vanilla_transformers.recipes.data.causal import scored_spans, training_batch, training_spans
-from vanilla_transformers.recipes.data.text import PromptDataConfig, PromptPair
-from vanilla_transformers.recipes.data.tokenizers import character_tokenizer, train_decoder_tokenizer
-from vanilla_transformers.recipes.data.tokens import (
+from vanilla_recipes.data import tokens
+from vanilla_recipes.data.causal import scored_spans, training_batch, training_spans
+from vanilla_recipes.data.text import PromptDataConfig, PromptPair
+from vanilla_recipes.data.tokenizers import character_tokenizer, train_decoder_tokenizer
+from vanilla_recipes.data.tokens import (
     Spans,
     begin_with_end_of_text,
     encode_rows,
@@ -17,8 +16,9 @@ from vanilla_transformers.recipes.data.tokens import (
     line_blocks,
     ring_blocks,
 )
-from vanilla_transformers.recipes.engine.experiment import BatchConfig
-from vanilla_transformers.recipes.errors import UserError
+from vanilla_recipes.errors import UserError
+from vanilla_recipes.settings.experiment import BatchConfig
+from vanilla_transformers.model.losses import IGNORE_INDEX
 
 TEXTS = ["One  two\n\nthree.", "four <|endoftext|> five", "\n six\u2028", "söven's 8"]
 CHARACTERS = character_tokenizer(TEXTS, 64)

@@ -4,8 +4,8 @@ import hashlib
 
 import pytest
 
-from vanilla_transformers.recipes.data.toy import MAX_PAIRS, MAX_ROWS, SPLITS, TASKS, role_swapped_pairs, toy_rows
-from vanilla_transformers.recipes.errors import UserError
+from vanilla_recipes.data.toy import MAX_PAIRS, MAX_ROWS, SPLITS, TASKS, role_swapped_pairs, toy_rows
+from vanilla_recipes.errors import UserError
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,8 @@ from collections import defaultdict
 import pytest
 import torch
 
-from vanilla_transformers.recipes.data.toy import toy_rows
-from vanilla_transformers.recipes.data.toy.sentiment import _BLAME, _FAILURES, _PRAISE, _TREASURES
+from vanilla_recipes.data.toy import toy_rows
+from vanilla_recipes.data.toy.sentiment import _BLAME, _FAILURES, _PRAISE, _TREASURES
 
 
 def words(text: str) -> list[str]:

@@ -4,8 +4,8 @@ import re
 
 import pytest
 
-from vanilla_transformers.recipes.data.toy import toy_rows
-from vanilla_transformers.recipes.data.toy.stories import _HELPER_NAMES, _PEOPLE, _TROUBLES
+from vanilla_recipes.data.toy import toy_rows
+from vanilla_recipes.data.toy.stories import _HELPER_NAMES, _PEOPLE, _TROUBLES
 
 NAMES = {name: pronouns for pronouns, names in _PEOPLE for name in names}
 

@@ -6,12 +6,12 @@ from collections import Counter
 
 import pytest
 
-from vanilla_transformers.recipes.data.toy import german, role_swapped_pairs, sentences, toy_rows
-from vanilla_transformers.recipes.data.toy import lexicon as lex
-from vanilla_transformers.recipes.data.toy.clauses import Clause, NounPhrase, Tense
-from vanilla_transformers.recipes.data.toy.composer import Composer
-from vanilla_transformers.recipes.data.toy.draw import Draw
-from vanilla_transformers.recipes.data.toy.translation import _SENTENCES, _combinations, _split_of
+from vanilla_recipes.data.toy import german, role_swapped_pairs, sentences, toy_rows
+from vanilla_recipes.data.toy import lexicon as lex
+from vanilla_recipes.data.toy.clauses import Clause, NounPhrase, Tense
+from vanilla_recipes.data.toy.composer import Composer
+from vanilla_recipes.data.toy.draw import Draw
+from vanilla_recipes.data.toy.translation import _SENTENCES, _combinations, _split_of
 
 NOUNS = {noun.english: noun for noun in (*lex.ANIMATES, *lex.OPENABLES, *lex.MOVABLES)}
 ADJECTIVES = {adjective.english: adjective for adjective in lex.ADJECTIVES}

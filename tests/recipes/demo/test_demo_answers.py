@@ -4,14 +4,14 @@ import math
 
 import pytest
 import torch
-from test_languages import nllb
 from tiny import LENGTH, tiny_model
+from tiny_languages import nllb
 from transformers import BertConfig, BertForMaskedLM, GPT2Config, GPT2LMHeadModel, T5Config, T5ForConditionalGeneration
 
 import vanilla_transformers as vanilla
-from vanilla_transformers.recipes.demo.answers import ANSWER, answer, shown, task_of
-from vanilla_transformers.recipes.demo.maps import maps_page
-from vanilla_transformers.recipes.errors import UserError
+from vanilla_recipes.demo.answers import ANSWER, answer, shown, task_of
+from vanilla_recipes.demo.maps import maps_page
+from vanilla_recipes.errors import UserError
 
 TEXT = " ".join(f"w{number}" for number in range(10, 10 + LENGTH))
 KINDS = {
@@ -166,7 +166,7 @@ def test_maps_of_an_answer(heading, show):
 
 def test_too_many_maps_for_a_browser(show, monkeypatch):
     model = show("Classify")
-    monkeypatch.setattr("vanilla_transformers.recipes.demo.maps.MOST_WEIGHTS", 200)
+    monkeypatch.setattr("vanilla_recipes.demo.maps.MOST_WEIGHTS", 200)
     with pytest.raises(UserError, match=r"the maps of 8 heads over 9 tokens are more .* shorten the text to 5 tokens"):
         maps_page(model, answer(model, TEXT))
 

@@ -1,7 +1,7 @@
 """Texts of models and readers stay texts."""
 
-from vanilla_transformers.recipes.demo.markup import answer_html, fault_html, maps_html
-from vanilla_transformers.recipes.demo.records import Answer, Candidate, Group
+from vanilla_recipes.demo.markup import answer_html, fault_html, maps_html
+from vanilla_recipes.demo.records import Answer, Candidate, Group
 
 EVIL = "</div><img src=x onerror=alert(1)>"
 

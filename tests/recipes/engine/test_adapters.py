@@ -10,25 +10,25 @@ from safetensors.torch import load_file
 from tiny_runs import KilledError, kill_after, losses, records, tiny_experiment, tiny_task, train, weights
 from two_processes import in_processes
 
-from vanilla_transformers import (
-    VanillaEncoderConfig,
-    VanillaEncoderForSequenceClassification,
-    VanillaSeq2SeqForConditionalGeneration,
-)
-from vanilla_transformers.recipes.engine import adapters
-from vanilla_transformers.recipes.engine.adapters import check_adapters, merged, with_adapters
-from vanilla_transformers.recipes.engine.config_files import load_experiment
-from vanilla_transformers.recipes.engine.durations import Duration
-from vanilla_transformers.recipes.engine.experiment import (
+from vanilla_recipes.engine import adapters
+from vanilla_recipes.engine.adapters import check_adapters, merged, with_adapters
+from vanilla_recipes.engine.task import Task
+from vanilla_recipes.errors import UserError
+from vanilla_recipes.models.pretrained import load_pretrained
+from vanilla_recipes.settings.config_files import load_experiment
+from vanilla_recipes.settings.durations import Duration
+from vanilla_recipes.settings.experiment import (
     AdapterConfig,
     AveragingConfig,
     CheckpointConfig,
     EvaluationConfig,
 )
-from vanilla_transformers.recipes.engine.pretrained import load_pretrained
-from vanilla_transformers.recipes.engine.task import Task
-from vanilla_transformers.recipes.errors import UserError
-from vanilla_transformers.recipes.translation import TranslationExperiment
+from vanilla_recipes.translation import TranslationExperiment
+from vanilla_transformers import (
+    VanillaEncoderConfig,
+    VanillaEncoderForSequenceClassification,
+    VanillaSeq2SeqForConditionalGeneration,
+)
 
 PEFT = AdapterConfig(r=4, alpha=8, dropout=0.1)
 MODEL = VanillaSeq2SeqForConditionalGeneration

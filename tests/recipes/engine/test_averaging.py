@@ -8,10 +8,10 @@ from tiny_runs import KilledError, kill_after, losses, records, tiny_experiment,
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from vanilla_transformers.recipes.engine import loop
-from vanilla_transformers.recipes.engine.averaging import AveragedWeights, mean_weights
-from vanilla_transformers.recipes.engine.durations import Duration
-from vanilla_transformers.recipes.engine.experiment import AveragingConfig, CheckpointConfig, EvaluationConfig
+from vanilla_recipes.engine import loop
+from vanilla_recipes.engine.averaging import AveragedWeights, mean_weights
+from vanilla_recipes.settings.durations import Duration
+from vanilla_recipes.settings.experiment import AveragingConfig, CheckpointConfig, EvaluationConfig
 
 EMA = {"averaging": AveragingConfig(ema_decay=0.9)}
 MEAN = {

@@ -3,10 +3,10 @@
 import torch
 from tiny_runs import tiny_experiment, tiny_task
 
-from vanilla_transformers.recipes.engine import certificates as module
-from vanilla_transformers.recipes.engine.certificates import certificates
-from vanilla_transformers.recipes.engine.durations import TrainState
-from vanilla_transformers.recipes.engine.experiment import BatchConfig
+from vanilla_recipes.engine import certificates as module
+from vanilla_recipes.engine.certificates import certificates
+from vanilla_recipes.settings.durations import TrainState
+from vanilla_recipes.settings.experiment import BatchConfig
 
 
 def certified(folder, tokens: int = 200, **state) -> dict:

@@ -10,10 +10,10 @@ import psutil
 import torch
 from tiny_runs import losses, tiny_experiment, tiny_task, train, weights
 
-from vanilla_transformers.recipes.engine.checkpoints import RunFolder
-from vanilla_transformers.recipes.engine.durations import Duration, TrainState
-from vanilla_transformers.recipes.engine.experiment import CheckpointConfig, EvaluationConfig
-from vanilla_transformers.recipes.engine.signals import StopRequest
+from vanilla_recipes.processes.signals import StopRequest
+from vanilla_recipes.run_folder.checkpoints import RunFolder
+from vanilla_recipes.settings.durations import Duration, TrainState
+from vanilla_recipes.settings.experiment import CheckpointConfig, EvaluationConfig
 
 
 def patient(patience: int | None, min_delta: float = 0.0) -> EvaluationConfig:

@@ -6,8 +6,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from vanilla_transformers.recipes.engine import evaluation
-from vanilla_transformers.recipes.engine.task import Examples
+from vanilla_recipes.engine import evaluation
+from vanilla_recipes.engine.task import Examples
 
 LENGTHS = np.array([5, 1, 9, 3, 7, 2, 8])
 

@@ -4,11 +4,11 @@ import pytest
 import torch
 from two_processes import in_processes
 
-from vanilla_transformers.batches import length_sorted_batches
-from vanilla_transformers.recipes import generation, masked_lm, sentiment, translation
-from vanilla_transformers.recipes.engine.config_files import load_experiment
-from vanilla_transformers.recipes.engine.evaluation import evaluate
-from vanilla_transformers.recipes.engine.launch import build_accelerator
+from vanilla_recipes import generation, masked_lm, sentiment, translation
+from vanilla_recipes.engine.evaluation import evaluate
+from vanilla_recipes.processes.launch import build_accelerator
+from vanilla_recipes.settings.config_files import load_experiment
+from vanilla_transformers.text.batches import length_sorted_batches
 
 NUM_ROWS = 21
 BATCH_TOKENS = 120  # five batches or more

@@ -23,20 +23,20 @@ from tiny_runs import (
     weights,
 )
 
-from vanilla_transformers.recipes.engine.checkpoints import Checkpoint, RunFolder
-from vanilla_transformers.recipes.engine.durations import Duration
-from vanilla_transformers.recipes.engine.experiment import (
+from vanilla_recipes.engine.loop import _Loop
+from vanilla_recipes.engine.plan import Plan
+from vanilla_recipes.engine.task import Examples
+from vanilla_recipes.errors import UserError
+from vanilla_recipes.processes.launch import build_accelerator
+from vanilla_recipes.processes.signals import StopRequest
+from vanilla_recipes.run_folder.checkpoints import Checkpoint, RunFolder
+from vanilla_recipes.settings.durations import Duration
+from vanilla_recipes.settings.experiment import (
     BatchConfig,
     CheckpointConfig,
     EvaluationConfig,
     ScheduleConfig,
 )
-from vanilla_transformers.recipes.engine.launch import build_accelerator
-from vanilla_transformers.recipes.engine.loop import _Loop
-from vanilla_transformers.recipes.engine.plan import Plan
-from vanilla_transformers.recipes.engine.signals import StopRequest
-from vanilla_transformers.recipes.engine.task import Examples
-from vanilla_transformers.recipes.errors import UserError
 
 # Gradients
 

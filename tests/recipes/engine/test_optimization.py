@@ -5,9 +5,9 @@ import torch
 from torch import nn
 from transformers import get_scheduler
 
-from vanilla_transformers.recipes.engine.durations import Duration, TrainState
-from vanilla_transformers.recipes.engine.experiment import OptimizerConfig, ScheduleConfig
-from vanilla_transformers.recipes.engine.optimization import build_optimizer, build_schedule
+from vanilla_recipes.engine.optimization import build_optimizer, build_schedule
+from vanilla_recipes.settings.durations import Duration, TrainState
+from vanilla_recipes.settings.experiment import OptimizerConfig, ScheduleConfig
 
 
 def rate(schedule: ScheduleConfig, state: TrainState, peak: float | None = 1.0, duration: str = "100 steps") -> float:

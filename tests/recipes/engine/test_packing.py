@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from vanilla_transformers.recipes.engine.packing import Packed, pack
-from vanilla_transformers.varlen import sequence_ids
+from vanilla_recipes.engine.packing import Packed, pack
+from vanilla_transformers.model.packed_attention import sequence_ids
 
 GENERATOR = np.random.default_rng(0)
 LENGTHS = GENERATOR.integers(1, 30, (200, 2))

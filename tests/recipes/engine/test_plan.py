@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from vanilla_transformers.recipes.engine.plan import Plan, batch_cost, share
-from vanilla_transformers.recipes.errors import UserError
+from vanilla_recipes.engine.plan import Plan, batch_cost, share
+from vanilla_recipes.errors import UserError
 
 
 def sentence_lengths(num_rows: int) -> np.ndarray:

@@ -8,8 +8,8 @@ import accelerate.tracking
 import pytest
 from PIL import Image
 
-from vanilla_transformers.recipes.errors import UserError
-from vanilla_transformers.recipes.translation import main
+from vanilla_recipes.errors import UserError
+from vanilla_recipes.translation import main
 
 TINY = [
     "translation/toy",

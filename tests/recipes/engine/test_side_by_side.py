@@ -10,10 +10,10 @@ import torch
 from accelerate import Accelerator
 from tiny_runs import losses, tiny_experiment, tiny_task, train
 
-from vanilla_transformers.recipes.engine import loop as loop_module
-from vanilla_transformers.recipes.engine.experiment import AdapterConfig, AveragingConfig, BatchConfig
-from vanilla_transformers.recipes.engine.side_by_side import SideBySide, shallow_copy, side_by_side
-from vanilla_transformers.recipes.engine.step import Gradients, Loss
+from vanilla_recipes.engine import loop as loop_module
+from vanilla_recipes.engine.side_by_side import SideBySide, shallow_copy, side_by_side
+from vanilla_recipes.engine.step import Gradients, Loss
+from vanilla_recipes.settings.experiment import AdapterConfig, AveragingConfig, BatchConfig
 
 GROUPS = [np.arange(0, 7), np.arange(7, 12), np.arange(12, 22)]
 

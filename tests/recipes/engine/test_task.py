@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from vanilla_transformers.recipes.engine.task import fingerprint_rows
+from vanilla_recipes.engine.task import fingerprint_rows
 
 VOCABULARY = {"<pad>": 0, "a": 1, "b": 2}
 ROWS = [[1, 2], [2]]

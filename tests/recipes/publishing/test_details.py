@@ -2,8 +2,8 @@
 
 import pytest
 
-from vanilla_transformers.recipes.errors import UserError
-from vanilla_transformers.recipes.publishing.details import CardDetails, read_details
+from vanilla_recipes.errors import UserError
+from vanilla_recipes.publishing.details import CardDetails, read_details
 
 
 def test_details_are_read(tmp_path):

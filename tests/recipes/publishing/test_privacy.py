@@ -8,9 +8,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from vanilla_transformers.recipes.errors import UserError
-from vanilla_transformers.recipes.publishing import privacy
-from vanilla_transformers.recipes.publishing.privacy import check_private
+from vanilla_recipes.errors import UserError
+from vanilla_recipes.publishing import privacy
+from vanilla_recipes.publishing.privacy import check_private
 
 SECRET = "hf_" + "a1B2" * 8
 

@@ -13,11 +13,11 @@ from tokenizers import processors
 from transformers import BertConfig, BertForSequenceClassification, T5Config, T5ForConditionalGeneration
 
 import vanilla_transformers
-from vanilla_transformers.recipes.errors import UserError
-from vanilla_transformers.recipes.publishing.card import Facts, write_card
-from vanilla_transformers.recipes.publishing.details import CardDetails
-from vanilla_transformers.recipes.publishing.publication import publish
-from vanilla_transformers.recipes.publishing.sources import Source
+from vanilla_recipes.errors import UserError
+from vanilla_recipes.publishing.card import Facts, write_card
+from vanilla_recipes.publishing.details import CardDetails
+from vanilla_recipes.publishing.publication import publish
+from vanilla_recipes.publishing.sources import Source
 
 NAME = "owner/model"
 
@@ -96,13 +96,13 @@ def test_code_of_another_version_is_pushed_as_a_whole(folder):
 
 def test_code_that_needs_the_package_is_not_pushed(folder):
     code = folder / "layers.py"
-    code.write_text(code.read_text().replace("from .dropout", "from vanilla_transformers.dropout"))
+    code.write_text(code.read_text().replace("from .dropout", "from vanilla_transformers.model.dropout"))
     with pytest.raises(UserError, match=r"in a fresh process without this package: .*vanilla_transformers"):
         tried(folder)
 
 
 def test_a_tokenizer_that_reads_otherwise_elsewhere_is_not_pushed(folder, monkeypatch):
-    from vanilla_transformers.recipes.publishing import publication
+    from vanilla_recipes.publishing import publication
 
     load = publication.load_as_saved
 

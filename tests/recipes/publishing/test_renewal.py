@@ -6,13 +6,14 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from project import FIXTURES
 from transformers import BertConfig
 
+from vanilla_recipes.errors import UserError
+from vanilla_recipes.models.saved_code import outdated
+from vanilla_recipes.publishing import renewal
+from vanilla_recipes.publishing.renewal import FAMILIES, installed_code, planned, renew
 from vanilla_transformers.interop.checks import Check
-from vanilla_transformers.recipes.engine.saved_code import outdated
-from vanilla_transformers.recipes.errors import UserError
-from vanilla_transformers.recipes.publishing import renewal
-from vanilla_transformers.recipes.publishing.renewal import FAMILIES, installed_code, planned, renew
 
 OWN = {"train.py": "print('mine')", "README.md": "# Mine\n", ".gitattributes": "*.bin lfs\n"}
 
@@ -227,7 +228,7 @@ def test_a_folder_that_cannot_be_written_to_is_refused_at_once(old, monkeypatch)
 
 def test_code_that_knows_the_old_name_of_the_cache_alone(tmp_path):
     """A folder as it was saved by the last such code, without a tokenizer."""
-    fixture = Path(__file__).parents[2] / "modeling" / "fixtures" / "saved_by_ad1f842.zip"
+    fixture = FIXTURES / "saved_by_ad1f842.zip"
     zipfile.ZipFile(fixture).extractall(tmp_path)
     folder, told = tmp_path / "saved" / "Seq2SeqForConditionalGeneration", []
     done = renew(folder, tell=told.append)

@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from vanilla_transformers.recipes.errors import UserError
-from vanilla_transformers.recipes.publishing.settings import public_settings
-from vanilla_transformers.recipes.publishing.sources import find_source
+from vanilla_recipes.errors import UserError
+from vanilla_recipes.publishing.settings import public_settings
+from vanilla_recipes.publishing.sources import find_source
 
 
 @pytest.fixture

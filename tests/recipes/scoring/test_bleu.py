@@ -3,8 +3,8 @@
 import pytest
 import sacrebleu
 
-from vanilla_transformers.recipes.errors import UserError
-from vanilla_transformers.recipes.scoring.bleu import Bleu
+from vanilla_recipes.errors import UserError
+from vanilla_recipes.scoring.bleu import Bleu
 
 PREDICTIONS = ["The dog bites the old man.", "A cat sleeps, here.", "He isn't at home today"]
 REFERENCES = ["The dog bites the man.", "a cat sleeps here .", "He isn't at home."]

@@ -5,8 +5,8 @@ from collections import Counter
 import pytest
 import sacrebleu
 
-from vanilla_transformers.recipes.errors import UserError
-from vanilla_transformers.recipes.scoring.chrf import ChrF
+from vanilla_recipes.errors import UserError
+from vanilla_recipes.scoring.chrf import ChrF
 
 PREDICTIONS = ["Der Hund beißt den alten Mann.", "Eine Katze schläft, hier.", "Er ist heute nicht da"]
 REFERENCES = ["Der Hund beißt den Mann.", "eine Katze schläft hier .", "Er ist nicht zu Hause."]

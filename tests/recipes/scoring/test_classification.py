@@ -7,8 +7,8 @@ from typing import get_args
 
 import pytest
 
-from vanilla_transformers.recipes.errors import UserError
-from vanilla_transformers.recipes.scoring.classification import (
+from vanilla_recipes.errors import UserError
+from vanilla_recipes.scoring.classification import (
     F1,
     Accuracy,
     Average,

@@ -6,10 +6,10 @@ import pytest
 import torch
 from transformers import MarianConfig, MarianMTModel
 
+from vanilla_recipes.data.tokenizers import train_translation_tokenizer
+from vanilla_recipes.errors import UserError
+from vanilla_recipes.scoring.decoding import translate
 from vanilla_transformers import VanillaSeq2SeqConfig, VanillaSeq2SeqForConditionalGeneration
-from vanilla_transformers.recipes.data.tokenizers import train_translation_tokenizer
-from vanilla_transformers.recipes.errors import UserError
-from vanilla_transformers.recipes.scoring.decoding import translate
 
 SENTENCES = ["the dog bites the man .", "the man bites the dog ."]
 LONG = "the dog " * 60

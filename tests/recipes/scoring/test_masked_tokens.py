@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from vanilla_transformers.recipes.errors import UserError
-from vanilla_transformers.recipes.scoring.masked_tokens import MaskedScore, masked_scores, score_rows
+from vanilla_recipes.errors import UserError
+from vanilla_recipes.scoring.masked_tokens import MaskedScore, masked_scores, score_rows
 
 
 def test_rows_add_up_to_the_whole():

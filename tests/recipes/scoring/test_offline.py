@@ -2,9 +2,9 @@
 
 import pytest
 
-from vanilla_transformers.recipes.scoring.bleu import Bleu
-from vanilla_transformers.recipes.scoring.offline import OfflineMetric
-from vanilla_transformers.recipes.scoring.perplexity import Perplexity
+from vanilla_recipes.scoring.bleu import Bleu
+from vanilla_recipes.scoring.offline import OfflineMetric
+from vanilla_recipes.scoring.perplexity import Perplexity
 
 
 @pytest.mark.parametrize("name", ["_finalize", "_build_data_dir"])

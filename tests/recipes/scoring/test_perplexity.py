@@ -5,9 +5,9 @@ import math
 import pytest
 import torch
 
-from vanilla_transformers.recipes.errors import UserError
-from vanilla_transformers.recipes.scoring.losses import row_losses
-from vanilla_transformers.recipes.scoring.perplexity import Perplexity
+from vanilla_recipes.errors import UserError
+from vanilla_recipes.scoring.losses import row_losses
+from vanilla_recipes.scoring.perplexity import Perplexity
 
 
 def test_equals_torch():

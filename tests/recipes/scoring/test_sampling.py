@@ -4,9 +4,9 @@ import pytest
 import torch
 from transformers import GenerationConfig
 
+from vanilla_recipes.data.tokenizers import character_tokenizer
+from vanilla_recipes.scoring.sampling import continue_ids, draw_samples, encode_prompts
 from vanilla_transformers import VanillaDecoderConfig, VanillaDecoderForCausalLM
-from vanilla_transformers.recipes.data.tokenizers import character_tokenizer
-from vanilla_transformers.recipes.scoring.sampling import continue_ids, draw_samples, encode_prompts
 
 END = 0
 

@@ -1,1 +1,0 @@
-"""Experiments (YAML), one folder a recipe, and launch settings under `accelerate/`."""

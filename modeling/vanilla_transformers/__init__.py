@@ -1,0 +1,103 @@
+"""The original Transformer and its BERT- and GPT-style descendants as Hugging Face models.
+
+Importing the package registers its classes with transformers' Auto classes, so that `AutoModel.from_pretrained` and its
+kin load them.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from vanilla_transformers import releases  # noqa: F401  # first: another release may lack what is imported below
+
+# isort: split
+import transformers
+
+from vanilla_transformers.model import modeling_decoder, modeling_encoder, modeling_seq2seq
+from vanilla_transformers.model.base import VanillaPreTrainedModel
+from vanilla_transformers.model.configuration_vanilla import (
+    VanillaConfig,
+    VanillaDecoderConfig,
+    VanillaEncoderConfig,
+    VanillaSeq2SeqConfig,
+)
+from vanilla_transformers.model.modeling_decoder import (
+    VanillaDecoderForCausalLM,
+    VanillaDecoderForSequenceClassification,
+    VanillaDecoderForTokenClassification,
+    VanillaDecoderModel,
+)
+from vanilla_transformers.model.modeling_encoder import (
+    VanillaEncoderForMaskedLM,
+    VanillaEncoderForMultipleChoice,
+    VanillaEncoderForQuestionAnswering,
+    VanillaEncoderForSequenceClassification,
+    VanillaEncoderForTokenClassification,
+    VanillaEncoderModel,
+)
+from vanilla_transformers.model.modeling_seq2seq import (
+    VanillaSeq2SeqForConditionalGeneration,
+    VanillaSeq2SeqModel,
+)
+
+if TYPE_CHECKING:
+    from vanilla_transformers.inspection.attention_maps import attention_maps
+    from vanilla_transformers.interop import convert
+    from vanilla_transformers.text.pipelines import pipeline
+
+__version__ = "0.1.0"
+
+
+def _register() -> None:
+    """Register each class under the Auto classes of its configuration's `family_auto_map`, and its code for saving."""
+    for module in (modeling_seq2seq, modeling_encoder, modeling_decoder):
+        classes = {name: getattr(module, name) for name in module.__all__}
+        config = next(iter(classes.values())).config_class
+        transformers.AutoConfig.register(config.model_type, config, exist_ok=True)
+        config.register_for_auto_class()
+        for auto_name, path in config.family_auto_map.items():
+            if auto_name != "AutoConfig":
+                model = classes[path.rsplit(".", 1)[1]]
+                getattr(transformers, auto_name).register(config, model, exist_ok=True)
+                model.register_for_auto_class(auto_name)
+
+
+_register()
+
+_LAZY = {
+    "attention_maps": "vanilla_transformers.inspection.attention_maps",
+    "convert": "vanilla_transformers.interop",
+    "pipeline": "vanilla_transformers.text.pipelines",
+    "publish": "vanilla_recipes.publishing.publication",
+}
+"""Functions that most programs have no use for, with the modules that are imported for them; these have other names."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_LAZY[name]), name)
+
+
+__all__ = [
+    "VanillaConfig",
+    "VanillaDecoderConfig",
+    "VanillaDecoderForCausalLM",
+    "VanillaDecoderForSequenceClassification",
+    "VanillaDecoderForTokenClassification",
+    "VanillaDecoderModel",
+    "VanillaEncoderConfig",
+    "VanillaEncoderForMaskedLM",
+    "VanillaEncoderForMultipleChoice",
+    "VanillaEncoderForQuestionAnswering",
+    "VanillaEncoderForSequenceClassification",
+    "VanillaEncoderForTokenClassification",
+    "VanillaEncoderModel",
+    "VanillaPreTrainedModel",
+    "VanillaSeq2SeqConfig",
+    "VanillaSeq2SeqForConditionalGeneration",
+    "VanillaSeq2SeqModel",
+    "attention_maps",
+    "convert",
+    "pipeline",
+    "publish",  # a package above this one has it
+]

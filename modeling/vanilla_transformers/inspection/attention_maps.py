@@ -1,0 +1,159 @@
+"""What a model attends to in a text, and what its loss says of each head. It never goes to the Hub.
+
+A map shows where a head looks, not what comes of it. Beside each stands how much the loss changes when the head gives
+zeros instead of the values that it attends to (Michel et al. 2019, "Are sixteen heads really better than one?").
+
+Shapes: T queries, S keys.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from vanilla_transformers.inspection.effects import Measure, effects_of, forward, measure_of
+from vanilla_transformers.inspection.maps import AttentionMaps
+from vanilla_transformers.inspection.passages import axes, read
+from vanilla_transformers.inspection.probe import (
+    KINDS,
+    AttentionMapError,
+    Head,
+    Probe,
+    Site,
+    attention_sites,
+    probing,
+)
+
+MOST_WEIGHTS = 50_000_000
+"""Weights of all maps together: 200 MB."""
+
+
+def attention_maps(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    text: str,
+    target: str | None = None,
+    layers: Sequence[int] | None = None,
+    heads: Sequence[int] | None = None,
+    kinds: Sequence[str] | None = None,
+    effects: bool = True,
+    progress: bool = False,
+) -> AttentionMaps:
+    """Attention maps of a text, and the effect of each head on the loss.
+
+    Only the maps that are asked for are computed, beside one forward pass on sdpa. Effects take one pass more for each
+    head, all heads of a layer at once where memory allows. The loss is that of
+
+    - an encoder-decoder: the target, given the text;
+    - a causal language model: each token of the text, given those before it;
+    - a masked one: up to 8 tokens of the text, spread evenly and masked one at a time (pseudo-likelihood);
+    - a classifier of texts or tokens, or of spans: what the whole model predicts.
+
+    Args:
+        model: any model that goes through transformers' attention interface, of this package or not.
+        tokenizer: its tokenizer.
+        text: what the model reads. What is longer than the model allows is cut, with a warning that counts.
+        target: what an encoder-decoder writes; by default what it generates with its own settings.
+        layers: those that are wanted, by default all.
+        heads: those that are wanted in each of the layers, by default all.
+        kinds: "encoder", "decoder" (self attention) or "cross", by default all that there are.
+        effects: whether the loss is measured.
+        progress: whether a progress bar is shown on standard error.
+
+    Raises:
+        AttentionMapError: a text is empty, a layer, head or kind does not exist, the maps would be too many, or the
+            model is of a kind that has none.
+    """
+    sites = attention_sites(model)
+    chosen = choose(sites, layers, heads, kinds)
+    with evaluating(model):
+        passage = read(model, tokenizer, text, target)
+        tokens = {site.kind: axes(site.kind, passage) for site, _ in chosen}
+        _check_size(chosen, tokens)
+        probes = {site.module: Probe(heads=numbers) for site, numbers in chosen}
+        with probing(model, probes):
+            outputs = forward(model, passage.inputs)
+        weights = {
+            Head(site.kind, site.layer, head): weights.cpu()
+            for site, numbers in chosen
+            for head, weights in zip(numbers, probes[site.module].weights[0], strict=True)  # type: ignore[index]
+        }
+        measure: Measure | str = "not measured"
+        if effects:
+            measure = measure_of(model, tokenizer, passage, outputs, sites)
+        loss: float | None = None
+        changes: dict[Head, float] = {}
+        if isinstance(measure, Measure):
+            loss, changes = effects_of(model, chosen, measure, outputs, progress)
+    meaning = measure if isinstance(measure, str) else measure.meaning
+    return AttentionMaps(type(model).__name__, weights, tokens, loss, changes, meaning, passage.notes)
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode without gradients; each module is afterwards in the mode that it was in."""
+    training = [module for module in model.modules() if module.training]
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for module in training:
+            module.training = True
+
+
+# What was asked for
+
+
+def choose(
+    sites: Sequence[Site],
+    layers: Sequence[int] | None,
+    heads: Sequence[int] | None,
+    kinds: Sequence[str] | None,
+) -> list[tuple[Site, list[int]]]:
+    """The sites that were asked for, each with its heads.
+
+    Raises:
+        AttentionMapError: something does not exist; the message names what there is.
+    """
+    there = [kind for kind in KINDS if any(site.kind == kind for site in sites)]
+    for kind in there if kinds is None else kinds:
+        if kind not in there:
+            raise AttentionMapError(f"this model has no {kind} attention; it has {' and '.join(there)}")
+    sites = [site for site in sites if kinds is None or site.kind in kinds]
+    _check_numbers("layer", layers, {kind: max(s.layer for s in sites if s.kind == kind) for kind in _kinds(sites)})
+    sites = [site for site in sites if layers is None or site.layer in layers]
+    _check_numbers(
+        "head", heads, {kind: max(s.num_heads for s in sites if s.kind == kind) - 1 for kind in _kinds(sites)}
+    )
+    chosen = [(site, [head for head in range(site.num_heads) if heads is None or head in heads]) for site in sites]
+    if not any(numbers for _, numbers in chosen):
+        raise AttentionMapError("no head is chosen: leave kinds, layers and heads out for all that there are")
+    return [(site, numbers) for site, numbers in chosen if numbers]
+
+
+def _kinds(sites: Sequence[Site]) -> list[str]:
+    return list(dict.fromkeys(site.kind for site in sites))
+
+
+def _check_numbers(what: str, numbers: Sequence[int] | None, last: dict[str, int]) -> None:
+    """Each number must exist for one of the kinds at least, whose last ones are given."""
+    for number in numbers or ():
+        if not 0 <= number <= max(last.values()):
+            ends = {"this model": max(last.values())} if len(set(last.values())) == 1 else last
+            there = ", ".join(
+                f"{owner} has {what}s 0 to {end}" if end else f"{owner} has {what} 0" for owner, end in ends.items()
+            )
+            raise AttentionMapError(f"there is no {what} {number}; {there}")
+
+
+def _check_size(chosen: Sequence[tuple[Site, list[int]]], tokens: dict[str, tuple[list[str], list[str]]]) -> None:
+    sizes = {kind: len(rows) * len(columns) for kind, (rows, columns) in tokens.items()}
+    size = sum(len(numbers) * sizes[site.kind] for site, numbers in chosen)
+    if size > MOST_WEIGHTS:
+        raise AttentionMapError(
+            f"the maps have {size:,} weights together, more than {MOST_WEIGHTS:,}: choose fewer layers or heads, or a "
+            "shorter text"
+        )

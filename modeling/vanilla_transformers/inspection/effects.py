@@ -1,0 +1,180 @@
+"""The loss of a model on a text, and what becomes of it without each of its heads. It never goes to the Hub.
+
+Shapes: H heads, V vocabulary, R rows by which a loss is measured, S source length, T target or only length, D width.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+from tqdm.auto import tqdm
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers.modeling_outputs import BaseModelOutput
+
+from vanilla_transformers.inspection.passages import Passage
+from vanilla_transformers.inspection.probe import Head, Probe, Site, probing
+from vanilla_transformers.model.losses import IGNORE_INDEX, shift_labels_left
+
+NUM_MASKED = 8
+"""Tokens by which a masked language model is measured, each masked in turn."""
+
+_LOGITS_AT_ONCE = 1 << 26
+
+
+class Measure(NamedTuple):
+    """How a loss is measured.
+
+    Attributes:
+        meaning: in words.
+        inputs: for the model, (R, ...) each.
+        labels: (R,) or (R, places), -100 where nothing is predicted.
+        logits: (R, V) or (R, places, V) of the whole model, if they are known already.
+    """
+
+    meaning: str
+    inputs: dict[str, torch.Tensor]
+    labels: torch.Tensor
+    logits: torch.Tensor | None = None
+
+
+# The loss
+
+
+def forward(model: PreTrainedModel, inputs: dict[str, Any]) -> Any:
+    """The outputs, by name; no cache is kept."""
+    without_cache = {"use_cache": False} if hasattr(model.config, "use_cache") else {}
+    return model(**inputs, **without_cache, return_dict=True)
+
+
+def _logits(outputs: Any) -> torch.Tensor | None:
+    """(R, V) or (R, places, V); those of a span's two ends one below the other; `None` where there is no head."""
+    if "start_logits" in outputs:
+        return torch.stack((outputs["start_logits"], outputs["end_logits"]), dim=1)
+    return outputs.get("logits")
+
+
+def measure_of(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    passage: Passage,
+    outputs: Any,
+    sites: Sequence[Site],
+) -> Measure | str:
+    """How the loss is measured, or why it cannot be; `outputs` are those of the whole model."""
+    logits = _logits(outputs)
+    if logits is None:
+        return "no loss: the model has no head that predicts something"
+    if model.get_output_embeddings() is None:
+        return _prediction_measure(model, passage, logits)
+    if passage.labels is not None:
+        return Measure("mean -log p of the target's tokens", passage.inputs, passage.labels, logits)
+    if any(site.kind == "decoder" for site in sites):
+        labels = shift_labels_left(passage.inputs["input_ids"], logits.shape[:-1])
+        if labels.shape[1] < 2:
+            return "no loss: a text of one token has no next one"
+        return Measure("mean -log p of each token given those before it", passage.inputs, labels, logits)
+    return masked_measure(tokenizer, passage)
+
+
+def _prediction_measure(model: PreTrainedModel, passage: Passage, logits: torch.Tensor) -> Measure | str:
+    problem_type = getattr(model.config, "problem_type", None)
+    if logits.shape[-1] == 1 or problem_type in ("regression", "multi_label_classification"):
+        return "no loss: the model does not choose one class, and without a label nothing is right or wrong"
+    labels = logits.argmax(-1)
+    what = "mean -log p of what the whole model predicts"
+    names: Any = model.config.id2label
+    if labels.ndim == 1 and names:
+        what = f"-log p of the class that the whole model predicts, {names[int(labels[0])]}"
+    return Measure(what, passage.inputs, labels, logits)
+
+
+def masked_measure(tokenizer: PreTrainedTokenizerBase, passage: Passage) -> Measure | str:
+    """Rows that differ in the token that is masked, up to `NUM_MASKED` of them."""
+    if tokenizer.mask_token_id is None:
+        return "no loss: the tokenizer has no mask token"
+    ids = passage.inputs["input_ids"]  # (1, T)
+    special = tokenizer.get_special_tokens_mask(ids[0].tolist(), already_has_special_tokens=True)
+    ordinary = torch.tensor([place for place, is_special in enumerate(special) if not is_special], device=ids.device)
+    count = min(NUM_MASKED, len(ordinary))
+    spread = ((torch.arange(count, device=ids.device) + 0.5) * len(ordinary) / count).long()
+    places = ordinary[spread]  # (R,)
+    masked = torch.arange(ids.shape[1], device=ids.device) == places[:, None]  # (R, T)
+    inputs = {name: tensor.repeat(count, 1) for name, tensor in passage.inputs.items()}
+    inputs["input_ids"] = inputs["input_ids"].masked_fill(masked, tokenizer.mask_token_id)
+    labels = ids.repeat(count, 1).masked_fill(~masked, IGNORE_INDEX)
+    meaning = f"mean -log p of {count} tokens spread over the text, each masked in turn (pseudo-likelihood)"
+    return Measure(meaning, inputs, labels)
+
+
+def row_losses(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Mean cross entropy of each row, (R, V) with (R,) or (R, places, V) with (R, places) -> (R,), in fp64."""
+    losses = nn.functional.cross_entropy(
+        logits.flatten(0, -2).float(), labels.flatten(), ignore_index=IGNORE_INDEX, reduction="none"
+    )
+    num_rows = labels.shape[0]
+    counts = labels.reshape(num_rows, -1).ne(IGNORE_INDEX).sum(1)
+    return losses.double().view(num_rows, -1).sum(1) / counts
+
+
+# The heads
+
+
+def effects_of(
+    model: PreTrainedModel,
+    chosen: Sequence[tuple[Site, list[int]]],
+    measure: Measure,
+    outputs: Any,
+    progress: bool,
+) -> tuple[float, dict[Head, float]]:
+    """The loss of the whole model, and by how much it rises without each of the heads."""
+    most = max(1, _LOGITS_AT_ONCE // _logits(outputs)[0].numel())  # type: ignore[index]
+    if model.get_output_embeddings() is None and model.config.pad_token_id is None:
+        most = 1  # stock decoders classify several rows only where they can tell padding
+    encoded = outputs.get("encoder_last_hidden_state") if model.config.is_encoder_decoder else None
+    if measure.logits is not None:
+        loss = row_losses(measure.logits, measure.labels).mean().item()
+    else:
+        (loss,) = _losses_without(model, chosen[0][0], [None], measure, None, most)
+    changes: dict[Head, float] = {}
+    for site, heads in tqdm(chosen, unit=" layers", leave=False, disable=not progress):
+        states = None if site.kind == "encoder" else encoded
+        losses = _losses_without(model, site, heads, measure, states, most)
+        changes |= {
+            Head(site.kind, site.layer, head): without - loss for head, without in zip(heads, losses, strict=True)
+        }
+    return loss, changes
+
+
+def _losses_without(
+    model: PreTrainedModel,
+    site: Site,
+    heads: Sequence[int | None],
+    measure: Measure,
+    encoded: torch.Tensor | None,
+    most: int,
+) -> list[float]:
+    """The loss without each of the heads of a site; `None` switches nothing off.
+
+    Args:
+        encoded: (1, S, D), what the encoder gave, if no head of it is switched off; it need not run again then.
+        most: rows of a forward pass.
+    """
+    num_rows = len(measure.labels)
+    pairs = [(head, row) for head in heads for row in range(num_rows)]
+    losses = []
+    for start in range(0, len(pairs), most):
+        part = pairs[start : start + most]
+        rows = torch.tensor([row for _, row in part], device=measure.labels.device)
+        off = torch.zeros(len(part), site.num_heads, dtype=torch.bool, device=rows.device)
+        for place, (head, _) in enumerate(part):
+            if head is not None:
+                off[place, head] = True
+        inputs: dict[str, Any] = {name: tensor[rows] for name, tensor in measure.inputs.items()}
+        if encoded is not None:
+            inputs = {name: inputs[name] for name in ("attention_mask", "decoder_input_ids")}
+            inputs["encoder_outputs"] = BaseModelOutput(last_hidden_state=encoded[rows])
+        with probing(model, {site.module: Probe(off=off)}):
+            logits = _logits(forward(model, inputs))
+        losses.append(row_losses(logits, measure.labels[rows]))  # type: ignore[arg-type]
+    return torch.cat(losses).view(len(heads), num_rows).mean(1).tolist()

@@ -1,0 +1,137 @@
+"""A text as a model reads it, and its tokens as a reader sees them, for attention maps. It never goes to the Hub.
+
+Shapes: S source length, T target or only length.
+"""
+
+import logging
+from typing import Any, NamedTuple
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers.convert_slow_tokenizer import bytes_to_unicode
+
+from vanilla_transformers.inspection.probe import AttentionMapError
+from vanilla_transformers.text.answers import longest_answer, longest_input
+
+logger = logging.getLogger(__name__)
+
+_BYTES = {char: byte for byte, char in bytes_to_unicode().items()}
+
+
+class Passage(NamedTuple):
+    """A text as the model reads it.
+
+    Attributes:
+        inputs: for the model, (1, S) or (1, T) each.
+        labels: the target of an encoder-decoder, (1, T), or `None`.
+        source, target: their tokens as they are shown; no target but for an encoder-decoder.
+        notes: what was done to them.
+    """
+
+    inputs: dict[str, torch.Tensor]
+    labels: torch.Tensor | None
+    source: list[str]
+    target: list[str]
+    notes: tuple[str, ...]
+
+
+def read(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, text: str, target: str | None) -> Passage:
+    """The text and, of an encoder-decoder, its target, given or generated.
+
+    Raises:
+        AttentionMapError: one of them is empty, or the model is of a kind that reads otherwise.
+    """
+    if "MultipleChoice" in type(model).__name__:
+        raise AttentionMapError(f"{type(model).__name__} reads several texts at once: load the model with another head")
+    inputs, notes = _encoded(model, tokenizer, text, "text")
+    source = token_labels(tokenizer, inputs["input_ids"][0].tolist())
+    if not model.config.is_encoder_decoder:
+        if target is not None:
+            raise AttentionMapError(f"target={target!r}: {type(model).__name__} is no encoder-decoder; leave it out")
+        return Passage(inputs, None, source, [], tuple(notes))
+    if target is None:
+        labels, decoder_inputs, note = _generated(model, inputs)
+        notes.append(note)
+    else:
+        encoded, more = _encoded(model, tokenizer, target, "target")
+        notes += more
+        labels = encoded["input_ids"]
+        decoder_inputs = _shifted(model, labels)
+    inputs["decoder_input_ids"] = decoder_inputs
+    return Passage(inputs, labels, source, token_labels(tokenizer, decoder_inputs[0].tolist()), tuple(notes))
+
+
+def _shifted(model: PreTrainedModel, labels: torch.Tensor) -> torch.Tensor:
+    """What a decoder reads to predict the labels (1, T): as its class has it, or the start token in front of them."""
+    prepare: Any = getattr(model, "prepare_decoder_input_ids_from_labels", None)
+    if prepare is not None:
+        return prepare(labels)
+    start = model.config.decoder_start_token_id
+    if start is None:
+        raise AttentionMapError(f"{type(model).__name__} has no decoder_start_token_id: leave target out")
+    return torch.cat((labels.new_full((1, 1), start), labels[:, :-1]), dim=1)
+
+
+def _encoded(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, text: str, what: str
+) -> tuple[dict[str, torch.Tensor], list[str]]:
+    """The inputs (1, S) of a text, and a note if it was cut."""
+    if not isinstance(text, str) or not text.strip():
+        raise AttentionMapError(f"the {what} is {text!r}: give at least one word")
+    argument: dict[str, Any] = {"text_target" if what == "target" else "text": text, "verbose": False}
+    ids = tokenizer(**argument)["input_ids"]
+    special = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}  # a word that is unknown is a word
+    if special.issuperset(ids):
+        raise AttentionMapError(f"the {what} is {text!r}, of which the tokenizer makes no token: give another one")
+    limit = longest_input(model, tokenizer)
+    notes = []
+    if len(ids) > limit:
+        notes.append(f"the {what} has {len(ids)} tokens and was cut to the {limit} that the model reads")
+        logger.warning("%s", notes[0])
+    encoded = tokenizer(**argument, truncation=True, max_length=limit, return_tensors="pt")
+    return {name: tensor.to(model.device) for name, tensor in encoded.items()}, notes
+
+
+def _generated(model: PreTrainedModel, inputs: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor, str]:
+    """Labels and decoder inputs (1, T) that the model makes itself, and a note that says so."""
+    if not model.can_generate():
+        raise AttentionMapError(f"target is missing: {type(model).__name__} cannot generate one")
+    length = inputs["input_ids"].shape[1]
+    settings = {"num_return_sequences": 1, "return_dict_in_generate": False}
+    sequences = model.generate(  # type: ignore[operator]
+        **inputs, **settings, **longest_answer(model, {}, length, is_translation=True)
+    )
+    num_beams = model.generation_config.num_beams or 1
+    search = "greedily" if num_beams == 1 else f"with {num_beams} beams"
+    if model.generation_config.do_sample:
+        search = "by sampling"
+    return sequences[:, 1:], sequences[:, :-1], f"the target is what the model generates, {search}"
+
+
+def token_labels(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> list[str]:
+    """The tokens as they can be shown: bytes as the characters that they stand for, white space by visible marks."""
+    pieces = [str(piece) for piece in tokenizer.convert_ids_to_tokens(ids)]
+    decoder = getattr(getattr(tokenizer, "backend_tokenizer", None), "decoder", None)
+    if "ByteLevel" in repr(decoder):
+        pieces = [_from_bytes(piece) for piece in pieces]
+    marks = str.maketrans({" ": "\u2581", "\n": "\u23ce", "\t": "\u21e5"})
+    shown = [piece.translate(marks) for piece in pieces]
+    return ["".join(char if char.isprintable() else f"\\u{ord(char):04x}" for char in label) for label in shown]
+
+
+def _from_bytes(piece: str) -> str:
+    """The text of a token of GPT-2's bytes, each of which is written as a character; a part of a character in hex."""
+    values = [_BYTES.get(char) for char in piece]
+    if None in values:  # a special token
+        return piece
+    content = bytes(values)  # type: ignore[arg-type]
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError:
+        return f"<{content.hex(' ').upper()}>"
+
+
+def axes(kind: str, passage: Passage) -> tuple[list[str], list[str]]:
+    """The tokens of the rows and of the columns of a kind."""
+    own = passage.target if passage.target and kind != "encoder" else passage.source
+    return own, passage.source if kind == "cross" else own

@@ -1,0 +1,216 @@
+"""Our models in CTranslate2's format, which its C++ runtime translates and generates from, in int8 too.
+
+CTranslate2's specification of a Transformer is filled directly, so that nothing stands between the two: its own
+converters go through stock classes, and the one for Marian takes the decoder's start embedding for zero.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from vanilla_transformers.interop.checks import Check, InteropError, difference_check, tokens_check
+from vanilla_transformers.interop.ctranslate2_spec import (
+    ACTIVATIONS,
+    decoder_spec,
+    seq2seq_spec,
+    special_id,
+    vocabulary,
+)
+from vanilla_transformers.interop.probes import (
+    encoded,
+    generated,
+    in_float32,
+    num_new_tokens,
+    plain_generation,
+    random_rows,
+)
+
+TOLERANCE = 1e-4
+# How far the log-probability of a token may move in the mean where precision is given up; integers: 0.1.
+MEAN_TOLERANCE = {"float16": 0.01, "bfloat16": 0.05}
+INTEGER_TOLERANCE = 0.1
+NUM_BEAMS = 4
+
+
+def write(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path, quantization: str = "float32"
+) -> None:
+    """Write `folder` as `ctranslate2.Translator` or `ctranslate2.Generator` reads it, the tokenizer beside it.
+
+    Args:
+        model: a `VanillaSeq2SeqForConditionalGeneration` or `VanillaDecoderForCausalLM`.
+        tokenizer: its tokenizer; CTranslate2 takes and gives tokens, not ids.
+        folder: made if it is not there.
+        quantization: one of CTranslate2's types, such as `"float32"`, `"float16"`, `"bfloat16"`, `"int8"`.
+
+    Raises:
+        InteropError: CTranslate2 is not installed, or cannot hold the model; the property is named.
+    """
+    require_ctranslate2()
+    check_representable(model)
+    check_quantization(quantization)
+    spec = seq2seq_spec(model, tokenizer) if model.config.is_encoder_decoder else decoder_spec(model, tokenizer)
+    spec.config.add_attribute("quantization", quantization)  # for `check`; CTranslate2 has no use for it
+    spec.validate()
+    spec.optimize(quantization)
+    folder.mkdir(parents=True, exist_ok=True)
+    spec.save(str(folder))
+    tokenizer.save_pretrained(folder)
+
+
+def require_ctranslate2() -> None:
+    try:
+        import ctranslate2  # noqa: F401
+    except ImportError:
+        raise InteropError('ctranslate2 is not installed: pip install "vanilla_transformers[ctranslate2]"') from None
+
+
+def check_quantization(quantization: str) -> None:
+    from ctranslate2.specs.model_spec import ACCEPTED_MODEL_TYPES
+
+    if quantization not in ACCEPTED_MODEL_TYPES:
+        raise InteropError(
+            f"quantization {quantization!r} is unknown to CTranslate2: choose one of {', '.join(ACCEPTED_MODEL_TYPES)}"
+        )
+
+
+def check_representable(model: PreTrainedModel) -> None:
+    name, config = type(model).__name__, model.config
+    if name not in ("VanillaSeq2SeqForConditionalGeneration", "VanillaDecoderForCausalLM"):
+        raise InteropError(
+            f"{name}: CTranslate2 takes VanillaSeq2SeqForConditionalGeneration and VanillaDecoderForCausalLM; export "
+            "another head of ours to onnx, and convert a stock model with `vanilla import` first"
+        )
+    if config.hidden_act not in ACTIVATIONS:
+        raise InteropError(
+            f"hidden_act is {config.hidden_act!r}, which CTranslate2 does not have; it has {', '.join(ACTIVATIONS)}: "
+            "export to onnx"
+        )
+    if getattr(config, "source_vocab_size", None) is not None:
+        raise InteropError(
+            f"source_vocab_size is {config.source_vocab_size}: source and target have vocabularies of their own, of "
+            "which the tokenizer names one; export to onnx"
+        )
+    if config.type_vocab_size:
+        raise InteropError(
+            f"type_vocab_size is {config.type_vocab_size}, but CTranslate2 gives a text one sequence of tokens without "
+            "types: export to onnx"
+        )
+
+
+def check(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    folder: Path,
+    sources: list[str],
+) -> list[Check]:
+    """Compare what CTranslate2 makes of `folder` with the model itself.
+
+    Float32 has to give the same log-probabilities and tokens. Where precision is given up, log-probabilities may move
+    a little in the mean, and how many outputs stay the same is told.
+
+    Args:
+        model: what was written, on the CPU.
+        tokenizer: its tokenizer.
+        folder: what [`write`] made of it.
+        sources: texts to translate, or to go on from.
+    """
+    quantization = json.loads((folder / "config.json").read_text(encoding="utf-8"))["quantization"]
+    model = in_float32(model)
+    runtime = (Seq2SeqRuntime if model.config.is_encoder_decoder else DecoderRuntime)(model, tokenizer, folder)
+    rows = {"random input": random_rows(model, tokenizer), "real input": encoded(model, tokenizer, sources)}
+    checks = []
+    with torch.inference_mode(), plain_generation(model):
+        for name, ids in rows.items():
+            greedy = [generated(model, row, num_new_tokens(model, ids)) for row in ids]
+            pairs = (runtime.our_scores(ids, greedy), runtime.their_scores(ids, greedy))
+            checks.append(score_check(f"log-probabilities, {name}", *pairs, quantization))
+        at_least, ids = 1.0 if quantization == "float32" else 0.0, rows["real input"]
+        num_new = num_new_tokens(model, ids)
+        for num_beams, name in ((1, "greedy tokens"), (NUM_BEAMS, f"beam-{NUM_BEAMS} tokens")):
+            ours = [generated(model, row, num_new, num_beams) for row in ids]
+            checks.append(tokens_check(name, ours, runtime.theirs(ids, num_new, num_beams), at_least))
+    return checks
+
+
+def score_check(name: str, ours: torch.Tensor, theirs: torch.Tensor, quantization: str) -> Check:
+    if quantization == "float32":
+        return difference_check(name, ours, theirs, TOLERANCE)
+    mean = (ours - theirs).abs().mean().item()
+    return Check(name, f"mean difference {mean:.1e}", mean <= MEAN_TOLERANCE.get(quantization, INTEGER_TOLERANCE))
+
+
+class Runtime:
+    """The model and CTranslate2's copy of it, asked for the same things, row by row of token ids."""
+
+    def __init__(self, model: Any, tokenizer: Any) -> None:
+        self.model = model
+        self.tokens = vocabulary(tokenizer, model.config.vocab_size)
+
+    def named(self, rows: list[list[int]]) -> list[list[str]]:
+        return [[self.tokens[index] for index in row] for row in rows]
+
+
+class Seq2SeqRuntime(Runtime):
+    """Sources and targets."""
+
+    def __init__(self, model: Any, tokenizer: Any, folder: Path) -> None:
+        import ctranslate2
+
+        super().__init__(model, tokenizer)
+        self.ids = {token: index for index, token in enumerate(self.tokens)}
+        self.translator = ctranslate2.Translator(str(folder), intra_threads=torch.get_num_threads())
+        self.start, self.end = special_id(model, "decoder_start_token_id"), special_id(model, "eos_token_id")
+
+    def theirs(self, rows: list[list[int]], num_new: int, num_beams: int) -> list[list[int]]:
+        results = self.translator.translate_batch(
+            self.named(rows),
+            beam_size=num_beams,
+            min_decoding_length=0,
+            max_decoding_length=num_new,
+            max_input_length=0,
+        )
+        return [[self.ids[token] for token in result.hypotheses[0]] for result in results]
+
+    def our_scores(self, rows: list[list[int]], targets: list[list[int]]) -> torch.Tensor:
+        scores = []
+        for row, target in zip(rows, targets, strict=True):
+            logits = self.model(torch.tensor([row]), decoder_input_ids=torch.tensor([[self.start, *target]])).logits
+            scores.append(logits[0].log_softmax(-1)[range(len(target) + 1), [*target, self.end]])
+        return torch.cat(scores)
+
+    def their_scores(self, rows: list[list[int]], targets: list[list[int]]) -> torch.Tensor:
+        results = self.translator.score_batch(self.named(rows), self.named(targets), max_input_length=0)
+        return torch.tensor([score for result in results for score in result.log_probs])
+
+
+class DecoderRuntime(Runtime):
+    """Prompts and what follows them."""
+
+    def __init__(self, model: Any, tokenizer: Any, folder: Path) -> None:
+        import ctranslate2
+
+        super().__init__(model, tokenizer)
+        self.generator = ctranslate2.Generator(str(folder), intra_threads=torch.get_num_threads())
+
+    def theirs(self, rows: list[list[int]], num_new: int, num_beams: int) -> list[list[int]]:
+        results = self.generator.generate_batch(
+            self.named(rows), beam_size=num_beams, max_length=num_new, include_prompt_in_result=False
+        )
+        return [result.sequences_ids[0] for result in results]
+
+    def our_scores(self, rows: list[list[int]], targets: list[list[int]]) -> torch.Tensor:
+        scores = []
+        for row, target in zip(rows, targets, strict=True):
+            ids = [*row, *target]
+            logits = self.model(torch.tensor([ids])).logits
+            scores.append(logits[0].log_softmax(-1)[range(len(ids) - 1), ids[1:]])
+        return torch.cat(scores)
+
+    def their_scores(self, rows: list[list[int]], targets: list[list[int]]) -> torch.Tensor:
+        whole = [[*row, *target] for row, target in zip(rows, targets, strict=True)]
+        results = self.generator.score_batch(self.named(whole))
+        return torch.tensor([score for result in results for score in result.log_probs])

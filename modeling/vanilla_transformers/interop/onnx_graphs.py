@@ -1,0 +1,173 @@
+"""The graphs of which our models are made up in ONNX: what goes in and out of each, by name.
+
+An encoder, and each of its heads, is one graph. A decoder is one graph that takes the keys and values of the tokens
+before, none at first. An encoder-decoder is three: the encoder, the decoder's first step, and its later ones.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+from transformers.cache_utils import DynamicCache, EncoderDecoderCache
+
+from vanilla_transformers.model.caches import CACHE, under_its_name
+
+
+@dataclass(frozen=True)
+class Graph:
+    """One file.
+
+    Attributes:
+        file: its name.
+        module: takes the tensors of `inputs` in their order and returns those of `outputs`.
+        inputs: an example for each name.
+        outputs: the names of what comes out.
+    """
+
+    file: str
+    module: nn.Module
+    inputs: dict[str, torch.Tensor]
+    outputs: list[str]
+
+
+def graphs(model: PreTrainedModel) -> list[Graph]:
+    if model.config.is_encoder_decoder:
+        return seq2seq_graphs(model)
+    if type(model).__name__ == "VanillaDecoderForCausalLM":
+        return [decoder_graph(model)]
+    return [plain_graph(model, output_names(model))]
+
+
+def output_names(model: PreTrainedModel) -> list[str]:
+    name = type(model).__name__
+    if name.endswith("QuestionAnswering"):
+        return ["start_logits", "end_logits"]
+    if name.endswith("Model"):
+        return ["last_hidden_state"] + ["pooler_output"] * (getattr(model, "pooler", None) is not None)
+    return ["logits"]
+
+
+def plain_graph(model: Any, outputs: list[str], file: str = "model.onnx") -> Graph:
+    """What maps token ids to outputs and keeps no cache."""
+    shape = (2, 2, 3) if type(model).__name__.endswith("MultipleChoice") else (2, 3)
+    names = ["input_ids", "attention_mask"] + ["token_type_ids"] * bool(model.config.type_vocab_size)
+    inputs = {name: torch.ones(shape, dtype=torch.long) for name in names}
+    return Graph(file, Plain(model, names, outputs), inputs, outputs)
+
+
+def decoder_graph(model: PreTrainedModel) -> Graph:
+    config = model.config
+    ids, mask = torch.ones(2, 3, dtype=torch.long), torch.ones(2, 5, dtype=torch.long)
+    past = past_names(config.num_hidden_layers)
+    inputs = {"input_ids": ids, "attention_mask": mask} | {name: empty_past(config, 2, 2) for name in past}
+    return Graph("model.onnx", Decoder(model), inputs, ["logits", *present(past)])
+
+
+def seq2seq_graphs(model: PreTrainedModel) -> list[Graph]:
+    config, num_layers = model.config, model.config.decoder_layers
+    ids, mask = torch.ones(2, 3, dtype=torch.long), torch.ones(2, 4, dtype=torch.long)
+    common = {"input_ids": ids, "encoder_attention_mask": mask}
+    states = {"encoder_hidden_states": torch.zeros(2, 4, config.hidden_size)}
+    past = past_names(num_layers, "decoder.", "encoder.")
+    caches = {name: empty_past(config, 2, 4 if ".encoder." in name else 2) for name in past}
+    later = present(past_names(num_layers, "decoder."))
+    return [
+        plain_graph(model.model.encoder, ["last_hidden_state"], "encoder_model.onnx"),
+        Graph("decoder_model.onnx", FirstStep(model), common | states, ["logits", *present(past)]),
+        Graph("decoder_with_past_model.onnx", LaterStep(model), common | caches, ["logits", *later]),
+    ]
+
+
+def past_names(num_layers: int, *sides: str) -> list[str]:
+    parts = [side + part for side in sides or ("",) for part in ("key", "value")]
+    return [f"past_key_values.{layer}.{part}" for layer in range(num_layers) for part in parts]
+
+
+def present(past: list[str]) -> list[str]:
+    return [name.replace("past_key_values", "present") for name in past]
+
+
+def empty_past(config: Any, batch_size: int, length: int) -> torch.Tensor:
+    """Keys or values (B, H, P, K) of one layer."""
+    heads = config.num_attention_heads
+    return torch.zeros(batch_size, heads, length, config.hidden_size // heads)
+
+
+class Plain(nn.Module):
+    """A model from tensors in order to outputs in order."""
+
+    def __init__(self, model: nn.Module, names: list[str], outputs: list[str]) -> None:
+        super().__init__()
+        self.model, self.names, self.outputs = model, names, outputs
+
+    def forward(self, *tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        outputs = self.model(**dict(zip(self.names, tensors, strict=True)))
+        return tuple(outputs[name] for name in self.outputs)
+
+
+class Decoder(nn.Module):
+    """Any step of a decoder."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, *tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        input_ids, attention_mask, *past = tensors
+        outputs = self.model(input_ids, attention_mask, use_cache=True, **under_its_name(cache_of(past)))
+        return outputs.logits, *tensors_of(outputs[CACHE])
+
+
+class FirstStep(nn.Module):
+    """The first step of an encoder-decoder's decoder, which computes the source's keys and values too."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, *tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        input_ids, encoder_attention_mask, encoder_hidden_states = tensors
+        outputs = self.model(
+            attention_mask=encoder_attention_mask,
+            decoder_input_ids=input_ids,
+            encoder_outputs=(encoder_hidden_states,),
+            use_cache=True,
+        )
+        cache = outputs[CACHE]
+        pairs = zip(cache.self_attention_cache.layers, cache.cross_attention_cache.layers, strict=True)
+        return outputs.logits, *(tensor for pair in pairs for layer in pair for tensor in (layer.keys, layer.values))
+
+
+class LaterStep(nn.Module):
+    """A later step of it, which has the source's keys and values already."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model: Any = model
+
+    def forward(self, *tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        input_ids, encoder_attention_mask, *past = tensors
+        own = [tensor for place, tensor in enumerate(past) if place % 4 < 2]
+        of_source = [tensor for place, tensor in enumerate(past) if place % 4 >= 2]
+        cache = EncoderDecoderCache(cache_of(own), cache_of(of_source))
+        # Only their shape is read.
+        states = self.model.lm_head.weight.new_zeros(*encoder_attention_mask.shape, self.model.config.hidden_size)
+        outputs = self.model(
+            attention_mask=encoder_attention_mask,
+            decoder_input_ids=input_ids,
+            encoder_outputs=(states,),
+            use_cache=True,
+            **under_its_name(cache),
+        )
+        return outputs.logits, *tensors_of(outputs[CACHE].self_attention_cache)
+
+
+def cache_of(past: Sequence[torch.Tensor]) -> DynamicCache:
+    return DynamicCache(list(zip(past[::2], past[1::2], strict=True)))
+
+
+def tensors_of(cache: Any) -> list[torch.Tensor]:
+    return [tensor for layer in cache.layers for tensor in (layer.keys, layer.values)]

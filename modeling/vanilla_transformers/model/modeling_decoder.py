@@ -1,0 +1,276 @@
+"""The decoder family: causal models in the manner of GPT-2 (Radford et al. 2019).
+
+Shapes: B batch, T length, P past length, D width, V vocabulary.
+"""
+
+from typing import TYPE_CHECKING
+
+import torch
+from transformers import initialization as init
+from transformers.cache_utils import Cache
+from transformers.modeling_outputs import (
+    BaseModelOutputWithPast,
+    CausalLMOutputWithPast,
+    SequenceClassifierOutputWithPast,
+    TokenClassifierOutput,
+)
+from transformers.processing_utils import Unpack
+from transformers.utils import TransformersKwargs, can_return_tuple
+
+from .attention import MultiHeadAttention
+from .backend import capture_outputs, let_trainer_shift_labels, merge_with_config_defaults
+from .base import VanillaPreTrainedModel
+from .caches import CACHE, takes_cache, under_its_name
+from .configuration_vanilla import LM_HEAD_FSDP_PLAN, LM_HEAD_PP_PLAN, LM_HEAD_TP_PLAN, VanillaDecoderConfig
+from .dropout import Dropout
+from .generation import VanillaGenerationMixin
+from .heads import kept_positions, pool
+from .layers import VanillaLayer
+from .linear import Linear
+from .losses import cross_entropy_loss, sequence_classification_loss, shift_labels_left
+from .stacks import VanillaStack
+
+if TYPE_CHECKING:
+    # Processes that load this code from the Hub at once copy each file that this one names unless it is there, and take
+    # what those name in their turn for granted: so it names all.
+    from .embeddings import InputEmbedding as InputEmbedding
+    from .feed_forward import FeedForward as FeedForward
+    from .fused_layers import PlainLayers as PlainLayers
+    from .linear_cross_entropy import linear_cross_entropy_loss as linear_cross_entropy_loss
+    from .packed_attention import PackedLengths as PackedLengths
+    from .search import SearchSettings as SearchSettings
+    from .step_decoder import StepDecoder as StepDecoder
+    from .top_k import top_k as top_k
+
+
+class VanillaDecoderModel(VanillaStack):
+    """The bare decoder."""
+
+    config: VanillaDecoderConfig
+    _can_record_outputs = {"hidden_states": VanillaLayer, "attentions": MultiHeadAttention}
+
+    def __init__(self, config):
+        super().__init__(config, config.num_hidden_layers, is_causal=True)
+        self.post_init()
+
+    @torch.no_grad()
+    def _init_weights(self, module):
+        """Scale what is added to the residual stream by 1 / sqrt(number of additions), GPT-2 paper, section 2.3."""
+        super()._init_weights(module)
+        # Projection by projection: transformers skips modules without weights of their own in code that is not its own.
+        if any(module in (layer.self_attn.o_proj, layer.feed_forward.down_proj) for layer in self.layers):
+            std = self.config.initializer_range * (2 * self.config.num_hidden_layers) ** -0.5
+            init.normal_(module.weight, mean=0.0, std=std)
+
+    @takes_cache
+    @merge_with_config_defaults
+    @capture_outputs
+    def forward(
+        self,
+        input_ids: torch.LongTensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        position_ids: torch.LongTensor | None = None,
+        past_key_values: Cache | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        token_type_ids: torch.LongTensor | None = None,
+        use_cache: bool | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> BaseModelOutputWithPast:
+        """Hidden states (B, T, D).
+
+        Args:
+            input_ids: (B, T), or give `inputs_embeds` (B, T, D).
+            attention_mask: (B, P + T), 0 at padding.
+            position_ids: (B or 1, T); without `attention_mask` they may pack several sequences into a row.
+            past_key_values: Keys and values of the P tokens before.
+            token_type_ids: (B, T), where `config.type_vocab_size` is not 0.
+        """
+        hidden_states, past_key_values = self.decode(
+            self.embed(input_ids, inputs_embeds),
+            attention_mask,
+            position_ids,
+            past_key_values,
+            use_cache,
+            token_type_ids=token_type_ids,
+            **kwargs,
+        )
+        return BaseModelOutputWithPast(last_hidden_state=hidden_states, **under_its_name(past_key_values))
+
+
+class VanillaDecoderForCausalLM(VanillaPreTrainedModel, VanillaGenerationMixin):
+    """The decoder with a language-model head."""
+
+    config: VanillaDecoderConfig
+    _tied_weights_keys = {"lm_head.weight": "model.embed_tokens.weight"}
+    _tp_plan = LM_HEAD_TP_PLAN
+    _pp_plan = LM_HEAD_PP_PLAN
+    _fsdp_plan = LM_HEAD_FSDP_PLAN
+
+    def __init_subclass__(cls, **kwargs):
+        super().__init_subclass__(**kwargs)
+        let_trainer_shift_labels(cls)
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.model = VanillaDecoderModel(config)
+        self.lm_head = Linear(config.hidden_size, config.vocab_size, bias=config.lm_head_bias)
+        self.post_init()
+
+    @takes_cache
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: torch.LongTensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        position_ids: torch.LongTensor | None = None,
+        past_key_values: Cache | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        labels: torch.LongTensor | None = None,
+        use_cache: bool | None = None,
+        logits_to_keep: int | torch.Tensor = 0,
+        num_items_in_batch: torch.Tensor | int | None = None,
+        return_logits: bool = True,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> CausalLMOutputWithPast:
+        """Logits (B, T, V) and, with labels, the loss.
+
+        Args:
+            labels: (B, T), aligned with `input_ids` and shifted here; -100 is no target.
+            logits_to_keep: Number of last positions, or the positions, that get logits; 0 for all.
+            num_items_in_batch: Number of targets in the whole optimizer step.
+            return_logits: With labels, `False` gives the loss alone, in less memory.
+            shift_labels: Among the other keyword arguments, (B, T), labels that are shifted already.
+        """
+        # No parameter, as in transformers: Trainer takes each that has "label" in its name for needed in evaluation.
+        shift_labels: torch.Tensor | None = kwargs.pop("shift_labels", None)
+        has_labels = labels is not None or shift_labels is not None
+        outputs = self.model(
+            input_ids,
+            attention_mask,
+            position_ids,
+            past_key_values,
+            inputs_embeds,
+            use_cache=False if has_labels else use_cache,
+            **kwargs,
+        )
+        hidden_states = kept_positions(outputs.last_hidden_state, logits_to_keep)
+        targets = shift_labels
+        if targets is None and labels is not None:
+            targets = shift_labels_left(labels, hidden_states.shape[:-1])
+        logits, loss = self.logits_and_loss(hidden_states, targets, num_items_in_batch, return_logits)
+        return CausalLMOutputWithPast(
+            loss=loss,
+            logits=logits,
+            **under_its_name(outputs.get(CACHE)),
+            hidden_states=outputs.hidden_states,
+            attentions=outputs.attentions,
+        )
+
+
+let_trainer_shift_labels(VanillaDecoderForCausalLM)
+
+
+class VanillaDecoderForSequenceClassification(VanillaPreTrainedModel):
+    """The decoder with one prediction a sequence, read from the last token by default."""
+
+    config: VanillaDecoderConfig
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.num_labels = config.num_labels
+        self.model = VanillaDecoderModel(config)
+        self.score = Linear(config.hidden_size, config.num_labels, bias=False)
+        self.post_init()
+
+    @takes_cache
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: torch.LongTensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        position_ids: torch.LongTensor | None = None,
+        past_key_values: Cache | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+        use_cache: bool | None = None,
+        num_items_in_batch: torch.Tensor | int | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> SequenceClassifierOutputWithPast:
+        """Logits (B, num_labels) and, with `labels` (B,) or (B, num_labels), the loss that they call for."""
+        outputs = self.model(
+            input_ids,
+            attention_mask,
+            position_ids,
+            past_key_values,
+            inputs_embeds,
+            use_cache=False if labels is not None else use_cache,
+            **kwargs,
+        )
+        pooling, pad_token_id = self.config.classifier_pooling, self.config.pad_token_id
+        logits = self.score(pool(outputs.last_hidden_state, pooling, attention_mask, input_ids, pad_token_id))
+        loss = None
+        if labels is not None:
+            loss = sequence_classification_loss(
+                logits, labels, self.config, num_items_in_batch, self.training_label_smoothing
+            )
+        return SequenceClassifierOutputWithPast(
+            loss=loss,
+            logits=logits,
+            **under_its_name(outputs.get(CACHE)),
+            hidden_states=outputs.hidden_states,
+            attentions=outputs.attentions,
+        )
+
+
+class VanillaDecoderForTokenClassification(VanillaPreTrainedModel):
+    """The decoder with one class a token."""
+
+    config: VanillaDecoderConfig
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.num_labels = config.num_labels
+        self.model = VanillaDecoderModel(config)
+        self.dropout = Dropout(config.hidden_dropout_prob)
+        self.score = Linear(config.hidden_size, config.num_labels)
+        self.post_init()
+
+    @takes_cache
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: torch.LongTensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        position_ids: torch.LongTensor | None = None,
+        past_key_values: Cache | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        labels: torch.LongTensor | None = None,
+        use_cache: bool | None = None,
+        num_items_in_batch: torch.Tensor | int | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> TokenClassifierOutput:
+        """Logits (B, T, num_labels) and, with `labels` (B, T), -100 where there is none, the loss."""
+        outputs = self.model(
+            input_ids,
+            attention_mask,
+            position_ids,
+            past_key_values,
+            inputs_embeds,
+            use_cache=False if labels is not None else use_cache,
+            **kwargs,
+        )
+        logits = self.score(self.dropout(outputs.last_hidden_state))
+        loss = None
+        if labels is not None:
+            loss = cross_entropy_loss(logits, labels, num_items_in_batch, self.training_label_smoothing)
+        return TokenClassifierOutput(
+            loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
+        )
+
+
+__all__ = [
+    "VanillaDecoderForCausalLM",
+    "VanillaDecoderForSequenceClassification",
+    "VanillaDecoderForTokenClassification",
+    "VanillaDecoderModel",
+]

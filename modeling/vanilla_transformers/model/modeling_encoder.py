@@ -1,0 +1,345 @@
+"""The encoder family: bidirectional models in the manner of BERT (Devlin et al. 2019).
+
+Shapes: B batch, T length, D width, V vocabulary, N masked tokens.
+"""
+
+from typing import TYPE_CHECKING
+
+import torch
+from transformers.modeling_outputs import (
+    BaseModelOutputWithPooling,
+    MaskedLMOutput,
+    MultipleChoiceModelOutput,
+    QuestionAnsweringModelOutput,
+    SequenceClassifierOutput,
+    TokenClassifierOutput,
+)
+from transformers.processing_utils import Unpack
+from transformers.utils import TransformersKwargs, can_return_tuple
+
+from .attention import MultiHeadAttention
+from .backend import capture_outputs, merge_with_config_defaults
+from .base import VanillaPreTrainedModel
+from .configuration_vanilla import LM_HEAD_FSDP_PLAN, LM_HEAD_PP_PLAN, LM_HEAD_TP_PLAN, VanillaEncoderConfig
+from .dropout import Dropout
+from .heads import MaskedTokenTransform, Pooler, pool, take_positions
+from .layers import VanillaLayer
+from .linear import Linear
+from .losses import cross_entropy_loss, sequence_classification_loss, span_loss
+from .stacks import VanillaStack
+
+if TYPE_CHECKING:
+    # Processes that load this code from the Hub at once copy each file that this one names unless it is there, and take
+    # what those name in their turn for granted: so it names all.
+    from .caches import CACHE as CACHE
+    from .embeddings import InputEmbedding as InputEmbedding
+    from .feed_forward import FeedForward as FeedForward
+    from .linear_cross_entropy import linear_cross_entropy_loss as linear_cross_entropy_loss
+    from .packed_attention import PackedLengths as PackedLengths
+
+
+class VanillaEncoderModel(VanillaStack):
+    """The bare encoder, with a pooler where `config.pooler` asks for one.
+
+    Args:
+        config: A [`VanillaEncoderConfig`].
+        add_pooling_layer: `False` leaves the pooler out, as the heads do that have no use for it.
+    """
+
+    config: VanillaEncoderConfig
+    _can_record_outputs = {"hidden_states": VanillaLayer, "attentions": MultiHeadAttention}
+
+    def __init__(self, config, add_pooling_layer: bool = True):
+        super().__init__(config, config.num_hidden_layers)
+        self.pooler = Pooler(config) if config.pooler and add_pooling_layer else None
+        self.post_init()
+
+    @merge_with_config_defaults
+    @capture_outputs
+    def forward(
+        self,
+        input_ids: torch.LongTensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        token_type_ids: torch.LongTensor | None = None,
+        position_ids: torch.LongTensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> BaseModelOutputWithPooling:
+        """Hidden states (B, T, D) and, with a pooler, one vector a sequence (B, D).
+
+        Args:
+            input_ids: (B, T), or give `inputs_embeds` (B, T, D).
+            attention_mask: (B, T), 0 at padding.
+            token_type_ids: (B, T), zeros by default.
+            position_ids: (B or 1, T); without `attention_mask` they may pack several sequences into a row.
+        """
+        hidden_states = self.encode(input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, **kwargs)
+        pooled = None
+        if self.pooler is not None:
+            pooled = self.pooler(self.pool(hidden_states, attention_mask, input_ids))
+        return BaseModelOutputWithPooling(last_hidden_state=hidden_states, pooler_output=pooled)
+
+    def pool(self, hidden_states, attention_mask, input_ids) -> torch.Tensor:
+        """One vector a sequence, (B, T, D) -> (B, D), as `config.classifier_pooling` says."""
+        pooling, pad_token_id = self.config.classifier_pooling, self.config.pad_token_id
+        return pool(hidden_states, pooling, attention_mask, input_ids, pad_token_id)
+
+
+class VanillaEncoderForMaskedLM(VanillaPreTrainedModel):
+    """The encoder with a masked-language-model head (BERT, section 3.1, task 1)."""
+
+    config: VanillaEncoderConfig
+    _tied_weights_keys = {"lm_head.weight": "model.embed_tokens.weight"}
+    _tp_plan = LM_HEAD_TP_PLAN
+    _pp_plan = LM_HEAD_PP_PLAN
+    _fsdp_plan = LM_HEAD_FSDP_PLAN
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.model = VanillaEncoderModel(config, add_pooling_layer=False)
+        self.transform = MaskedTokenTransform(config)
+        self.lm_head = Linear(config.hidden_size, config.vocab_size, bias=config.lm_head_bias)
+        self.post_init()
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: torch.LongTensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        token_type_ids: torch.LongTensor | None = None,
+        position_ids: torch.LongTensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        labels: torch.LongTensor | None = None,
+        num_items_in_batch: torch.Tensor | int | None = None,
+        masked_positions: torch.LongTensor | None = None,
+        return_logits: bool = True,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> MaskedLMOutput:
+        """Logits (B, T, V) and, with `labels` (B, T) that hold -100 wherever nothing was masked, the loss.
+
+        Args:
+            masked_positions: (N,), places b * T + t of the tokens to predict. The head then computes theirs alone:
+                logits (N, V) from labels (N,), with the same loss and gradients as over all tokens, of which 15 % or
+                so are masked.
+            return_logits: With labels, `False` gives the loss alone, in less memory.
+
+        Raises:
+            ValueError: A masked position lies outside the batch, or labels do not go with the positions.
+        """
+        outputs = self.model(input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, **kwargs)
+        hidden_states = outputs.last_hidden_state
+        if masked_positions is not None:
+            hidden_states = take_positions(hidden_states, masked_positions, labels)
+        logits, loss = self.logits_and_loss(self.transform(hidden_states), labels, num_items_in_batch, return_logits)
+        return MaskedLMOutput(
+            loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
+        )
+
+
+class VanillaEncoderClassifier(VanillaPreTrainedModel):
+    """An encoder, dropout and one linear layer: what the classifying heads have in common.
+
+    Args:
+        config: A [`VanillaEncoderConfig`].
+        num_outputs: Width of the linear layer.
+        reads_sequence: Whether the head reads one vector a sequence, which the pooler then makes, or each token.
+    """
+
+    config: VanillaEncoderConfig
+    # A head whose width does not follow `num_labels` has a name of its own: under a common one, a folder saved from
+    # one head could not be loaded as the other.
+    output_name = "classifier"
+
+    def __init__(self, config, num_outputs: int, reads_sequence: bool):
+        super().__init__(config)
+        self.model = VanillaEncoderModel(config, add_pooling_layer=reads_sequence)
+        self.dropout = Dropout(config.hidden_dropout_prob)
+        self.add_module(self.output_name, Linear(config.hidden_size, num_outputs))
+        self.post_init()
+
+    def classify_tokens(self, *inputs, **kwargs) -> tuple[torch.Tensor, BaseModelOutputWithPooling]:
+        """Logits (B, T, outputs) of each token, and the encoder's outputs."""
+        outputs = self.model(*inputs, **kwargs)
+        return self.get_submodule(self.output_name)(self.dropout(outputs.last_hidden_state)), outputs
+
+    def classify_sequences(
+        self, input_ids, attention_mask, *inputs, **kwargs
+    ) -> tuple[torch.Tensor, BaseModelOutputWithPooling]:
+        """Logits (B, outputs) of each sequence, and the encoder's outputs."""
+        outputs = self.model(input_ids, attention_mask, *inputs, **kwargs)
+        pooled = outputs.pooler_output
+        if pooled is None:
+            pooled = self.model.pool(outputs.last_hidden_state, attention_mask, input_ids)
+        return self.get_submodule(self.output_name)(self.dropout(pooled)), outputs
+
+
+class VanillaEncoderForSequenceClassification(VanillaEncoderClassifier):
+    """The encoder with one prediction a sequence: a class, several classes, or numbers."""
+
+    def __init__(self, config):
+        self.num_labels = config.num_labels
+        super().__init__(config, config.num_labels, reads_sequence=True)
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: torch.LongTensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        token_type_ids: torch.LongTensor | None = None,
+        position_ids: torch.LongTensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+        num_items_in_batch: torch.Tensor | int | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> SequenceClassifierOutput:
+        """Logits (B, num_labels) and, with `labels` (B,) or (B, num_labels), the loss that they call for."""
+        logits, outputs = self.classify_sequences(
+            input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, **kwargs
+        )
+        loss = None
+        if labels is not None:
+            loss = sequence_classification_loss(
+                logits, labels, self.config, num_items_in_batch, self.training_label_smoothing
+            )
+        return SequenceClassifierOutput(
+            loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
+        )
+
+
+class VanillaEncoderForTokenClassification(VanillaEncoderClassifier):
+    """The encoder with one class a token."""
+
+    def __init__(self, config):
+        self.num_labels = config.num_labels
+        super().__init__(config, config.num_labels, reads_sequence=False)
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: torch.LongTensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        token_type_ids: torch.LongTensor | None = None,
+        position_ids: torch.LongTensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        labels: torch.LongTensor | None = None,
+        num_items_in_batch: torch.Tensor | int | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> TokenClassifierOutput:
+        """Logits (B, T, num_labels) and, with `labels` (B, T), -100 where there is none, the loss."""
+        logits, outputs = self.classify_tokens(
+            input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, **kwargs
+        )
+        loss = None
+        if labels is not None:
+            loss = cross_entropy_loss(logits, labels, num_items_in_batch, self.training_label_smoothing)
+        return TokenClassifierOutput(
+            loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
+        )
+
+
+class VanillaEncoderForQuestionAnswering(VanillaEncoderClassifier):
+    """The encoder with the two ends of an answer's span (BERT, section 4.2)."""
+
+    output_name = "qa_outputs"  # as PEFT expects it
+
+    def __init__(self, config):
+        super().__init__(config, num_outputs=2, reads_sequence=False)
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: torch.LongTensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        token_type_ids: torch.LongTensor | None = None,
+        position_ids: torch.LongTensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        start_positions: torch.LongTensor | None = None,
+        end_positions: torch.LongTensor | None = None,
+        num_items_in_batch: torch.Tensor | int | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> QuestionAnsweringModelOutput:
+        """Logits (B, T) of a span's start and end and, with both positions (B,), the loss."""
+        logits, outputs = self.classify_tokens(
+            input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, **kwargs
+        )
+        start_logits, end_logits = (ends.contiguous() for ends in logits.unbind(-1))
+        loss = None
+        if start_positions is not None and end_positions is not None:
+            loss = span_loss(
+                start_logits,
+                end_logits,
+                start_positions,
+                end_positions,
+                attention_mask,
+                num_items_in_batch,
+                label_smoothing=self.training_label_smoothing,
+            )
+        return QuestionAnsweringModelOutput(
+            loss=loss,
+            start_logits=start_logits,
+            end_logits=end_logits,
+            hidden_states=outputs.hidden_states,
+            attentions=outputs.attentions,
+        )
+
+
+class VanillaEncoderForMultipleChoice(VanillaEncoderClassifier):
+    """The encoder with one score for each choice (BERT, section 4.4)."""
+
+    output_name = "choice_score"
+
+    def __init__(self, config):
+        super().__init__(config, num_outputs=1, reads_sequence=True)
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: torch.LongTensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        token_type_ids: torch.LongTensor | None = None,
+        position_ids: torch.LongTensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        labels: torch.LongTensor | None = None,
+        num_items_in_batch: torch.Tensor | int | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> MultipleChoiceModelOutput:
+        """Logits (B, choices) of inputs (B, choices, T) and, with `labels` (B,), the loss.
+
+        Raises:
+            ValueError: There is no dimension of choices.
+        """
+        num_choices = _num_choices(input_ids, inputs_embeds)
+        inputs = (input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds)
+        flat_inputs = (None if tensor is None else tensor.flatten(0, 1) for tensor in inputs)
+        scores, outputs = self.classify_sequences(*flat_inputs, **kwargs)
+        logits = scores.view(-1, num_choices)  # (B, choices)
+        loss = None
+        if labels is not None:
+            loss = cross_entropy_loss(logits, labels, num_items_in_batch, self.training_label_smoothing)
+        return MultipleChoiceModelOutput(
+            loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
+        )
+
+
+def _num_choices(input_ids: torch.Tensor | None, inputs_embeds: torch.Tensor | None) -> int:
+    """The choices of each row; any number where nothing is given, of which the encoder tells."""
+    for tensor, shape in ((input_ids, "(B, choices, T)"), (inputs_embeds, "(B, choices, T, D)")):
+        if tensor is None:
+            continue
+        if tensor.ndim != shape.count(",") + 1:
+            raise ValueError(
+                f"the inputs have the shape {tuple(tensor.shape)}, but one of {shape} is needed: stack the choices of "
+                "each row, also where there is only one row"
+            )
+        return tensor.shape[1]
+    return 1
+
+
+__all__ = [
+    "VanillaEncoderForMaskedLM",
+    "VanillaEncoderForMultipleChoice",
+    "VanillaEncoderForQuestionAnswering",
+    "VanillaEncoderForSequenceClassification",
+    "VanillaEncoderForTokenClassification",
+    "VanillaEncoderModel",
+]

@@ -1,0 +1,247 @@
+"""The original encoder-decoder (Vaswani et al. 2017).
+
+Shapes: B batch, S source length, T target length, P past length, D width, V vocabulary.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+from transformers.cache_utils import Cache
+from transformers.modeling_outputs import BaseModelOutput, Seq2SeqLMOutput, Seq2SeqModelOutput
+from transformers.processing_utils import Unpack
+from transformers.utils import TransformersKwargs, can_return_tuple
+
+from .base import VanillaPreTrainedModel
+from .caches import CACHE, takes_cache, under_its_name
+from .configuration_vanilla import LM_HEAD_FSDP_PLAN, LM_HEAD_PP_PLAN, LM_HEAD_TP_PLAN, VanillaSeq2SeqConfig
+from .generation import VanillaGenerationMixin
+from .heads import kept_positions
+from .linear import Linear
+from .losses import IGNORE_INDEX
+from .stacks import VanillaDecoderStack, VanillaEncoderStack
+
+if TYPE_CHECKING:
+    # Processes that load this code from the Hub at once copy each file that this one names unless it is there, and take
+    # what those name in their turn for granted: so it names all.
+    from .attention import MultiHeadAttention as MultiHeadAttention
+    from .backend import find as find
+    from .dropout import Dropout as Dropout
+    from .embeddings import InputEmbedding as InputEmbedding
+    from .feed_forward import FeedForward as FeedForward
+    from .fused_layers import PlainLayers as PlainLayers
+    from .layers import VanillaLayer as VanillaLayer
+    from .linear_cross_entropy import linear_cross_entropy_loss as linear_cross_entropy_loss
+    from .packed_attention import PackedLengths as PackedLengths
+    from .search import SearchSettings as SearchSettings
+    from .step_decoder import StepDecoder as StepDecoder
+    from .top_k import top_k as top_k
+
+
+class VanillaSeq2SeqModel(VanillaPreTrainedModel):
+    """Encoder and decoder of figure 1, without the projection to the vocabulary."""
+
+    config: VanillaSeq2SeqConfig
+    _tied_weights_keys = {"decoder.embed_tokens.weight": "encoder.embed_tokens.weight"}
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.encoder = VanillaEncoderStack(config, config.encoder_layers)
+        self.decoder = VanillaDecoderStack(config, config.decoder_layers)
+        self.post_init()
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.encoder.embed_tokens
+
+    def set_input_embeddings(self, value):
+        self.encoder.embed_tokens = value
+        if self.config.share_encoder_decoder_embeddings:
+            self.decoder.embed_tokens = value
+
+    def get_expanded_tied_weights_keys(self, all_submodels: bool = False) -> dict[str, str]:
+        """Shared token tables are one whatever `tie_word_embeddings` says, which is about the projection."""
+        if all_submodels:
+            return super().get_expanded_tied_weights_keys(all_submodels=True)
+        return dict(self._tied_weights_keys) if self.config.share_encoder_decoder_embeddings else {}
+
+    @takes_cache
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: torch.LongTensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        decoder_input_ids: torch.LongTensor | None = None,
+        decoder_attention_mask: torch.Tensor | None = None,
+        encoder_outputs: Any = None,
+        past_key_values: Cache | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        decoder_inputs_embeds: torch.Tensor | None = None,
+        token_type_ids: torch.LongTensor | None = None,
+        position_ids: torch.LongTensor | None = None,
+        decoder_position_ids: torch.LongTensor | None = None,
+        use_cache: bool | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> Seq2SeqModelOutput:
+        """Hidden states of the target (B, T, D) and of the source (B, S, D).
+
+        Args:
+            input_ids: Source (B, S), or give `inputs_embeds` (B, S, D), or `encoder_outputs`.
+            attention_mask: (B, S), 0 at padding.
+            decoder_input_ids: Target (B, T), or give `decoder_inputs_embeds` (B, T, D).
+            decoder_attention_mask: (B, P + T), 0 at padding.
+            encoder_outputs: What the encoder returned before, a `BaseModelOutput` or a tuple.
+            past_key_values: Keys and values of the P target tokens before, and of the source.
+            token_type_ids: (B, S), where `config.type_vocab_size` is not 0.
+            position_ids, decoder_position_ids: (B or 1, S) and (B or 1, T). Given both, and no masks, they may pack
+                several pairs into a row, in the same order: the n-th target then sees the n-th source alone.
+            cu_seq_lens_q, cu_seq_lens_k, max_length_q, max_length_k: Among the other keyword arguments, `PackedLengths`
+                for the kernel `torch_varlen`: "q" are those of the packed targets, "k" those of the packed sources.
+        """
+        if encoder_outputs is None:
+            encoder_outputs = self.encoder(
+                input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, **kwargs
+            )
+        elif isinstance(encoder_outputs, tuple):
+            encoder_outputs = BaseModelOutput(*encoder_outputs)
+        outputs = self.decoder(
+            decoder_input_ids,
+            decoder_attention_mask,
+            decoder_position_ids,
+            encoder_hidden_states=encoder_outputs.last_hidden_state,
+            encoder_attention_mask=attention_mask,
+            encoder_position_ids=position_ids,
+            **under_its_name(past_key_values),
+            inputs_embeds=decoder_inputs_embeds,
+            use_cache=use_cache,
+            **kwargs,
+        )
+        return Seq2SeqModelOutput(
+            last_hidden_state=outputs.last_hidden_state,
+            **under_its_name(outputs.get(CACHE)),
+            decoder_hidden_states=outputs.hidden_states,
+            decoder_attentions=outputs.attentions,
+            cross_attentions=outputs.cross_attentions,
+            encoder_last_hidden_state=encoder_outputs.last_hidden_state,
+            encoder_hidden_states=encoder_outputs.hidden_states,
+            encoder_attentions=encoder_outputs.attentions,
+        )
+
+
+class VanillaSeq2SeqForConditionalGeneration(VanillaPreTrainedModel, VanillaGenerationMixin):
+    """The encoder-decoder with its projection to the vocabulary, for translation and the like."""
+
+    config: VanillaSeq2SeqConfig
+    # The base model adds the decoder's table: all three are one matrix (section 3.4).
+    _tied_weights_keys = {"lm_head.weight": "model.encoder.embed_tokens.weight"}
+    _tp_plan = LM_HEAD_TP_PLAN
+    _pp_plan = LM_HEAD_PP_PLAN
+    _fsdp_plan = LM_HEAD_FSDP_PLAN
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.model = VanillaSeq2SeqModel(config)
+        self.lm_head = Linear(config.hidden_size, config.vocab_size, bias=config.lm_head_bias)
+        if not config.share_encoder_decoder_embeddings:
+            self._tied_weights_keys = {"lm_head.weight": "model.decoder.embed_tokens.weight"}
+        self.post_init()
+        # Labels are the decoder's targets as they are; the loss that transformers would infer shifts them again.
+        self.loss_type = "ForMaskedLM"
+
+    def resize_token_embeddings(self, *args, **kwargs) -> nn.Embedding:
+        """As in transformers, for a vocabulary that source and target share.
+
+        Raises:
+            ValueError: They have tables of their own.
+        """
+        if not self.config.share_encoder_decoder_embeddings:
+            raise ValueError(
+                "share_encoder_decoder_embeddings is False, so there are two vocabularies, and resize_token_embeddings "
+                "knows one: make a new model with other vocab_size and source_vocab_size, and copy the rows"
+            )
+        return super().resize_token_embeddings(*args, **kwargs)
+
+    def prepare_decoder_input_ids_from_labels(self, labels: torch.Tensor) -> torch.Tensor:
+        """Decoder input (B, T) of labels (B, T): shifted right behind `decoder_start_token_id`."""
+        return shift_tokens_right(labels, self.config.pad_token_id, self.config.decoder_start_token_id)
+
+    @takes_cache
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: torch.LongTensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        decoder_input_ids: torch.LongTensor | None = None,
+        decoder_attention_mask: torch.Tensor | None = None,
+        encoder_outputs: Any = None,
+        past_key_values: Cache | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        decoder_inputs_embeds: torch.Tensor | None = None,
+        labels: torch.LongTensor | None = None,
+        use_cache: bool | None = None,
+        logits_to_keep: int | torch.Tensor = 0,
+        num_items_in_batch: torch.Tensor | int | None = None,
+        return_logits: bool = True,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> Seq2SeqLMOutput:
+        """Logits (B, T, V) and, with labels, the loss.
+
+        Args:
+            labels: (B, T), the target as it is to come out, -100 at padding. Without decoder input they are shifted
+                right to make it.
+            logits_to_keep: Number of last target positions, or the positions, that get logits; 0 for all.
+            num_items_in_batch: Number of targets in the whole optimizer step.
+            return_logits: With labels, `False` gives the loss alone, in less memory.
+
+        See [`VanillaSeq2SeqModel.forward`] for the others.
+        """
+        if labels is not None:
+            use_cache = False
+            if decoder_input_ids is None and decoder_inputs_embeds is None:
+                decoder_input_ids = self.prepare_decoder_input_ids_from_labels(labels)  # type: ignore[assignment]
+        outputs = self.model(
+            input_ids,
+            attention_mask,
+            decoder_input_ids,
+            decoder_attention_mask,
+            encoder_outputs,
+            past_key_values,
+            inputs_embeds,
+            decoder_inputs_embeds,
+            use_cache=use_cache,
+            **kwargs,
+        )
+        hidden_states = kept_positions(outputs.last_hidden_state, logits_to_keep)
+        logits, loss = self.logits_and_loss(hidden_states, labels, num_items_in_batch, return_logits)
+        return Seq2SeqLMOutput(
+            loss=loss,
+            logits=logits,
+            **under_its_name(outputs.get(CACHE)),
+            decoder_hidden_states=outputs.decoder_hidden_states,
+            decoder_attentions=outputs.decoder_attentions,
+            cross_attentions=outputs.cross_attentions,
+            encoder_last_hidden_state=outputs.encoder_last_hidden_state,
+            encoder_hidden_states=outputs.encoder_hidden_states,
+            encoder_attentions=outputs.encoder_attentions,
+        )
+
+
+def shift_tokens_right(
+    labels: torch.Tensor, pad_token_id: int | None, decoder_start_token_id: int | None
+) -> torch.Tensor:
+    """Labels (B, T) one place to the right, behind the start token, with padding where they are ignored.
+
+    Raises:
+        ValueError: A special id is missing.
+    """
+    if pad_token_id is None or decoder_start_token_id is None:
+        name = "pad_token_id" if pad_token_id is None else "decoder_start_token_id"
+        raise ValueError(
+            f"{name} is None, but labels are turned into decoder input with it: set config.{name} to the tokenizer's "
+            "id, or give decoder_input_ids"
+        )
+    shifted = labels.roll(1, dims=-1)
+    shifted[:, 0] = decoder_start_token_id
+    return shifted.masked_fill(shifted == IGNORE_INDEX, pad_token_id)
+
+
+__all__ = ["VanillaSeq2SeqForConditionalGeneration", "VanillaSeq2SeqModel"]

@@ -1,0 +1,295 @@
+"""Greedy search, sampling and beam search with the tokens that transformers' `_sample` and `_beam_search` find.
+
+A sentence leaves the batch when nothing can change its result any more, so that no step is spent on it.
+
+Shapes: B sentences, K beams, C candidates, P length of the prompt, L longest length, V vocabulary.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from transformers import LogitsProcessorList
+
+from .step_decoder import StepDecoder
+from .top_k import likeliest, top_k, top_log_probs
+
+_NEVER = -1e9
+"""The score of what must not be chosen, as in transformers: added to another one, nothing is left of that."""
+
+_SENTENCES = 8
+"""The batch becomes smaller by so many sentences at a time, or by one in so many: moving the others costs time too, and
+kernels of a CPU are compiled for each number of rows."""
+
+_FREE_TOKENS = 32
+"""Room is made for so many more tokens, or for as many as there are."""
+
+_LOGITS_ON_CPU, _LOGITS_ELSEWHERE = 1 << 19, 1 << 27
+"""Logits that are computed at once."""
+
+
+@dataclass(frozen=True)
+class SearchSettings:
+    """What is searched for.
+
+    Attributes:
+        max_length: L, prompt included.
+        ends: ids that end a sentence, (number,); or `None`.
+        fill: id behind the end.
+        banned: ids that are never chosen, (number,); or `None`.
+        num_beams: K; with 1 there is one token after the other.
+        do_sample: whether these are drawn rather than the likeliest.
+        num_results: of the K, the number that is returned.
+        length_penalty: a finished sentence's score is its log-probability over its length to the power of this.
+        early_stopping: as in `GenerationConfig`: true, false or "never".
+    """
+
+    max_length: int
+    ends: torch.Tensor | None
+    fill: int
+    banned: torch.Tensor | None = None
+    num_beams: int = 1
+    do_sample: bool = False
+    num_results: int = 1
+    length_penalty: float = 1.0
+    early_stopping: bool | str = False
+
+
+def token_search(decoder: StepDecoder, processors: LogitsProcessorList, settings: SearchSettings) -> torch.Tensor:
+    """The likeliest token, or one that is drawn, again and again, (B, up to L).
+
+    Args:
+        decoder: with one alternative.
+        processors: change the logits (B, V) before each choice; rows must not depend on each other.
+        settings: when it ends.
+    """
+    prompt = decoder.prompt
+    length = prompt.shape[1]
+    results = sequences = with_room(prompt, settings)
+    rows = torch.arange(len(prompt), device=prompt.device)
+    is_active = torch.ones_like(rows, dtype=torch.bool)
+    hidden_states = decoder.read_prompt()
+    while True:
+        scores = (
+            processors(sequences[part, :length], logits)  # type: ignore[arg-type]
+            for part, logits in logits_by_part(decoder, hidden_states[:, 0])
+        )
+        if settings.do_sample:
+            tokens = drawn(torch.cat(list(scores)), rows, len(prompt))
+        else:
+            tokens = torch.cat([likeliest(each, settings.banned) for each in scores])
+        if settings.ends is not None:
+            tokens = tokens.masked_fill(~is_active, settings.fill)
+            is_active = is_active & ~torch.isin(tokens, settings.ends)
+        if length == sequences.shape[1]:
+            results, sequences = (with_room(each, settings) for each in (results, sequences))
+        sequences[:, length] = tokens
+        length += 1
+        if length == settings.max_length or not is_active.any():
+            break
+        kept = staying(is_active)
+        if kept is not None:
+            results = results.index_copy(0, rows, sequences)
+            rows, sequences, tokens, is_active = (each[kept] for each in (rows, sequences, tokens, is_active))
+            decoder.keep(kept)
+        hidden_states = decoder.step(tokens[:, None])
+    return results.index_copy(0, rows, sequences)[:, :length]
+
+
+def drawn(scores: torch.Tensor, rows: torch.Tensor, num_rows: int) -> torch.Tensor:
+    """A token for each row of scores (B', V), drawn by their softmax, (B',).
+
+    Args:
+        scores: of the sentences that are left.
+        rows: their places among all.
+        num_rows: of all, B: random numbers are drawn for each, so that no sentence gets others once one has left.
+    """
+    probs = scores.softmax(-1)
+    if len(rows) == num_rows:
+        return torch.multinomial(probs, 1)[:, 0]
+    return torch.multinomial(probs.new_ones(num_rows, probs.shape[1]).index_copy(0, rows, probs), 1)[rows, 0]
+
+
+def beam_search(decoder: StepDecoder, processors: LogitsProcessorList, settings: SearchSettings) -> torch.Tensor:
+    """The best finished sentences, (B x number of results, up to L), the best one of each first.
+
+    Args:
+        decoder: with K alternatives.
+        processors: change the log-probabilities (rows, V) before each choice; rows must not depend on each other.
+        settings: how many beams, and when it ends.
+    """
+    beams = Beams(decoder.prompt, settings)
+    hidden_states = decoder.read_prompt()
+    while True:
+        candidates = [
+            beams.candidates(logits, part, processors) for part, logits in logits_by_part(decoder, hidden_states)
+        ]
+        tokens, parents = beams.extend(*map(torch.cat, zip(*candidates, strict=True)))
+        if not beams.is_active.any():
+            break
+        kept = staying(beams.is_active)
+        if kept is not None:
+            beams.keep(kept)
+            tokens, parents = tokens[kept], parents[kept]
+            decoder.keep(kept)
+        hidden_states = decoder.step(tokens, parents)
+    return beams.results()
+
+
+def with_room(sequences: torch.Tensor, settings: SearchSettings) -> torch.Tensor:
+    """Sequences (..., length) with room for some more tokens, at most for all."""
+    length = sequences.shape[-1]
+    free = min(settings.max_length - length, max(_FREE_TOKENS, length))
+    return torch.nn.functional.pad(sequences, (0, free), value=settings.fill)
+
+
+def staying(is_active: torch.Tensor) -> torch.Tensor | None:
+    """The places of the sentences that stay, if enough of all are finished; some stay that are finished too."""
+    num_rows, num_active = len(is_active), int(is_active.sum())
+    few = num_active <= _SENTENCES
+    size = 1 << (num_active - 1).bit_length() if few else math.ceil(num_active / _SENTENCES) * _SENTENCES
+    if _SENTENCES * (num_rows - size) < num_rows:
+        return None
+    return is_active.int().argsort(descending=True, stable=True)[:size]
+
+
+def logits_by_part(decoder: StepDecoder, hidden_states: torch.Tensor) -> Iterator[tuple[slice, torch.Tensor]]:
+    """Logits in fp32 of hidden states (B, ..., D), of some sentences at a time so that they stay in a CPU's cache."""
+    size = decoder.vocab_size * hidden_states[0, ..., 0].numel()
+    most = _LOGITS_ON_CPU if hidden_states.device.type == "cpu" else _LOGITS_ELSEWHERE
+    step = max(1, most // size)
+    for start in range(0, len(hidden_states), step):
+        part = slice(start, start + step)
+        yield part, decoder.logits(hidden_states[part])
+
+
+class Beams:
+    """The running beams of the sentences that are left, and the finished ones of all.
+
+    Args:
+        prompt: ids (B, P).
+        settings: as for [`beam_search`].
+    """
+
+    def __init__(self, prompt: torch.Tensor, settings: SearchSettings):
+        num_rows, self.prompt_length = prompt.shape
+        self.settings = settings
+        self.length = self.prompt_length
+        shape = (num_rows, settings.num_beams)
+        self.rows = torch.arange(num_rows, device=prompt.device)
+        self.sequences = with_room(prompt, settings)[:, None].expand(-1, settings.num_beams, -1)
+        # Equal beams are one; the others go on where the tokens that are allowed are fewer than they.
+        self.scores = torch.full(shape, _NEVER, dtype=torch.float32, device=prompt.device)
+        self.scores[:, 0] = 0.0
+        self.is_active = torch.ones(num_rows, dtype=torch.bool, device=prompt.device)
+        # Finished ones, best first: what they are, how good, how long, and whether there is one.
+        self.state: dict[str, torch.Tensor] = {
+            "sequences": self.sequences.clone(),
+            "scores": torch.full(shape, _NEVER, dtype=torch.float32, device=prompt.device),
+            "lengths": torch.zeros(shape, dtype=torch.long, device=prompt.device),
+            "is_finished": torch.zeros(shape, dtype=torch.bool, device=prompt.device),
+        }
+        self.all = {name: tensor.clone() for name, tensor in self.state.items()}
+
+    def candidates(
+        self, logits: torch.Tensor, part: slice, processors: LogitsProcessorList
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Scores, tokens and beams of the best continuations of some sentences, (B', C) each, best first.
+
+        Args:
+            logits: (B', K, V), or (B', 1, V) at first, when all beams are equal; they are overwritten.
+            part: the sentences.
+            processors: change the log-probabilities.
+        """
+        num_ends = 0 if self.settings.ends is None else len(self.settings.ends)
+        number = max(2, 1 + num_ends) * self.settings.num_beams  # though all that can end do, enough goes on
+        if len(processors):
+            sequences = self.sequences[part, : logits.shape[1], : self.length].flatten(0, 1)
+            log_probs = logits.log_softmax(-1).flatten(0, 1)
+            scores = processors(sequences, log_probs).view_as(logits)  # type: ignore[arg-type]
+            values, tokens = top_k(scores, number)  # (B', K, C)
+        else:
+            values, tokens = top_log_probs(logits, number, self.settings.banned)
+        totals = values + self.scores[part, :, None]
+        best, places = totals.flatten(1).topk(number)
+        return best, tokens.expand_as(totals).flatten(1).gather(1, places), places // number
+
+    def extend(
+        self, scores: torch.Tensor, tokens: torch.Tensor, parents: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Choose among the candidates; the next tokens and the beams that they continue, (B, K) each.
+
+        Args:
+            scores, tokens, parents: (B, C), as [`candidates`] gives them.
+        """
+        settings = self.settings
+        if self.length == self.sequences.shape[-1]:
+            self.sequences = with_room(self.sequences, settings)
+            for state in (self.state, self.all):
+                state["sequences"] = with_room(state["sequences"], settings)
+        sequences = self.sequences.take_along_dim(parents[..., None], dim=1)  # (B, C, L)
+        sequences[:, :, self.length] = tokens
+        self.length += 1
+        is_end = torch.full_like(tokens, self.length >= settings.max_length, dtype=torch.bool)
+        if settings.ends is not None:
+            is_end = is_end | torch.isin(tokens, settings.ends)
+
+        # What goes on, and what has just ended among the best.
+        self.scores, chosen = (scores + is_end.to(scores.dtype) * _NEVER).topk(settings.num_beams)
+        self.sequences = sequences.take_along_dim(chosen[..., None], dim=1)
+        self._finish(sequences, scores, is_end)
+
+        best = self.scores[:, 0] / self._hypothetical_length() ** settings.length_penalty
+        finished = self.state["is_finished"]
+        worst = torch.where(finished, self.state["scores"].amin(1, keepdim=True), _NEVER)
+        self.is_active = self.is_active & (best[:, None] > worst).any(1) & (self.length < settings.max_length)
+        if settings.early_stopping is True:
+            self.is_active = self.is_active & ~finished.all(1)
+        return tokens.gather(1, chosen), parents.gather(1, chosen)
+
+    def keep(self, kept: torch.Tensor) -> None:
+        """All sentences leave but those at some places (B',)."""
+        self._store()
+        self.rows, self.sequences, self.scores, self.is_active = (
+            tensor[kept] for tensor in (self.rows, self.sequences, self.scores, self.is_active)
+        )
+        self.state = {name: tensor[kept] for name, tensor in self.state.items()}
+
+    def results(self) -> torch.Tensor:
+        """The best finished sentences, as long as the longest of them."""
+        self._store()
+        number = self.settings.num_results
+        length = self.prompt_length + int(self.all["lengths"][:, :number].max())
+        return self.all["sequences"][:, :number, :length].flatten(0, 1)
+
+    def _finish(self, sequences: torch.Tensor, scores: torch.Tensor, is_end: torch.Tensor) -> None:
+        """Puts what has ended among the best K candidates beside the finished ones, and keeps the best K."""
+        settings = self.settings
+        is_new = is_end.clone()
+        is_new[:, settings.num_beams :] = False
+        is_new &= self.is_active[:, None]
+        num_new = self.length - self.prompt_length
+        scores = torch.where(is_new, scores / num_new**settings.length_penalty, _NEVER)
+        found = {
+            "sequences": sequences,
+            "scores": scores,
+            "lengths": torch.full_like(is_end, num_new, dtype=torch.long),
+            "is_finished": is_new,
+        }
+        merged = {name: torch.cat((self.state[name], new), dim=1) for name, new in found.items()}
+        places = merged["scores"].topk(settings.num_beams)[1]
+        self.state = {
+            name: tensor.take_along_dim(places[..., None] if tensor.ndim == 3 else places, dim=1)
+            for name, tensor in merged.items()
+        }
+
+    def _hypothetical_length(self) -> int:
+        """The number of tokens with which a running beam would score best."""
+        settings = self.settings
+        longest = settings.early_stopping == "never" and settings.length_penalty > 0
+        return (settings.max_length if longest else self.length) - self.prompt_length
+
+    def _store(self) -> None:
+        for name, tensor in self.state.items():
+            self.all[name][self.rows] = tensor

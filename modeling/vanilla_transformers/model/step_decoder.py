@@ -1,0 +1,296 @@
+"""One step of decoding: the next hidden states of some sentences, whose alternatives share what they have in common.
+
+The alternatives (beams) of a sentence are queries of one row, not rows of their own: they attend to one copy of the
+source's and of the prompt's keys and values, and to those of all tokens that any alternative was given, each to its own
+by a mask. So nothing is copied when an alternative is dropped for another one.
+
+Shapes: B sentences, K alternatives, P length of the prompt, S length of the source, N slots of the cache, D width,
+H heads, W head width.
+"""
+
+from typing import Any
+
+import torch
+from torch.nn import functional
+from transformers.cache_utils import Cache, DynamicCache, DynamicLayer, EncoderDecoderCache
+
+from .fused_layers import PlainLayers, are_plain
+
+_FREE_STEPS = 8
+"""There is room for so many more tokens of each alternative, at least."""
+
+
+_FEW_STEPS = 10
+"""To pack all weights takes as long as this many steps may save."""
+
+_MOST_IN_FP32 = 2**23
+"""Bytes of a decoder's keys and values that are held in fp32 where the weights are in bf16. A CPU has caches for so
+many, and small products in fp32 take it less time; for more of them it waits, so that half as many are better."""
+
+_WHOLE_SLOTS = 16
+"""Room for a multiple of so many slots lets products in bf16 read all of it, where they would copy a part."""
+
+
+class SlotLayer(DynamicLayer):
+    """Keys and values (B, H, N, W) of one layer, in buffers (B, H, room, W) that are larger than they.
+
+    Args:
+        num_free: slots to leave free where room is made, or half as many as are in use if that is more.
+
+    Attributes:
+        is_whole: whether the free slots, filled with zeros and as few as possible, are returned with the others.
+    """
+
+    def __init__(self, num_free: int):
+        super().__init__()
+        self.num_free = num_free
+        self.is_whole = False
+        self.buffers: list[torch.Tensor] = []
+
+    @property
+    def room(self) -> int:
+        """Slots that there is memory for."""
+        return self.buffers[0].shape[2] if self.buffers else 0
+
+    def update(self, key_states: torch.Tensor, value_states: torch.Tensor, *args, **kwargs):
+        """Write keys and values (B, H, T, W) behind the others; all of them (B, H, N or room, W)."""
+        new = key_states, value_states
+        start = self.get_seq_length()
+        end = start + key_states.shape[2]
+        if not self.buffers:
+            self.buffers = [states[:, :, :0] for states in new]
+            self.is_initialized = True
+        if end > self.room:
+            self._make_room([buffer[:, :, :start] for buffer in self.buffers], end)
+        for buffer, states in zip(self.buffers, new, strict=True):
+            buffer[:, :, start:end] = states
+        self._show(end)
+        return self.buffers if self.is_whole else (self.keys, self.values)
+
+    def batch_select_indices(self, indices: torch.Tensor) -> None:
+        """Keep some sentences."""
+        self.buffers = [buffer[indices] for buffer in self.buffers]
+        self._show(self.get_seq_length())
+
+    def compute_in(self, dtype: torch.dtype) -> None:
+        """Hold them in another type from now on."""
+        self.buffers = [buffer.to(dtype) for buffer in self.buffers]
+        self._show(self.get_seq_length())
+
+    def become_whole(self, dtype: torch.dtype) -> None:
+        """Return free slots too from now on, in another type."""
+        self.is_whole = True
+        length = self.get_seq_length()
+        self._make_room([buffer[:, :, :length].to(dtype) for buffer in self.buffers], length)
+        self._show(length)
+
+    def room_for(self, length: int) -> int:
+        """Slots that room is made for where `length` are needed."""
+        if self.is_whole:
+            return -(-length // _WHOLE_SLOTS) * _WHOLE_SLOTS
+        return length + max(self.num_free, length // 2)
+
+    def keep_slots(self, slots: torch.Tensor) -> None:
+        """Keep the slots (B, N'), other ones of each sentence."""
+        length = slots.shape[1]
+        num_rows, num_heads, room, width = self.buffers[0].shape
+        heads = torch.arange(num_rows * num_heads, device=slots.device).view(num_rows, num_heads, 1)
+        places = (heads * room + slots[:, None]).flatten()
+        shape = num_rows, num_heads, length, width
+        kept = [buffer.view(-1, width)[places].view(shape) for buffer in self.buffers]
+        self._make_room(kept, length)
+        self._show(length)
+
+    def _make_room(self, written: list[torch.Tensor], length: int) -> None:
+        room = self.room_for(length)
+        for number, old in enumerate(written):
+            self.buffers[number] = old.new_empty(*old.shape[:2], room, old.shape[3])
+            self.buffers[number][:, :, : old.shape[2]] = old
+            if self.is_whole:
+                self.buffers[number][:, :, old.shape[2] :] = 0
+
+    def _show(self, length: int) -> None:
+        self.keys, self.values = (buffer[:, :, :length] for buffer in self.buffers)
+
+
+class StepDecoder:
+    """The decoder of a model, a token of each alternative at a time.
+
+    Args:
+        model: an encoder-decoder or a decoder with a language-model head, on sdpa or eager attention.
+        prompt: ids (B, P).
+        num_alternatives: K.
+        num_steps: tokens at most, which decide whether the layers are worth preparing.
+        attention_mask: (B, S) of the source, or (B, P) of a decoder's prompt, 0 at padding; or `None`.
+        position_ids: of a decoder's prompt, (B, P), or `None`.
+        encoder_states: (B, S, D), or `None` of a decoder.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        prompt: torch.Tensor,
+        num_alternatives: int,
+        num_steps: int,
+        attention_mask: torch.Tensor | None,
+        position_ids: torch.Tensor | None,
+        encoder_states: torch.Tensor | None,
+    ):
+        self.stack = model.model if encoder_states is None else model.model.decoder
+        self.head, self.vocab_size = model.lm_head, model.config.vocab_size
+        is_plain = num_steps > _FEW_STEPS and are_plain(self.stack, self.head)
+        self.plain = PlainLayers(self.stack, self.head) if is_plain else None
+        self.prompt = prompt
+        self.length = prompt.shape[1]
+        self.position_ids: Any = position_ids
+        self.num_alternatives = num_alternatives
+        self.encoder_states: Any = encoder_states
+        self.prompt_mask = attention_mask if encoder_states is None else None
+        self.source_mask: torch.Tensor | None = None
+        if encoder_states is not None and attention_mask is not None:
+            self.source_mask = self.stack._cross_attention_mask(
+                encoder_states[:, :1], attention_mask, encoder_states, None
+            )  # (B, 1, 1, S)
+        self.slot_layers = [SlotLayer(num_alternatives * _FREE_STEPS) for _ in self.stack.layers]
+        self.slots = Cache(layers=list(self.slot_layers))
+        self.cache: Cache = self.slots
+        if encoder_states is not None:
+            self.cache = EncoderDecoderCache(self.slots, DynamicCache())
+        self.mask: torch.Tensor | None = None  # (B, 1, K, N), added to the scores
+
+    def read_prompt(self) -> torch.Tensor:
+        """Hidden states (B, 1, D) from which the first new token is predicted."""
+        hidden_states = self._forward(self.prompt, self.prompt_mask, self.position_ids)[:, -1:]
+        rows, length = self.prompt.shape
+        dtype = hidden_states.dtype
+        if self.plain is not None:
+            dtype = self._prepare_plain_steps(dtype)
+        if self.position_ids is None:
+            self.position_ids = torch.full((1, 1), length - 1, device=self.prompt.device)
+        self.position_ids = self.position_ids[:, -1:]
+        if self.num_alternatives > 1 or (self.prompt_mask is not None and not self.prompt_mask.all()):
+            seen = torch.ones_like(self.prompt) if self.prompt_mask is None else self.prompt_mask
+            self.mask = _additive(seen.bool(), dtype)[:, None, None].expand(rows, 1, self.num_alternatives, -1)
+        return hidden_states
+
+    def step(self, tokens: torch.Tensor, parents: torch.Tensor | None = None) -> torch.Tensor:
+        """Hidden states (B, K, D) from which the tokens that follow are predicted.
+
+        Args:
+            tokens: ids (B, K), the newest ones.
+            parents: (B, K), the alternatives before that each one continues; `None` if each continues itself.
+        """
+        if self.mask is not None:
+            self._extend_mask(self.mask, parents)
+        self.position_ids = self.position_ids + 1
+        self.length += 1
+        if self.plain is None:
+            return self._forward(tokens, self.mask, self.position_ids)
+        if self._is_too_much_for_fp32():
+            self._become_whole()
+        stack, mask = self.stack, self._mask_of_room()
+        hidden_states = stack.input_embedding(stack.embed(tokens, None), self.position_ids, self.length)
+        return stack.norm(self.plain(hidden_states, self.slot_layers, mask, self.source_layers, self.source_mask))
+
+    def logits(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        """(B', ..., D) -> (B', ..., V) in fp32."""
+        if self.plain is None:
+            return self.head(hidden_states).float()
+        logits = self.plain.head(hidden_states.flatten(0, -2))
+        return logits.unflatten(0, hidden_states.shape[:-1]).float()
+
+    def keep(self, rows: torch.Tensor) -> None:
+        """Forget all sentences but some, (B',)."""
+        self.slots.batch_select_indices(rows)
+        if isinstance(self.cache, EncoderDecoderCache):
+            self.cache.cross_attention_cache.batch_select_indices(rows)
+            self.encoder_states = self.encoder_states[rows]
+        if self.source_mask is not None:
+            self.source_mask = self.source_mask[rows]
+        if self.mask is not None:
+            self.mask = self.mask[rows]
+        if self.position_ids.shape[0] > 1:
+            self.position_ids = self.position_ids[rows]
+
+    @property
+    def source_layers(self) -> list[Any]:
+        """Of each layer keys and values of the source, (B, H, S, W); none of a decoder."""
+        return self.cache.cross_attention_cache.layers if isinstance(self.cache, EncoderDecoderCache) else []
+
+    def _prepare_plain_steps(self, dtype: torch.dtype) -> torch.dtype:
+        """The type in which attention is computed from now on, which is that of all that it needs."""
+        if self._is_too_much_for_fp32():
+            self._become_whole()
+            return dtype
+        if self.prompt.device.type == "cpu":
+            dtype = torch.promote_types(dtype, torch.float32)  # small matrices take a CPU more time in bf16
+        for slots in self.slot_layers:
+            slots.compute_in(dtype)
+        for layer in self.source_layers:
+            layer.keys, layer.values = layer.keys.to(dtype).contiguous(), layer.values.to(dtype).contiguous()
+        mask = self.source_mask
+        if mask is not None and mask.dtype == torch.bool:
+            for layer in self.source_layers:  # fused attention finds zero where nothing is seen
+                layer.values *= mask.any(-1, keepdim=True)
+            self.source_mask = _additive(mask, dtype)
+        elif mask is not None:
+            self.source_mask = mask.to(dtype)
+        return dtype
+
+    def _is_too_much_for_fp32(self) -> bool:
+        """Whether it is better to hold keys and values in bf16 from now on."""
+        slots, is_bf16 = self.slot_layers[0], self.head.weight.dtype == torch.bfloat16
+        if slots.is_whole or self.source_layers or not is_bf16 or self.plain is None or not self.plain.is_packed:
+            return False
+        num_numbers = 2 * len(self.slot_layers) * slots.buffers[0][:, :, : slots.get_seq_length()].numel()
+        return 4 * num_numbers > _MOST_IN_FP32
+
+    def _become_whole(self) -> None:
+        dtype = self.head.weight.dtype
+        for slots in self.slot_layers:
+            slots.become_whole(dtype)
+        if self.mask is not None:
+            self.mask = _additive(self.mask == 0, dtype)
+
+    def _mask_of_room(self) -> torch.Tensor | None:
+        """The mask of the step, of free slots too if layers return them."""
+        slots = self.slot_layers[0]
+        if not slots.is_whole:
+            return self.mask
+        length = self.slots.get_seq_length() + self.num_alternatives
+        mask = slots.buffers[0].new_zeros(1, 1, 1, length) if self.mask is None else self.mask
+        return functional.pad(mask, (0, max(slots.room, slots.room_for(length)) - length), value=-torch.inf)
+
+    def _forward(self, ids, mask, position_ids) -> torch.Tensor:
+        hidden_states, _ = self.stack.decode(
+            self.stack.embed(ids, None),
+            mask,
+            position_ids,
+            self.cache,
+            use_cache=True,
+            encoder_hidden_states=self.encoder_states,
+            encoder_attention_mask=self.source_mask,
+        )
+        return hidden_states
+
+    def _extend_mask(self, mask: torch.Tensor, parents: torch.Tensor | None) -> None:
+        """Each alternative sees what its parent saw, and its newest token."""
+        if parents is not None:
+            mask = mask.take_along_dim(parents[:, None, :, None], dim=2)
+            if self.slots.get_seq_length() + self.num_alternatives > self.slot_layers[0].room:
+                mask = self._forget_slots(mask)
+        own = _additive(torch.eye(self.num_alternatives, dtype=torch.bool, device=mask.device), mask.dtype)
+        self.mask = torch.cat((mask, own.expand(*mask.shape[:2], -1, -1)), dim=-1)
+
+    def _forget_slots(self, mask: torch.Tensor) -> torch.Tensor:
+        """Drop what no alternative sees any more, instead of ever more room for it."""
+        is_seen = (mask == 0).any(2)[:, 0]  # (B, N)
+        slots = is_seen.int().argsort(dim=1, descending=True, stable=True)[:, : int(is_seen.sum(1).max())]
+        for layer in self.slot_layers:
+            layer.keep_slots(slots)
+        return mask.take_along_dim(slots[:, None, None], dim=3)
+
+
+def _additive(is_seen: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """What is added to scores: 0 where it is seen, else so little that nothing is left of it."""
+    return torch.zeros(is_seen.shape, dtype=dtype, device=is_seen.device).masked_fill(~is_seen, torch.finfo(dtype).min)

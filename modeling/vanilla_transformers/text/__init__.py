@@ -1,0 +1,1 @@
+"""From texts to answers: pipelines, languages, sentences, batches of texts."""

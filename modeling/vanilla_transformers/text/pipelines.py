@@ -1,0 +1,309 @@
+"""The pipelines that transformers 5 removed: translation, summarization and text2text-generation.
+
+They take any encoder-decoder that `AutoModelForSeq2SeqLM` loads, of this package or not, and return what those of
+transformers 4 returned.
+"""
+
+import logging
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from itertools import groupby
+from typing import Any
+
+import torch
+import transformers
+from tqdm.auto import tqdm
+from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from vanilla_transformers.text.answers import (
+    Answer,
+    default_batch_tokens,
+    generate_answers,
+    longest_answer,
+    longest_input,
+)
+from vanilla_transformers.text.batches import in_windows, length_sorted_batches
+from vanilla_transformers.text.cache_check import with_right_cache
+from vanilla_transformers.text.languages import Direction, language_codes, set_direction
+from vanilla_transformers.text.sentences import join_sentences, split_sentences
+
+logger = logging.getLogger(__name__)
+
+_RESULTS = {
+    "translation": "translation_text",
+    "summarization": "summary_text",
+    "text2text-generation": "generated_text",
+}
+_NAMED_PAIR = re.compile(r"translation_(\w+)_to_(\w+)")
+_LOADING = ("revision", "token", "trust_remote_code", "device_map")
+
+
+def pipeline(
+    task: str,
+    model: str | PreTrainedModel | None = None,
+    tokenizer: str | PreTrainedTokenizerBase | None = None,
+    device: str | int | torch.device | None = None,
+    dtype: str | torch.dtype | None = None,
+    **kwargs: Any,
+) -> Any:
+    """A pipeline for a task.
+
+    "translation" (also as "translation_en_to_de"), "summarization" and "text2text-generation" give a
+    [`Text2TextPipeline`]; every other task is handed to `transformers.pipeline` as it is.
+
+    Args:
+        task: its name.
+        model: a folder, a name on the Hub, or a model.
+        tokenizer: likewise; by default that of the model's folder.
+        device: where it runs; by default an accelerator if there is one, and where a model that is given already is.
+        dtype: of the weights; by default that of the file. "int8" searches by CTranslate2, if it is installed.
+        kwargs: `revision`, `token`, `trust_remote_code` and `device_map` for loading; all else for the pipeline, see
+            [`Text2TextPipeline`].
+
+    Raises:
+        ValueError: there is no model or no tokenizer, or an option does not suit the model.
+    """
+    if task not in _RESULTS and not _NAMED_PAIR.fullmatch(task):
+        given = {"model": model, "tokenizer": tokenizer, "device": device, "dtype": dtype}
+        others: Any = transformers.pipeline  # which has a signature for each task
+        made = others(task, **{name: value for name, value in given.items() if value is not None}, **kwargs)
+        if isinstance(made.model, PreTrainedModel):
+            with_right_cache(made.model)
+        return made
+    loading = {name: kwargs.pop(name) for name in _LOADING if name in kwargs}
+    if model is None:
+        raise ValueError(f"{task}: model is missing; give a folder, a name on the Hub, or a model")
+    if tokenizer is None and not isinstance(model, str):
+        raise ValueError(f"{task}: tokenizer is missing; it must be given beside a model that is loaded already")
+    if not isinstance(tokenizer, PreTrainedTokenizerBase):
+        names = {name: value for name, value in loading.items() if name != "device_map"}
+        tokenizer = AutoTokenizer.from_pretrained(tokenizer or model, **names)
+    is_int8 = dtype == "int8"
+    found = with_right_cache(_on_device(model, device, None if is_int8 else dtype, loading))
+    if is_int8:
+        from vanilla_transformers.interop.ctranslate2_search import generate_with_ctranslate2
+
+        found = generate_with_ctranslate2(found, tokenizer)
+    return Text2TextPipeline(task, found, tokenizer, **kwargs)
+
+
+def _on_device(
+    model: str | PreTrainedModel,
+    device: str | int | torch.device | None,
+    dtype: str | torch.dtype | None,
+    loading: Mapping[str, Any],
+) -> PreTrainedModel:
+    """The model, loaded if it is a name, where it is to run."""
+    found: Any = model
+    if isinstance(model, str):
+        found = AutoModelForSeq2SeqLM.from_pretrained(model, dtype=dtype or "auto", **loading)
+        if device is None and "device_map" not in loading:
+            device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    elif dtype is not None:
+        found.to(getattr(torch, dtype) if isinstance(dtype, str) else dtype)
+    return found if device is None else found.to(_torch_device(device))
+
+
+def _torch_device(device: str | int | torch.device) -> torch.device:
+    """As transformers has it, a number below 0 is the CPU."""
+    return torch.device("cpu") if isinstance(device, int) and device < 0 else torch.device(device)
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A text, or a sentence of one that is too long to be read at once.
+
+    Attributes:
+        row: the number of the text.
+        text: without a prefix.
+        ids: its tokens.
+        gap: the white space that stands behind it.
+        is_first: whether the text begins with it.
+    """
+
+    row: int
+    text: str
+    ids: list[int]
+    gap: str
+    is_first: bool
+
+
+@dataclass(frozen=True)
+class Call:
+    """What a call asks for; the attributes are the options of [`Text2TextPipeline`]."""
+
+    prefix: str
+    return_scores: bool
+    batch_tokens: int
+    generate: Mapping[str, Any]
+
+
+class Text2TextPipeline:
+    """Answers texts with an encoder-decoder.
+
+    Texts of similar length are answered together. A translation of a text that is longer than the longest input of the
+    model is made of the translations of its sentences (`sentences.py` says where one ends); a single sentence that is
+    too long, or a text for another task, is cut, with a warning that says how many tokens it has. A blank text stays
+    blank.
+
+    Args:
+        task: "translation", "translation_en_to_de" or the like, "summarization" or "text2text-generation".
+        model: an encoder-decoder; it is put into evaluation mode.
+        tokenizer: its tokenizer.
+        options: defaults for every call:
+
+            - `src_lang`, `tgt_lang`: the languages of a multilingual model, as its tokenizer names them.
+            - `prefix`: begins every text; by default what the configuration of the model says (T5).
+            - `return_scores`: whether each answer has a `score`, the mean log-probability of its tokens given the text,
+              the end token included and a forced first token not. It is what beam search calls `sequences_scores` with
+              a length penalty of 1.
+            - `batch_tokens`: padded tokens of texts at once; by default 2,048 on a CPU, where more are no faster, and
+              16,384 elsewhere.
+            - `progress`: whether a progress bar is shown on standard error; by default on a terminal, for 200 texts and
+              more.
+            - anything that `generate` takes, such as `num_beams`. Without `max_length` and `max_new_tokens` an answer
+              ends where the generation config of the model says; without that, and for each translation, it has no more
+              than twice the tokens of the text and 20.
+    """
+
+    def __init__(self, task: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, **options: Any) -> None:
+        pair = _NAMED_PAIR.fullmatch(task)
+        self.task = "translation" if pair else task
+        self.pair = pair.groups() if pair else (None, None)
+        self.model, self.tokenizer, self.options = model.eval(), tokenizer, options
+
+    def __call__(self, texts: str | Iterable[str], **options: Any) -> Any:
+        """The answers to some texts, in their order.
+
+        Args:
+            texts: one text, a list of them, or anything that yields them, such as a column of a dataset.
+            options: take the place of those given to the pipeline.
+
+        Returns:
+            For a text a list of its answers, each `{"translation_text": ...}` (or `"summary_text"`, or
+            `"generated_text"`), with a `"score"` if asked for. For a list one such answer for each text, or a list of
+            `num_return_sequences` if these are more than one. For other sources the same, as an iterator that reads
+            1,024 texts ahead.
+
+        Raises:
+            ValueError: something is no text, or an option does not suit the model.
+        """
+        options = self.options | options
+        progress = options.pop("progress", None)
+        call = self._prepare(options)
+        if isinstance(texts, str):
+            return next(self._records([texts], call, progress=False))
+        records = self._records(texts, call, progress)
+        answers = (record[0] if len(record) == 1 else record for record in records)
+        return list(answers) if isinstance(texts, (list, tuple)) else answers
+
+    def _prepare(self, options: dict[str, Any]) -> Call:
+        """The options as a call needs them; what is left of them is for `generate`."""
+        if "batch_size" in options:
+            raise ValueError(
+                f"batch_size={options['batch_size']}: batches are made by tokens; give batch_tokens instead"
+            )
+        source, target = options.pop("src_lang", None), options.pop("tgt_lang", None)
+        named = self._named_settings(source or self.pair[0], target or self.pair[1])
+        direction = self._direction(source, target, is_named=bool(named))
+        prefix = options.pop("prefix", named.pop("prefix", getattr(self.model.config, "prefix", None) or ""))
+        if {"max_length", "max_new_tokens"} & set(options):
+            named.pop("max_length", None)
+        return Call(
+            prefix=direction.prefix + prefix,
+            return_scores=options.pop("return_scores", False),
+            batch_tokens=options.pop("batch_tokens", None) or default_batch_tokens(self.model),
+            generate={**named, **direction.settings, **options},
+        )
+
+    def _named_settings(self, source: str | None, target: str | None) -> dict[str, Any]:
+        """What the configuration of the model says about the task (T5 does)."""
+        name = f"translation_{source}_to_{target}" if source and target else self.task
+        tasks = getattr(self.model.config, "task_specific_params", None) or {}
+        return dict(tasks.get(name, {}))
+
+    def _direction(self, source: str | None, target: str | None, is_named: bool) -> Direction:
+        if self.task != "translation" or is_named:
+            return Direction()
+        if language_codes(self.tokenizer):
+            source, target = source or self.pair[0], target or self.pair[1]
+        return set_direction(self.model, self.tokenizer, source, target)
+
+    def _records(self, texts: Iterable[str], call: Call, progress: bool | None) -> Iterator[list[dict[str, Any]]]:
+        def records(window: list[str], bar: tqdm) -> list[list[dict[str, Any]]]:
+            return [[self._record(answer, call) for answer in answers] for answers in self._answers(window, call, bar)]
+
+        return in_windows(texts, records, "texts", progress)
+
+    def _record(self, answer: Answer, call: Call) -> dict[str, Any]:
+        record: dict[str, Any] = {_RESULTS[self.task]: answer.text}
+        return record | {"score": answer.score} if call.return_scores else record
+
+    def _answers(self, texts: list[str], call: Call, bar: tqdm) -> list[list[Answer]]:
+        """The answers to each of the texts, sorted by length in between."""
+        for text in texts:
+            if not isinstance(text, str):
+                raise ValueError(f"{text!r}: it is a {type(text).__name__} where a text belongs")
+        pieces = self._pieces(texts, call)
+        found: dict[int, list[Answer]] = {}
+        for batch in length_sorted_batches([len(piece.ids) for piece in pieces], call.batch_tokens):
+            rows = [pieces[number].ids for number in batch]
+            limit = longest_answer(self.model, call.generate, len(rows[0]), self.task == "translation")
+            answers = generate_answers(self.model, self.tokenizer, rows, {**call.generate, **limit}, call.return_scores)
+            found.update(zip(batch.tolist(), answers, strict=True))
+            bar.update(sum(pieces[number].is_first for number in batch))
+        joined = [[Answer("")] * call.generate.get("num_return_sequences", 1) for _ in texts]
+        for row, numbers in groupby(range(len(pieces)), key=lambda number: pieces[number].row):
+            joined[row] = _joined([(found[number], pieces[number].gap) for number in numbers])
+        bar.update(len(texts) - sum(piece.is_first for piece in pieces))  # the blank ones
+        return joined
+
+    def _pieces(self, texts: list[str], call: Call) -> list[Piece]:
+        """The texts, those that are too long for the model in sentences; blank ones are left out."""
+        limit = longest_input(self.model, self.tokenizer)
+        filled = [(row, text) for row, text in enumerate(texts) if text.strip()]
+        encoded = self._encode([text for _, text in filled], call)
+        pieces: list[Piece] = []
+        for (row, text), ids in zip(filled, encoded, strict=True):
+            sentences = [(text, "")]
+            if len(ids) > limit and self.task == "translation":
+                sentences = split_sentences(text)
+            parts = [ids] if len(sentences) == 1 else self._encode([sentence for sentence, _ in sentences], call)
+            pieces += (
+                Piece(row, sentence, part, gap, is_first=not number)
+                for number, (part, (sentence, gap)) in enumerate(zip(parts, sentences, strict=True))
+            )
+        return self._cut(pieces, call, limit)
+
+    def _encode(self, texts: list[str], call: Call) -> list[list[int]]:
+        prefixed = [call.prefix + text for text in texts]
+        return self.tokenizer(prefixed, verbose=False)["input_ids"] if texts else []
+
+    def _cut(self, pieces: list[Piece], call: Call, limit: int) -> list[Piece]:
+        """The pieces with their ends cut off where they are too long even so."""
+        lengths = [len(piece.ids) for piece in pieces if len(piece.ids) > limit]
+        if lengths:
+            what = "sentences" if self.task == "translation" else "texts"
+            logger.warning(
+                "cut to the %d tokens that the model reads: %d of %d %s, the longest with %d tokens",
+                limit, len(lengths), len(pieces), what, max(lengths),
+            )  # fmt: skip
+        return [self._shortened(piece, call, limit) if len(piece.ids) > limit else piece for piece in pieces]
+
+    def _shortened(self, piece: Piece, call: Call, limit: int) -> Piece:
+        ids = self.tokenizer(call.prefix + piece.text, truncation=True, max_length=limit)["input_ids"]
+        return replace(piece, ids=ids)
+
+
+def _joined(pieces: list[tuple[list[Answer], str]]) -> list[Answer]:
+    """One text's answers: the n-th of each of its pieces make up the n-th."""
+    gaps = [gap for _, gap in pieces]
+    return [
+        Answer(
+            join_sentences([answer.text for answer in answers], gaps),
+            sum(answer.log_probability for answer in answers),
+            sum(answer.num_tokens for answer in answers),
+        )
+        for answers in zip(*(answers for answers, _ in pieces), strict=True)
+    ]

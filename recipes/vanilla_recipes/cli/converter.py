@@ -1,0 +1,227 @@
+"""`vanilla import` and `vanilla export`: convert a folder, prove the result with what will read it, then keep it."""
+
+import argparse
+import os
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PreTrainedConfig, PreTrainedModel
+from transformers.utils import logging
+
+from vanilla_recipes.errors import UserError
+from vanilla_recipes.folders import complete_folder
+from vanilla_recipes.models.model_folder import load_saved
+from vanilla_recipes.publishing.stock import save, tokenizer_checks, write_stock
+from vanilla_transformers import VanillaConfig
+from vanilla_transformers.interop.checks import Check, InteropError, listed_checks
+from vanilla_transformers.interop.conversion import (
+    architecture_of,
+    class_for_head,
+    from_stock,
+    our_class,
+    our_head,
+)
+from vanilla_transformers.interop.conversion import load_stock as load_stock_class
+from vanilla_transformers.interop.proof import SENTENCES, compare, there_and_back
+
+
+def import_model(arguments: argparse.Namespace) -> int:
+    """Write one of our models with the weights of a stock one."""
+    out = checked_output(arguments.out, arguments.overwrite, arguments.model)
+    started = time.monotonic()
+    stock, tokenizer = load_stock(arguments.model, arguments.head)
+    with refusals(arguments.model):
+        model = from_stock(stock)
+    architecture = architecture_of(stock.config.model_type)
+    head = our_head(architecture, model)
+    for note in architecture.notes(stock.config):
+        print(f"note   {note}")
+    with complete_folder(out) as folder:
+        save(folder, model, tokenizer)
+        written = architecture.heads[head].ours.from_pretrained(folder, dtype=torch.float32).eval()
+        if stock.dtype != torch.float32:  # not float(): tables that a class computes would stay rounded
+            stock = load_stock_class(type(stock), arguments.model, dtype=torch.float32)[0].eval()
+        checks = [
+            there_and_back(architecture, written, stock, head),
+            *tokenizer_checks(tokenizer, folder),
+            *compare(stock, written, tokenizer),
+        ]
+        report(checks, folder, started, out)
+    return 0
+
+
+def export_model(arguments: argparse.Namespace) -> int:
+    """Write a stock model, or a model of another library, with the weights of one of ours."""
+    out = checked_output(arguments.out, arguments.overwrite, arguments.model)
+    target = arguments.to
+    if arguments.quantization is not None and target != "ctranslate2":
+        raise UserError(f"--quantization {arguments.quantization}: it is for --to ctranslate2, not for {target}")
+    started = time.monotonic()
+    model, tokenizer = load_ours(arguments.model)
+    with complete_folder(out) as folder, refusals(arguments.model):
+        if target == "ctranslate2":
+            checks = write_ctranslate2(model, tokenizer, folder, arguments.quantization or "float32")
+        elif target == "onnx":
+            checks = write_onnx(model, tokenizer, folder)
+        else:
+            _, checks = write_stock(model, tokenizer, folder, target)
+        report(checks, folder, started, out)
+    return 0
+
+
+def write_ctranslate2(model: PreTrainedModel, tokenizer: Any, folder: Path, quantization: str) -> list[Check]:
+    """A folder that `ctranslate2.Translator` or `Generator` reads."""
+    from vanilla_transformers.interop import ctranslate2
+
+    require_tokenizer(tokenizer, "CTranslate2 stores the vocabulary")
+    ctranslate2.write(model, tokenizer, folder, quantization)
+    return ctranslate2.check(model, tokenizer, folder, list(SENTENCES))
+
+
+def write_onnx(model: PreTrainedModel, tokenizer: Any, folder: Path) -> list[Check]:
+    """A folder of graphs that onnxruntime and Optimum read."""
+    from vanilla_transformers.interop import onnx
+
+    require_tokenizer(tokenizer, "its sentences are what the graphs are proved with")
+    onnx.write(model, folder)
+    tokenizer.save_pretrained(folder)
+    return onnx.check(model, tokenizer, folder, list(SENTENCES))
+
+
+class ByArchitecture:
+    """Loads a stock class, a bare encoder also without a pooler, and keeps what was in the file and not in the class.
+
+    Attributes:
+        stock_class: the class.
+        head: the task, if it was asked for.
+        left_out: names of the weights that the class has no place for.
+    """
+
+    def __init__(self, stock_class: type[PreTrainedModel], head: str | None) -> None:
+        self.stock_class = stock_class
+        self.head = head
+        self.left_out: list[str] = []
+
+    def from_pretrained(self, name: str, *, output_loading_info: bool, **kwargs: Any) -> Any:
+        model, report = load_stock_class(self.stock_class, name, **kwargs)
+        self.left_out = sorted(report["unexpected_keys"])
+        if self.head is not None and report["missing_keys"]:
+            raise InteropError(
+                f"--head {self.head}: it was saved without {listed(report['missing_keys'])}; import it as what it was "
+                "saved from, or with --head base"
+            )
+        return model, report
+
+
+def load_stock(name: str, head: str | None) -> tuple[PreTrainedModel, Any]:
+    """A stock model in evaluation mode, and its tokenizer if it has one.
+
+    Raises:
+        UserError: there is no such model, it is damaged, or it cannot be converted.
+    """
+
+    loader: Any = None
+
+    def check_config(config: PreTrainedConfig) -> ByArchitecture:
+        nonlocal loader
+        if isinstance(config, VanillaConfig):
+            raise UserError(f"{name}: this is a {config.model_type} already; `vanilla export` is the other way")
+        with refusals(name):
+            loader = ByArchitecture(class_for_head(config, head), head)
+        return loader
+
+    quiet()
+    model, tokenizer = load_saved(name, None, check_config, needs_tokenizer=False, dtype="auto")
+    if loader.left_out:
+        print(f"note   a {type(model).__name__} has no place for {listed(loader.left_out)}: left out")
+    return model.eval(), tokenizer
+
+
+def load_ours(name: str) -> tuple[PreTrainedModel, Any]:
+    """One of our models in evaluation mode, and its tokenizer if it has one.
+
+    Raises:
+        UserError: there is no such model, it is damaged, or it is none of ours.
+    """
+
+    def check_config(config: PreTrainedConfig) -> type[PreTrainedModel]:
+        if not isinstance(config, VanillaConfig):
+            raise UserError(
+                f"{name}: this is a {config.model_type}; export takes our models: `vanilla import {name} FOLDER` first"
+            )
+        with refusals(name):
+            return our_class(config)
+
+    quiet()
+    model, tokenizer = load_saved(name, None, check_config, needs_tokenizer=False, dtype="auto")
+    return model.eval(), tokenizer
+
+
+def report(checks: Iterable[Check], folder: Path, started: float, out: Path) -> None:
+    """Print the table.
+
+    Raises:
+        UserError: a comparison failed; the folder around it is then given up.
+    """
+    checks = list(checks)
+    print(*listed_checks(checks), sep="\n")
+    failed = [check.name for check in checks if not check.passed]
+    if failed:
+        raise UserError(
+            f"{out}: not written, because the result differs from the model it was made of: {'; '.join(failed)}"
+        )
+    size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+    print(f"wrote  {out}: {size / 1e6:,.1f} MB in {time.monotonic() - started:.1f} s")
+
+
+def listed(names: Iterable[str]) -> str:
+    """The first few of the names, and how many more there are."""
+    first, *others = sorted(names)
+    return ", ".join([first, *others[:2]]) + (f" and {len(others) - 2} more" if len(others) > 2 else "")
+
+
+def checked_output(name: str, overwrite: bool, source: str) -> Path:
+    """Where to write.
+
+    Args:
+        name: the folder.
+        overwrite: whether it may replace a model folder.
+        source: the model that is read; replacing it, or a folder around it, would be its end.
+
+    Raises:
+        UserError: something is there already and may not be replaced, or nothing can be written there.
+    """
+    out = Path(name).resolve()
+    if Path(source).exists() and out in (Path(source).resolve(), *Path(source).resolve().parents):
+        raise UserError(f"{out}: this is the model itself or holds it; name another folder")
+    if out.exists() and not overwrite:
+        raise UserError(f"{out}: exists already; name another folder, or give --overwrite")
+    if out.exists() and not (out / "config.json").is_file() and (out.is_file() or any(out.iterdir())):
+        raise UserError(f"{out}: is no model folder, so --overwrite leaves it alone; name another one")
+    parent = next(folder for folder in out.parents if folder.exists())
+    if not parent.is_dir() or not os.access(parent, os.W_OK):
+        raise UserError(f"{out}: {parent} is not a folder that can be written to; name another one")
+    return out
+
+
+def require_tokenizer(tokenizer: Any, why: str) -> None:
+    if tokenizer is None:
+        raise UserError(f"there is no tokenizer beside the model, but {why}; save it into the model's folder")
+
+
+def quiet() -> None:
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+
+
+@contextmanager
+def refusals(name: str) -> Iterator[None]:
+    """What cannot be converted is told in one line that names the model."""
+    try:
+        yield
+    except InteropError as error:
+        raise UserError(f"{name}: {error}") from error

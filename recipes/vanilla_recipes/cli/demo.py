@@ -1,0 +1,28 @@
+"""`vanilla demo`: a page on which models translate, classify or go on from what is typed."""
+
+import argparse
+import importlib.util
+from contextlib import suppress
+
+from vanilla_recipes.cli.models import load_for
+from vanilla_recipes.cli.server import check_address
+from vanilla_recipes.demo.answers import shown
+from vanilla_recipes.errors import UserError
+
+
+def demo(arguments: argparse.Namespace) -> int:
+    """Show the page until the process is interrupted.
+
+    Raises:
+        UserError: Gradio is missing, the address is taken, or a model cannot be shown.
+    """
+    if importlib.util.find_spec("gradio") is None:
+        raise UserError('the demo needs Gradio, which is not installed: pip install "vanilla_transformers[demo]"')
+    check_address(arguments.host, arguments.port)
+    names = list(dict.fromkeys(arguments.models))
+    models = [shown(name, *load_for("demo", name, arguments.device)) for name in names]
+    from vanilla_recipes.demo.page import serve
+
+    with suppress(KeyboardInterrupt):  # how it is ended
+        serve(models, arguments.host, arguments.port)
+    return 0

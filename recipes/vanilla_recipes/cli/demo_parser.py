@@ -1,0 +1,30 @@
+"""What can be typed after `vanilla demo`. Standard library only."""
+
+import argparse
+
+from vanilla_recipes.cli.option_types import port
+
+DEMO_DESCRIPTION = """\
+Show models on a page for the browser: translate, classify, fill in or go on from a text, with the candidates and their
+probabilities, the attention maps of what was just computed, and the speed. Any model that AutoModelForSeq2SeqLM,
+AutoModelForSequenceClassification, AutoModelForCausalLM or AutoModelForMaskedLM loads. Nothing on the page is fetched
+from elsewhere. Ctrl-C ends it. Needs `pip install "vanilla_transformers[demo]"`.
+"""
+DEMO_EXAMPLES = """\
+examples:
+  vanilla demo runs/translation-toy/best
+  vanilla demo runs/translation-toy/best runs/sentiment-toy/best openai-community/gpt2
+  vanilla demo runs/translation-toy/best --host 0.0.0.0 --port 8080 --device cuda
+  vanilla push runs/translation-toy me/toy-translator --space       the same page on the Hub
+"""
+
+
+def define_demo(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments of `vanilla demo`."""
+    parser.set_defaults(rest="models")
+    parser.add_argument(
+        "models", metavar="MODEL", nargs="+", help="a model folder, or the name of a model on the Hub; one is chosen"
+    )
+    parser.add_argument("--host", metavar="NAME", default="localhost", help="address to listen on (default: localhost)")
+    parser.add_argument("--port", metavar="N", type=port, default=7860, help="port to listen on (default: 7860)")
+    parser.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1, mps ... (default: the fastest there is)")

@@ -1,0 +1,122 @@
+"""What can be typed after `vanilla translate`, `classify` and `generate`. Standard library only."""
+
+import argparse
+
+from vanilla_recipes.cli.option_types import positive, seed, share, temperature
+
+DTYPES = ("float32", "bfloat16", "float16")
+
+TRANSLATE_DESCRIPTION = """\
+Translate sentences with an encoder-decoder model: one of ours or any other that AutoModelForSeq2SeqLM loads.
+Sentences are given as arguments, or one a line in a file or on standard input. Line N of the output answers
+line N of the input; a blank line stays blank. A line that is too long for the model is split at its sentences.
+"""
+TRANSLATE_EXAMPLES = """\
+examples:
+  vanilla translate runs/translation-toy/best "The dog bites the man." "The man bites the dog."
+  vanilla translate runs/translation-toy/best < english.txt > german.txt
+  vanilla translate runs/translation-toy/best --from english.txt --to german.txt --num-beams 4
+  vanilla translate runs/translation-toy/best --from english.txt --scores | sort -g
+  vanilla translate runs/translation-toy/best --from english.txt --to german.txt --dtype int8
+  vanilla translate Helsinki-NLP/opus-mt-en-de "A sentence."
+  vanilla translate facebook/nllb-200-distilled-600M "A sentence." --src-lang eng_Latn --tgt-lang deu_Latn
+"""
+CLASSIFY_DESCRIPTION = """\
+Classify texts with any model that AutoModelForSequenceClassification loads. Texts are given as arguments, or one
+a line in a file or on standard input. Line N of the output answers line N of the input with the class and its
+probability, a tab between them; a blank line stays blank. A text that is too long for the model is cut.
+"""
+CLASSIFY_EXAMPLES = """\
+examples:
+  vanilla classify runs/sentiment-toy/best "A film of rare charm." "I want my money back."
+  vanilla classify runs/sentiment-toy/best --from reviews.txt --to classes.tsv
+  vanilla classify distilbert/distilbert-base-uncased-finetuned-sst-2-english "A film of rare charm." --all
+"""
+GENERATE_DESCRIPTION = """\
+Go on from prompts with any model that AutoModelForCausalLM loads, or answer them with one that
+AutoModelForSeq2SeqLM loads. Prompts are given as arguments, or one a line in a file or on standard input. The
+likeliest token is taken each time, unless an option asks for sampling or beams.
+
+Texts of prompts that are arguments are printed as they are, a blank line between them. For lines the output has
+one line for each text, in which a line break is a space; a blank line stays blank.
+"""
+GENERATE_EXAMPLES = """\
+examples:
+  vanilla generate runs/generation-toy/best "Once upon a time" --temperature 0.8 --seed 7
+  vanilla generate openai-community/gpt2 "The Transformer is" --max-new-tokens 40 --num-beams 4
+  vanilla generate openai-community/gpt2 --from prompts.txt --to texts.txt --top-p 0.9 --num-return-sequences 3
+  vanilla generate google/flan-t5-small "Answer: what is the capital of France?"
+"""
+
+
+def define_translate(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments of `vanilla translate`."""
+    _define_texts(parser, "SENTENCE", "translate")
+    parser.add_argument("--src-lang", metavar="CODE", help="language of the sentences, for a multilingual model")
+    parser.add_argument("--tgt-lang", metavar="CODE", help="language of the translations, likewise")
+    parser.add_argument(
+        "--scores",
+        action="store_true",
+        help="put the mean log-probability of its tokens and a tab before each translation",
+    )
+    _define_beams(parser)
+    _define_machine(parser, *DTYPES, "int8")
+
+
+def define_classify(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments of `vanilla classify`."""
+    _define_texts(parser, "TEXT", "classify")
+    parser.add_argument(
+        "--all", action="store_true", help="every class with its probability, the likeliest first, tabs between them"
+    )
+    _define_machine(parser, *DTYPES)
+
+
+def define_generate(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments of `vanilla generate`."""
+    _define_texts(parser, "PROMPT", "go on from")
+    parser.add_argument(
+        "--max-new-tokens",
+        metavar="N",
+        type=positive,
+        help="tokens of a text at most, without the prompt (default: as the model was saved, or 100)",
+    )
+    parser.add_argument("--temperature", metavar="X", type=temperature, help="sample; the greater, the more surprising")
+    parser.add_argument("--top-p", metavar="X", type=share, help="sample from the likeliest tokens of this probability")
+    parser.add_argument("--top-k", metavar="N", type=positive, help="sample from so many tokens, the likeliest ones")
+    parser.add_argument("--seed", metavar="N", type=seed, default=0, help="decides the samples (default: 0)")
+    parser.add_argument(
+        "--num-return-sequences", metavar="N", type=positive, default=1, help="texts for each prompt (default: 1)"
+    )
+    _define_beams(parser)
+    _define_machine(parser, *DTYPES)
+
+
+def _define_texts(parser: argparse.ArgumentParser, name: str, deed: str) -> None:
+    parser.set_defaults(rest="texts")
+    parser.add_argument("model", metavar="MODEL", help="a model folder, or the name of a model on the Hub")
+    parser.add_argument("texts", metavar=name, nargs="*", default=[], help="`-` or none: lines of standard input")
+    parser.add_argument("--from", dest="source", metavar="FILE", help=f"{deed} the lines of this file (UTF-8)")
+    parser.add_argument(
+        "--to", dest="target", metavar="FILE", help="write to this file, which appears only when it is complete"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="let --to replace a file that exists")
+
+
+def _define_beams(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--num-beams", metavar="N", type=positive, help="beams of the search (default: as the model was saved)"
+    )
+
+
+def _define_machine(parser: argparse.ArgumentParser, *dtypes: str) -> None:
+    parser.add_argument(
+        "--batch-tokens", metavar="N", type=positive, help="tokens read at once (default: by the device)"
+    )
+    parser.add_argument(
+        "--dtype",
+        choices=dtypes,
+        help="type of the weights (default: as the model was saved); bfloat16 is faster where a machine multiplies it"
+        + (", int8 is CTranslate2's and the fastest on a CPU" if "int8" in dtypes else ""),
+    )
+    parser.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1, mps ... (default: the fastest there is)")

@@ -1,0 +1,96 @@
+"""What `make demo` shows after the training: the saved models, reloaded in a process of their own, at work.
+
+All inputs are held-out rows of the built-in corpora: their words occur in the training rows, their combinations do not.
+Then come the same words in another order, which only a model that knows word order can tell apart.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from vanilla_recipes.cli.faults import guarded
+
+NUM_SENTENCES = 3
+NUM_PAIRS = 2
+NUM_REVIEWS = 4
+SEED = 1  # any: all test rows are held out
+MAIN_SCORES = {"translation": "bleu", "sentiment": "accuracy", "generation": "perplexity"}
+
+
+def main(argv: Sequence[str]) -> int:
+    """Print what the models of the demonstration make, and a table of their scores; `argv` names its folder."""
+    from transformers.utils import logging
+
+    import vanilla_transformers  # noqa: F401 (registers the models)
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    demo = Path(argv[0])
+    show_translation(demo / "translation" / "best")
+    show_sentiment(demo / "sentiment" / "best")
+    show_generation(demo / "generation")
+    show_table(demo)
+    return 0
+
+
+def show_translation(folder: Path) -> None:
+    """Held-out sentences and role-swapped pairs, each above its translation."""
+    from vanilla_recipes.cli.models import load_for
+    from vanilla_recipes.data.toy import role_swapped_pairs, toy_rows
+    from vanilla_recipes.scoring.decoding import translate
+
+    held_out = toy_rows("translation", "test", NUM_SENTENCES, SEED)
+    swapped = [row for pair in role_swapped_pairs(NUM_PAIRS, SEED) for row in pair]
+    rows = [row["translation"] for row in (*held_out, *swapped)]
+    model, tokenizer = load_for("translate", str(folder), device=None)
+    answers = translate(model, tokenizer, [row["en"] for row in rows])
+    print(f"\nTranslation: {type(model).__name__} reloaded. Held-out sentences, then the same words in other roles:\n")
+    for row, answer in zip(rows, answers, strict=True):
+        print(f"  {row['en']}\n  {answer}{'' if answer == row['de'] else '   (expected: ' + row['de'] + ')'}\n")
+
+
+def show_sentiment(folder: Path) -> None:
+    """Reviews in pairs of the same words, each behind its class."""
+    from transformers import pipeline
+
+    from vanilla_recipes.data.toy import toy_rows
+
+    classify = pipeline("text-classification", model=str(folder))
+    names: dict = classify.model.config.id2label or {}
+    rows = toy_rows("sentiment", "test", NUM_REVIEWS, SEED)
+    print(f"Sentiment: {type(classify.model).__name__} reloaded. The same words in another order, the other verdict:\n")
+    for row, answer in zip(rows, classify([row["text"] for row in rows]), strict=True):
+        expected = names[row["label"]]
+        mark = "" if answer["label"] == expected else f"   (expected: {expected})"
+        print(f"  {answer['label']:8} {answer['score']:.0%}  {row['text']}{mark}")
+
+
+def show_generation(run: Path) -> None:
+    """A story as the reloaded model goes on with it."""
+    from transformers import pipeline, set_seed
+
+    write = pipeline("text-generation", model=str(run / "best"))
+    set_seed(SEED)
+    (story,) = write("Once upon a time", max_new_tokens=300)
+    print(f"\nGeneration: {type(write.model).__name__} reloaded. A story:\n\n  {story['generated_text'].strip()}\n")
+
+
+def show_table(demo: Path) -> None:
+    """The main score of each task on its test rows, and where everything lies."""
+    print(f"{'task':12} {'score on held-out rows':26} {'trained':>8}  run folder")
+    for task, name in MAIN_SCORES.items():
+        results = json.loads((demo / task / "results.json").read_text(encoding="utf-8"))
+        score = f"{name} {results['test'][name]:.2f} ({results['test']['rows']} rows)"
+        print(f"{task:12} {score:26} {results['run']['seconds']:6.0f} s  {demo / task}")
+    command = os.path.relpath(Path(sys.executable).with_name("vanilla"))
+    print(
+        "\nIn each run folder: best/ and final/ (models for from_pretrained), curves.png, metrics.jsonl (the course of"
+        " the\ntraining), results.json and config.yaml. Now one of yours:\n"
+        f'{command} translate {demo / "translation" / "best"} "The dog has bitten the old man."'
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(guarded(lambda: main(sys.argv[1:])))

@@ -1,0 +1,182 @@
+"""Rows of text classification: one text or a pair of texts, and a label.
+
+Nothing heavy is imported until rows are read.
+"""
+
+import reprlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from vanilla_recipes.data.readers import Record, shown
+from vanilla_recipes.data.rows import TOY, DataConfig, Split, records, report_empty, text_of, value_of
+from vanilla_recipes.errors import UserError
+
+Label = int | str
+
+
+@dataclass(frozen=True)
+class LabelledDataConfig(DataConfig):
+    """Texts with labels.
+
+    Args:
+        text_field: the field that holds the text.
+        pair_field: the field that holds a second text, where a pair is classified; null for one text.
+        label_field: the field that holds the label, a whole number or text.
+        label_names: names of the labels 0, 1 and so on; null takes those that a dataset on the Hub declares, or else
+            the labels of the training rows as they stand, in order.
+    """
+
+    text_field: str = "text"
+    pair_field: str | None = None
+    label_field: str = "label"
+    label_names: list[str] | None = None
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        yield from super().problems()
+        if self.pair_field == self.text_field:
+            yield "pair_field", f"must differ from text_field, {self.text_field!r}, or be null for one text"
+        if self.label_field in (self.text_field, self.pair_field):
+            yield "label_field", "must differ from the fields of the texts"
+        if self.label_names is not None and len(set(self.label_names)) < max(2, len(self.label_names)):
+            yield "label_names", "must be two or more different names, or null"
+
+
+class LabelledRow(NamedTuple):
+    """A text, the second one of a pair, and the label, as the data has them; `location` says where the row stands."""
+
+    location: str
+    text: str
+    pair: str | None
+    label: Label
+
+
+@dataclass(frozen=True)
+class Classes:
+    """What the labels of a task mean.
+
+    Attributes:
+        names: the name of each class; its place is the number that the model predicts.
+        are_numbered: whether a label that is a number is such a place, or else one of the names.
+    """
+
+    names: tuple[str, ...]
+    are_numbered: bool = False
+
+    def numbers(self, rows: Sequence[LabelledRow]) -> list[int]:
+        """The number of each row's class.
+
+        Raises:
+            UserError: a label is none of these, with its place.
+        """
+        places = {name: place for place, name in enumerate(self.names)}
+        if self.are_numbered:
+            numbered = {str(place): place for place in range(len(self.names))}
+            places = {name: place for name, place in places.items() if name not in numbered} | numbered
+        for row in rows:
+            if str(row.label) not in places:
+                raise UserError(self._unknown(row))
+        return [places[str(row.label)] for row in rows]
+
+    def _unknown(self, row: LabelledRow) -> str:
+        known = ", ".join(map(repr, self.names[:20])) + (", ..." if len(self.names) > 20 else "")
+        way_out = "mend the row" + (", or name all classes with data.label_names=" if self.are_numbered else "")
+        if row.label == -1:
+            way_out = "-1 marks rows without a label, as in GLUE's test splits: data.test_split=null leaves them out"
+        return f"{row.location}: {shown(row.label)} is no label: the classes are {known}; {way_out}"
+
+
+def labelled_rows(config: LabelledDataConfig, split: Split, seed: int = 0) -> list[LabelledRow]:
+    """The checked rows of one split, in the order of the data.
+
+    With `skip_bad_rows` a row without text is left out, and the number is logged.
+
+    Args:
+        config: where the rows are, and the names of their fields.
+        split: which part of them.
+        seed: chooses the rows of the built-in corpus.
+
+    Raises:
+        UserError: anything wrong with the data, with the file and line.
+    """
+    limit = config.num_rows(split)
+    rows: list[LabelledRow] = []
+    empty: list[str] = []
+    for record in records(config, "sentiment", split, seed):
+        row = _row(record, config)
+        if not row.text.strip():
+            empty.append(f"{row.location}: {config.text_field!r} is empty")
+        elif row.pair is not None and not row.pair.strip():
+            empty.append(f"{row.location}: {config.pair_field!r} is empty")
+        else:
+            rows.append(row)
+        if len(rows) == limit:
+            break
+    report_empty(empty, len(rows), config.skip_bad_rows, "lack text", "a row needs text")
+    _check_one_kind(rows)
+    return rows
+
+
+def classes_of(config: LabelledDataConfig, rows: Sequence[LabelledRow]) -> Classes:
+    """The classes of a task: those with names, or all labels of its training rows.
+
+    Raises:
+        UserError: the rows are all of one class, or nearly each is of its own.
+    """
+    names = config.label_names or _declared_names(config)
+    labels = {row.label for row in rows}
+    if len(labels) < 2:
+        raise UserError(
+            f"{rows[0].location}: all {len(rows)} training rows have the label {rows[0].label!r}, and telling classes"
+            f" apart needs two; choose other rows, or another field with data.label_field="
+        )
+    if names:
+        return Classes(tuple(names), are_numbered=True)
+    if 2 * len(labels) > len(rows):
+        raise UserError(
+            f"data.label_field={config.label_field}: {len(labels)} different labels in {len(rows)} training rows,"
+            f" {reprlib.repr(rows[0].label)} for one, are no classes; name the field of the class, or give more rows"
+        )
+    return Classes(tuple(map(str, sorted(labels, key=lambda label: (isinstance(label, str), label)))))
+
+
+def _declared_names(config: LabelledDataConfig) -> list[str] | None:
+    """The names of the classes that a dataset on the Hub declares, which is in the cache once it has been read."""
+    if config.path is not None or config.name == TOY:
+        return None
+    import datasets
+
+    rows = datasets.load_dataset(config.name, config.config_name, split=config.train_split, revision=config.revision)
+    feature = (rows.features or {}).get(config.label_field)
+    return feature.names if isinstance(feature, datasets.ClassLabel) else None
+
+
+def _row(record: Record, config: LabelledDataConfig) -> LabelledRow:
+    location, fields = record
+    text = text_of(location, fields, config.text_field, "data.text_field")
+    pair = None if config.pair_field is None else text_of(location, fields, config.pair_field, "data.pair_field")
+    return LabelledRow(location, text, pair, _label(location, fields, config.label_field))
+
+
+def _label(location: str, fields: dict, name: str) -> Label:
+    """The label in a field."""
+    label = value_of(location, fields, name, "data.label_field")
+    if isinstance(label, str) and label.strip():
+        return text_of(location, fields, name, "data.label_field")
+    if not isinstance(label, int) or isinstance(label, bool):
+        raise UserError(
+            f"{location}: {shown(label)} in {name!r}, where a label belongs, a whole number or a text; mend the row,"
+            " or name another field with data.label_field="
+        )
+    return label
+
+
+def _check_one_kind(rows: Sequence[LabelledRow]) -> None:
+    """A text among numbers is a slip, or two columns in one."""
+    first = rows[0]
+    for row in rows:
+        if type(row.label) is not type(first.label):
+            raise UserError(
+                f"{row.location}: {shown(row.label)} is the label, but {shown(first.label)} is that of"
+                f" {first.location}; write all of them as numbers, or all as texts"
+            )

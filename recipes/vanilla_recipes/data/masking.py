@@ -1,0 +1,162 @@
+"""Hides tokens for masked-language modelling (BERT, section 3.1, task 1), and collates what is left.
+
+What is hidden in a row is a function of a seed, the epoch and the row's number, never of the batch that the row is in.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from transformers import PreTrainedTokenizerFast
+
+from vanilla_recipes.engine.packing import Packed
+from vanilla_recipes.errors import UserError
+
+Ids = NDArray[np.integer]
+
+
+@dataclass(frozen=True)
+class MaskingConfig:
+    """Which tokens are hidden, and how; the defaults are BERT's.
+
+    Attributes:
+        probability: the share of the tokens, special ones apart, that are to be predicted.
+        mask_share: the part of these that the model sees as `[MASK]`.
+        random_share: the part of these that it sees as some other token; the rest it sees as they are.
+        whole_word: hide all pieces of a word or none of them.
+    """
+
+    probability: float = 0.15
+    mask_share: float = 0.8
+    random_share: float = 0.1
+    whole_word: bool = False
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        if not 0 < self.probability < 1:
+            yield "probability", "must be greater than 0 and less than 1"
+        for name in ("mask_share", "random_share"):
+            if not 0 <= getattr(self, name) <= 1:
+                yield name, "must be between 0 and 1"
+        if self.mask_share + self.random_share > 1 + 1e-9:
+            yield "random_share", f"must be at most 1 - mask_share, which is {self.mask_share}"
+
+
+class MaskedRow(NamedTuple):
+    """A row with some tokens hidden.
+
+    Attributes:
+        input_ids: what the model sees, shape (T,).
+        positions: where the tokens to predict stand, in order, shape (N,).
+        labels: what they were, shape (N,).
+    """
+
+    input_ids: Ids
+    positions: NDArray[np.int64]
+    labels: Ids
+
+
+class Masker:
+    """Hides tokens of a row.
+
+    Args:
+        tokenizer: one that has a mask token; its special tokens are never hidden and never put in place of another.
+        config: how much is hidden.
+
+    Raises:
+        UserError: whole words are asked for, and the tokenizer does not tell which pieces make one up.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerFast, config: MaskingConfig) -> None:
+        self.config = config
+        self.mask_id = tokenizer.mask_token_id
+        self.is_special = np.zeros(len(tokenizer), dtype=bool)
+        self.is_special[tokenizer.all_special_ids] = True
+        self.ordinary_ids = np.flatnonzero(~self.is_special)
+        self.goes_on = _continuing_pieces(tokenizer) if config.whole_word else None
+
+    def __call__(self, ids: Ids, generator: np.random.Generator) -> MaskedRow:
+        """A copy of a row with some of its tokens hidden; at least one if any is not special."""
+        positions = self._choose(ids, generator)
+        hidden = ids.copy()
+        fate, share = generator.random(len(positions)), self.config.mask_share
+        masked, changed = fate < share, (fate >= share) & (fate < share + self.config.random_share)
+        hidden[positions[masked]] = self.mask_id
+        hidden[positions[changed]] = generator.choice(self.ordinary_ids, np.count_nonzero(changed))
+        return MaskedRow(hidden, positions, ids[positions])
+
+    def _choose(self, ids: Ids, generator: np.random.Generator) -> NDArray[np.int64]:
+        """Positions of the tokens to predict.
+
+        Every word is as likely as any other. Their number is the expected one, rounded up or down at random, so that
+        its mean is exact.
+        """
+        places = np.flatnonzero(~self.is_special[ids])
+        words = self._word_numbers(ids, places)
+        num_words = int(words[-1]) + 1 if len(words) else 0
+        num_chosen = int(num_words * self.config.probability + generator.random())
+        chosen = np.zeros(num_words, dtype=bool)
+        chosen[generator.permutation(num_words)[: max(1, num_chosen)]] = True
+        return places[chosen[words]]
+
+    def _word_numbers(self, ids: Ids, places: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The number of the word that each of the `places` belongs to, counted from 0."""
+        if self.goes_on is None:
+            return np.arange(len(places))
+        begins = ~self.goes_on[ids[places]]
+        begins[:1] = True  # a row may begin within a word
+        begins[1:] |= np.diff(places) > 1  # so may what follows a special token
+        return np.cumsum(begins) - 1
+
+
+def _continuing_pieces(tokenizer: PreTrainedTokenizerFast) -> NDArray[np.bool_]:
+    """Which ids go on with a word that another piece began, by id."""
+    prefix = getattr(tokenizer.backend_tokenizer.model, "continuing_subword_prefix", None)
+    if not prefix:
+        raise UserError(
+            "masking.whole_word=true: the tokenizer does not mark the pieces that go on with a word, as WordPiece does "
+            "with ##; use masking.whole_word=false"
+        )
+    tokens = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
+    return np.array([token.startswith(prefix) and token != prefix for token in tokens])
+
+
+def pack_masked(rows: Sequence[MaskedRow], pad_token_id: int, pack_length: int | None) -> dict[str, Any]:
+    """Rows packed into lines, which `Packed` describes; the loss and gradients are those of `collate_masked`.
+
+    Returns:
+        `input_ids` and `position_ids` (lines, T); `masked_positions`, places line * T + t, and `labels` (N,), row
+        after row; the lengths for kernels.
+    """
+    packed = Packed(np.array([len(row.input_ids) for row in rows]), pack_length)
+    positions = [start + row.positions for start, row in zip(packed.starts(), rows, strict=True)]
+    return {
+        "input_ids": packed.lay_out([row.input_ids for row in rows], pad_token_id),
+        "position_ids": packed.position_ids(),
+        **packed.lengths_for_kernels(),
+        "masked_positions": torch.from_numpy(np.concatenate(positions)),
+        "labels": torch.from_numpy(np.concatenate([row.labels for row in rows]).astype(np.int64)),
+    }
+
+
+def collate_masked(rows: Sequence[MaskedRow], pad_token_id: int) -> dict[str, torch.Tensor]:
+    """Rows as the model takes them, the head at the masked positions only.
+
+    Returns:
+        `input_ids` and `attention_mask` (B, T), padded on the right; `masked_positions`, places b * T + t, and `labels`
+        (N,), row after row.
+    """
+    lengths = np.array([len(row.input_ids) for row in rows])
+    width = int(lengths.max())
+    input_ids = np.full((len(rows), width), pad_token_id, dtype=np.int64)
+    for line, row in zip(input_ids, rows, strict=True):
+        line[: len(row.input_ids)] = row.input_ids
+    positions = np.concatenate([number * width + row.positions for number, row in enumerate(rows)])
+    return {
+        "input_ids": torch.from_numpy(input_ids),
+        "attention_mask": torch.from_numpy((np.arange(width) < lengths[:, None]).astype(np.int64)),
+        "masked_positions": torch.from_numpy(positions),
+        "labels": torch.from_numpy(np.concatenate([row.labels for row in rows]).astype(np.int64)),
+    }

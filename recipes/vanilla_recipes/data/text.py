@@ -1,0 +1,209 @@
+"""Rows of plain text, and of prompts with their completions.
+
+They come from the built-in stories, the Hub, files of records, or .txt files, of which each is one text.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from vanilla_recipes.data.readers import data_suffix, read_text
+from vanilla_recipes.data.rows import Split, StreamedDataConfig, records, report_empty, text_of
+from vanilla_recipes.data.splits import SUFFIXES, note_same
+from vanilla_recipes.data.streams import stream_problems
+from vanilla_recipes.errors import UserError
+
+TXT = ".txt"
+
+
+@dataclass(frozen=True)
+class TextDataConfig(StreamedDataConfig):
+    """Plain text. `path` may also be a .txt file, or a folder with `train.txt` and so on.
+
+    Args:
+        text_field: the field that holds the text.
+        rows_are: `documents`, each a text of its own, or `pieces`, which joined with nothing between them are a longer
+            text; pieces may be blank.
+        validation_share: where `path` is one .txt file, the part at its end that is the validation split, unless
+            `validation_split` names another file.
+        layout: `blocks` joins the rows and cuts them every `block_size` tokens; `documents` keeps each row by itself.
+        block_size: tokens of a block, or the most that are kept of a row.
+    """
+
+    test_split: str | None = None
+    text_field: str = "text"
+    rows_are: Literal["documents", "pieces"] = "documents"
+    validation_share: float = 0.1
+    layout: Literal["blocks", "documents"] = "blocks"
+    block_size: int = 256
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        yield from super().problems()
+        if not 0 < self.validation_share < 1:
+            yield "validation_share", "must be greater than 0 and less than 1"
+        if self.block_size < 2:
+            yield "block_size", "must be 2 or greater"
+        if self.rows_are == "pieces" and self.layout == "documents":
+            yield "rows_are", "must be documents where data.layout is documents: pieces are joined to blocks"
+
+
+@dataclass(frozen=True)
+class PromptDataConfig(TextDataConfig):
+    """Plain text, or prompts with their completions.
+
+    Args:
+        prompt_field: the field that holds a prompt, instead of `text_field`.
+        completion_field: the field that holds what shall follow; only that is learnt.
+    """
+
+    prompt_field: str | None = None
+    completion_field: str | None = None
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        yield from super().problems()
+        if (self.prompt_field is None) != (self.completion_field is None):
+            name = "prompt_field" if self.prompt_field is None else "completion_field"
+            yield name, "must name a field: a prompt and its completion belong together"
+        elif self.has_prompts and self.prompt_field == self.completion_field:
+            yield "completion_field", "must differ from prompt_field"
+        if self.has_prompts and self.layout == "blocks":
+            yield "layout", "must be documents: each prompt stands by itself with its completion"
+
+    @property
+    def has_prompts(self) -> bool:
+        """Whether rows are prompts with their completions."""
+        return self.prompt_field is not None
+
+
+class PromptPair(NamedTuple):
+    """A prompt and what shall follow it."""
+
+    prompt: str
+    completion: str
+
+
+def text_problems(experiment: Any) -> Iterator[tuple[str, str]]:
+    """What a run on plain text cannot have together.
+
+    Args:
+        experiment: one whose data are a `TextDataConfig` and whose tokenizer may have a name.
+    """
+    if experiment.pretrained and experiment.tokenizer.name:
+        yield "tokenizer.name", "must be null with model.pretrained, whose tokenizer is taken"
+    if experiment.batch.packing and experiment.data.layout == "blocks":
+        yield "batch.packing", "must be false with data.layout=blocks: blocks have no padding"
+    yield from stream_problems(experiment.data, experiment.max_duration)
+
+
+def texts(config: TextDataConfig, split: Split, seed: int = 0) -> Iterator[str]:
+    """The checked texts of one split, in the order of the data, one at a time.
+
+    Args:
+        config: where they are.
+        split: which part of them.
+        seed: chooses the rows of the built-in stories.
+
+    Raises:
+        UserError: anything wrong with the data, with the file and line; a document without text only at the end,
+            where the rows are not a stream.
+    """
+    limit, num_kept = config.num_rows(split), 0
+    empty: list[str] = []
+    for location, text in _located_texts(config, split, seed):
+        if config.rows_are == "documents" and not text.strip():
+            empty.append(f"{location}: the text is empty")
+            if config.stops_at_bad_row:
+                break
+            continue
+        yield text
+        num_kept += 1
+        if num_kept == limit:
+            break
+    report_empty(empty, num_kept, config.skip_bad_rows, "have no text", "a document needs some")
+
+
+def prompt_pairs(config: PromptDataConfig, split: Split, seed: int = 0) -> Iterator[PromptPair]:
+    """The checked prompts of one split with their completions, in the order of the data; arguments as for `texts`.
+
+    Raises:
+        UserError: anything wrong with the data, with the file and line.
+    """
+    assert config.prompt_field is not None, "without prompts there are texts"
+    assert config.completion_field is not None, "it is named together with prompt_field"
+    limit, num_kept = config.num_rows(split), 0
+    empty: list[str] = []
+    for location, fields in records(config, "stories", split, seed):
+        prompt = text_of(location, fields, config.prompt_field, "data.prompt_field")
+        completion = text_of(location, fields, config.completion_field, "data.completion_field")
+        if not prompt.strip() or not completion.strip():
+            name = config.completion_field if prompt.strip() else config.prompt_field
+            empty.append(f"{location}: {name!r} is empty")
+            if config.stops_at_bad_row:
+                break
+            continue
+        yield PromptPair(prompt, completion)
+        num_kept += 1
+        if num_kept == limit:
+            break
+    report_empty(empty, num_kept, config.skip_bad_rows, "lack text", "a prompt and its completion need some")
+
+
+def _located_texts(config: TextDataConfig, split: Split, seed: int) -> Iterator[tuple[str, str]]:
+    """Each text with its place."""
+    path = None if config.path is None else Path(config.path).expanduser()
+    plain = None if path is None else _plain_text(path, config, split)
+    if path is not None and plain is not None:
+        note_same(split, plain[0], str(_in_folder(path, "train", config.train_split) if path.is_dir() else path))
+        if config.streaming and split == "train":
+            raise UserError(
+                f"data.streaming=true: {plain[0]} is one text, read as a whole; give files with a text a row, such as "
+                f".jsonl, or set data.streaming=false"
+            )
+        yield plain
+        return
+    for location, fields in records(config, "stories", split, seed):
+        yield location, text_of(location, fields, config.text_field, "data.text_field")
+
+
+def _plain_text(path: Path, config: TextDataConfig, split: Split) -> tuple[str, str] | None:
+    """The text of a split that is a .txt file or a part of one, with its place; None where it is anything else."""
+    name = config.split_name(split)
+    if name is None:
+        return None
+    if path.is_dir():
+        file = _in_folder(path, split, name)
+        return None if file is None else (str(file), read_text(file))
+    if not path.is_file() or data_suffix(path):
+        return None
+    if path.suffix.lower() != TXT:
+        raise UserError(f"data.path={path}: unknown kind of file; the name must end in {TXT}, {SUFFIXES} (.gz allowed)")
+    if split != "train" and name.endswith(TXT):
+        return str(path.with_name(name)), read_text(path.with_name(name))
+    return _part(path, config, split)
+
+
+def _in_folder(folder: Path, split: Split, name: str) -> Path | None:
+    """The .txt file of a split; None where there are only files of records."""
+    files = sorted(file.name for file in folder.glob(f"*{TXT}"))
+    chosen = next((file for file in (name, f"{name}{TXT}") if file in files), None)
+    if chosen is None and files and not any(data_suffix(file) for file in folder.iterdir()):
+        raise UserError(
+            f"{folder}: no {name}{TXT} for the {split} split; there is: {', '.join(files)}. Name its file with "
+            f"data.{split}_split=FILE{TXT}, or give one of them as data.path, of which the end is the validation split"
+        )
+    return None if chosen is None else folder / chosen
+
+
+def _part(path: Path, config: TextDataConfig, split: Split) -> tuple[str, str]:
+    """The train or validation split of a single file."""
+    if split == "test":
+        raise UserError(
+            f"data.path={path} is one file, so there is no {split} split: name another file in the same folder with "
+            f"data.{split}_split=FILE{TXT}, or leave it out with data.{split}_split=null"
+        )
+    text = read_text(path)
+    if config.validation_split.endswith(TXT):
+        return str(path), text
+    cut = int(len(text) * (1 - config.validation_share))
+    return (str(path), text[:cut]) if split == "train" else (f"{path} from character {cut + 1}", text[cut:])

@@ -1,0 +1,181 @@
+"""Low-rank adapters (LoRA, Hu et al. 2021) through PEFT: the saved model stays as it is, and small matrices learn.
+
+Checkpoints hold the weights that do not change as well: with 4 bytes a parameter they are no longer what makes a
+checkpoint large, as optimizer state is kept for the adapters alone, and a run goes on also if the saved model that it
+began from has moved or changed.
+"""
+
+import copy
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate.utils import send_to_device
+from safetensors.torch import save_file
+from torch import nn
+from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
+
+from vanilla_recipes.engine.compilation import as_written
+from vanilla_recipes.engine.forward import logits_of
+from vanilla_recipes.engine.task import Batch, Task
+from vanilla_recipes.errors import UserError
+from vanilla_recipes.settings.experiment import Experiment
+
+FOLDER = "adapter"
+"""Where the adapters stand within a saved model."""
+
+TOLERANCE = 1e-4
+"""How far merged logits in fp32 may be from those with adapters, as a part of the largest, or of 1 if that is less."""
+
+_LINEAR = (nn.Linear, Conv1D)  # GPT-2 has the latter
+_ADAPTER = "default"  # PEFT's name for the only adapter of a model
+_PROBE_ROWS = 4
+_IN_BLOCK = re.compile(r"\.\d+\.")  # blocks stand in lists, where numbers are their names
+
+
+def check_adapters(experiment: Experiment) -> None:
+    """Finds out, before anything is read, whether adapters can be had where they are wanted.
+
+    Raises:
+        UserError: PEFT is not installed.
+    """
+    if experiment.peft.r is not None and find_spec("peft") is None:
+        raise UserError(
+            f'peft.r={experiment.peft.r}: PEFT is not installed: pip install "vanilla_transformers[peft]", or train '
+            f"all weights with peft.r=null"
+        )
+
+
+def with_adapters(task: Task, experiment: Experiment) -> Task:
+    """The task with adapters in its model, if the experiment wants them, and everything else but its head frozen.
+
+    Whatever is saved of it is a complete model into which the adapters are merged, with the adapters in `adapter/`,
+    which `PeftModel.from_pretrained` adds to the saved model that the run began from.
+
+    Raises:
+        UserError: the model has no such layers, or their weights are used elsewhere too.
+    """
+    settings = experiment.peft
+    if settings.r is None:
+        return task
+    from peft import LoraConfig, inject_adapter_in_model
+
+    targets = settings.target_modules or block_layers(task.model)
+    _check_targets(targets, settings.r, task.model)
+    names = _last_names(name for name, _ in task.model.named_modules())
+    torch.manual_seed(experiment.seed)
+    config: Any = LoraConfig(
+        r=settings.r,
+        lora_alpha=settings.alpha,
+        lora_dropout=settings.dropout,
+        target_modules=list(targets),
+        fan_in_fan_out=any(isinstance(module, Conv1D) for module in task.model.modules()),
+        modules_to_save=[name for name in task.head if name in names] or None,
+    )
+    # PEFT itself: `add_adapter` of transformers 5.24 wants a PEFT that has not been released.
+    inject_adapter_in_model(config, task.model, _ADAPTER)
+    task.model.peft_config = {_ADAPTER: config}
+    probe = task.make_batch(np.arange(min(_PROBE_ROWS, len(task.lengths_in(0)))), 0)
+
+    def save_model(model: PreTrainedModel, folder: Path) -> None:
+        _save_adapters(model, folder / FOLDER)
+        with as_written(experiment):
+            task.save_model(merged(model, probe), folder)
+
+    return replace(task, save_model=save_model)
+
+
+def block_layers(model: nn.Module) -> list[str]:
+    """The names of the linear layers in the blocks that a model repeats: all of attention and feed-forward."""
+    blocks = (name for name, module in model.named_modules() if isinstance(module, _LINEAR) and _IN_BLOCK.search(name))
+    return _last_names(blocks)
+
+
+@torch.inference_mode()
+def merged(model: PreTrainedModel, probe: Batch) -> PreTrainedModel:
+    """A copy of a model in which the adapters are added to the weights and nothing of PEFT is left.
+
+    Args:
+        model: it may be in training mode; it stays as it is.
+        probe: a batch on which the logits are compared before and after.
+
+    Raises:
+        UserError: the logits differ by more than rounding.
+    """
+    model = copy.deepcopy(model).eval()
+    before = _logits(model, probe)
+    _merge(model)
+    after = _logits(model, probe)
+    difference = float((after - before).abs().max() / before.abs().max().clamp(min=1.0))
+    if not difference <= TOLERANCE:
+        raise UserError(
+            f"the model with its adapters merged gives other logits than before, by {difference:.2g} of the largest, "
+            f"where {TOLERANCE:g} is allowed, so it is not saved: the adapters have grown too large for fp32; lower "
+            f"peft.alpha or optimizer.learning_rate"
+        )
+    return model
+
+
+def _merge(model: PreTrainedModel) -> None:
+    """PEFT merges within a `PeftModel` only, which a model that is trained and saved by its own class is not."""
+    from peft.tuners.lora import LoraLayer
+    from peft.utils import ModulesToSaveWrapper
+
+    for name, module in list(model.named_modules()):
+        if isinstance(module, LoraLayer):
+            module.merge(safe_merge=True)
+            model.set_submodule(name, module.get_base_layer())
+        elif isinstance(module, ModulesToSaveWrapper):
+            model.set_submodule(name, module.modules_to_save[_ADAPTER])
+    del model.peft_config
+
+
+def _logits(model: PreTrainedModel, batch: Batch) -> torch.Tensor:
+    return logits_of(model, send_to_device(batch, model.device))
+
+
+def _save_adapters(model: PreTrainedModel, folder: Path) -> None:
+    """Writes what `PeftModel.from_pretrained` reads, and nothing of what transformers would put beside it."""
+    from peft.utils import SAFETENSORS_WEIGHTS_NAME, get_peft_model_state_dict
+
+    folder.mkdir()
+    adapters = get_peft_model_state_dict(model, adapter_name=_ADAPTER)
+    tensors = {f"base_model.model.{name}": tensor.contiguous() for name, tensor in adapters.items()}
+    save_file(tensors, folder / SAFETENSORS_WEIGHTS_NAME, metadata={"format": "pt"})
+    model.peft_config[_ADAPTER].save_pretrained(str(folder))
+
+
+def _check_targets(targets: Sequence[str], rank: int, model: PreTrainedModel) -> None:
+    """Refuses names that PEFT would pass over in silence, and weights with a second use that a merge would change."""
+    layers = {name: module for name, module in model.named_modules() if isinstance(module, (*_LINEAR, nn.Embedding))}
+    shared = _shared_weights(model)
+    for target in targets:
+        found = [layer for name, layer in layers.items() if name == target or name.endswith(f".{target}")]
+        if not found:
+            known = ", ".join(_last_names(layers))
+            raise UserError(f"peft.target_modules: {target}: the model has no such layer; there are {known}")
+        if any(id(layer.weight) in shared for layer in found):
+            raise UserError(
+                f"peft.target_modules: {target}: its weights are tied to those of another layer, which merging an "
+                f"adapter into them would change or untie: leave it out"
+            )
+        full_rank = min(size for layer in found for size in layer.weight.shape)
+        if rank > full_rank:
+            raise UserError(f"peft.r={rank}: the rank of {target} is {full_rank} at most: lower peft.r")
+
+
+def _shared_weights(model: nn.Module) -> set[int]:
+    """The identities of the parameters that the model holds under several names."""
+    uses = Counter(id(parameter) for _, parameter in model.named_parameters(remove_duplicate=False))
+    return {parameter for parameter, count in uses.items() if count > 1}
+
+
+def _last_names(names: Iterable[str]) -> list[str]:
+    return list(dict.fromkeys(name.rpartition(".")[2] for name in names))

@@ -1,0 +1,54 @@
+"""The forward pass of a training or scoring step: the loss of a batch, and its logits.
+
+The stock models of transformers train as they are, but with the losses of this package. Their own losses do not all
+add up over micro-batches: Marian, BART and every classifier take the mean over the targets at hand. So only their
+logits are used, and the losses of this package are computed from them, label smoothing included.
+"""
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from transformers import PreTrainedConfig, PreTrainedModel
+
+from vanilla_recipes.engine.task import Batch
+from vanilla_recipes.models.stock import is_stock
+from vanilla_transformers.model.losses import IGNORE_INDEX, cross_entropy_loss
+
+
+def training_loss(model: PreTrainedModel, batch: Batch, num_items_in_batch: torch.Tensor) -> torch.Tensor:
+    """The loss of a batch, summed over its targets and divided by those of the whole optimizer step."""
+    if not is_stock(model):
+        options = {"return_logits": False} if "return_logits" in _arguments(type(model).forward) else {}
+        return model(**batch, num_items_in_batch=num_items_in_batch, **options).loss
+    labels = batch["shift_labels"] if "shift_labels" in batch else batch["labels"]
+    label_smoothing = getattr(model.config, "label_smoothing", 0.0) if model.training else 0.0
+    return cross_entropy_loss(logits_of(model, batch), labels, num_items_in_batch, label_smoothing)
+
+
+def logits_of(model: PreTrainedModel, batch: Batch) -> torch.Tensor:
+    """What a model predicts for the targets of a batch: the logits that `labels` or `shift_labels` are aligned with."""
+    if not is_stock(model):
+        return model(**batch).logits
+    inputs = {name: tensor for name, tensor in batch.items() if name not in ("labels", "shift_labels")}
+    positions = inputs.pop("masked_positions", None)
+    labels = batch.get("labels")
+    if model.config.is_encoder_decoder and labels is not None and labels.ndim == 2:
+        inputs.setdefault("decoder_input_ids", _shifted(model.config, labels))
+    known = _arguments(type(model).forward)
+    inputs = {name: tensor for name, tensor in inputs.items() if name in known}
+    logits = model(**inputs, **({"use_cache": False} if "use_cache" in known else {})).logits
+    return logits if positions is None else logits.flatten(0, 1)[positions]
+
+
+@functools.cache
+def _arguments(forward: Callable[..., Any]) -> frozenset[str]:
+    return frozenset(inspect.signature(forward).parameters)
+
+
+def _shifted(config: PreTrainedConfig, labels: torch.Tensor) -> torch.Tensor:
+    """The decoder's inputs for labels (B, T): they begin with the start token, as in `generate`."""
+    shifted = torch.cat((labels.new_full((len(labels), 1), config.decoder_start_token_id), labels[:, :-1]), dim=1)
+    return shifted.masked_fill(shifted == IGNORE_INDEX, config.pad_token_id)

@@ -1,0 +1,96 @@
+"""Finds into how many micro-batches a batch must be cut to fit into memory, before the first step.
+
+On a CPU this works only where the system refuses memory; Linux usually grants it, and ends the process later.
+"""
+
+import numpy as np
+import torch
+from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
+from accelerate.utils.other import extract_model_from_parallel
+from torch import nn
+
+from vanilla_recipes.engine.plan import Plan, Rows
+from vanilla_recipes.engine.step import Gradients, over_processes
+from vanilla_recipes.errors import UserError
+from vanilla_recipes.processes.whole_tensors import is_sharded
+
+_ADAMW_STATES = 2  # each as large as the parameters, like the buckets in which processes exchange gradients
+
+
+def find_micro_batches(gradients: Gradients, plan: Plan, epoch: int) -> int:
+    """The smallest power of two, the same on all processes, with which the largest batches of an epoch fit.
+
+    A batch is tried with a forward and a backward pass. Weights, gradients and random numbers are as before afterwards.
+
+    Raises:
+        UserError: a single row does not fit, or the launch shards the model.
+    """
+    if is_sharded(gradients.accelerator):
+        raise UserError(
+            "batch.micro_batches=auto: cannot be found under FSDP or DeepSpeed, where all processes would wait for the "
+            "one that ran out of memory: give a number"
+        )
+    num_micro = 1
+    for groups in _largest(plan, epoch):
+        while not _fits_everywhere(gradients, groups, epoch, num_micro):
+            if gradients.num_parts(len(groups), num_micro) >= max(map(len, groups)):
+                raise _too_large(np.concatenate(groups), plan, epoch, gradients.accelerator.device)
+            num_micro *= 2
+    return num_micro
+
+
+def _largest(plan: Plan, epoch: int) -> list[list[Rows]]:
+    """The batches with the group that has the most tokens after padding, and with the longest row, whose attention
+    takes the most."""
+    batches = [plan.batch(epoch, step) for step in range(plan.num_steps(epoch))]
+    return [
+        max(batches, key=lambda groups: max(plan.cost(rows, epoch) for rows in groups)),
+        max(batches, key=lambda groups: max(plan.lengths(epoch)[rows].max() for rows in groups)),
+    ]
+
+
+def _fits_everywhere(gradients: Gradients, groups: list[Rows], epoch: int, num_micro: int) -> bool:
+    fits = _fits(gradients, groups, epoch, num_micro)
+    if not fits:
+        clear_device_cache(garbage_collection=True)  # the error's traceback may still hold what the pass had stored
+    return over_processes(gradients.accelerator, [float(not fits)]) == [0.0]
+
+
+def _fits(gradients: Gradients, groups: list[Rows], epoch: int, num_micro: int) -> bool:
+    """Whether this process can take the step, alone: one that waited for another's gradients would wait for ever."""
+    model = extract_model_from_parallel(gradients.loss)
+    device = gradients.accelerator.device
+    seeded_apart = device.type not in ("cpu", "mps")  # torch.mps takes no device; every step seeds it anyway
+    with torch.random.fork_rng([device] if seeded_apart else [], device_type=device.type):
+        try:
+            reserved = _reserve(model, gradients.accelerator.num_processes)
+            batches = [gradients.on_device(each.batch) for each in gradients.cut(groups, epoch, num_micro)]
+            count = torch.ones((), device=device)
+            if gradients.side_by_side is not None and len(batches) > 1:
+                gradients.side_by_side.add_up(batches, count, range(len(batches)))
+            else:
+                for batch in batches:
+                    model(batch, count).backward()
+            del reserved
+        except RuntimeError as error:
+            if not should_reduce_batch_size(error):
+                raise
+            return False
+        finally:
+            model.zero_grad(set_to_none=True)
+    return True
+
+
+def _reserve(model: nn.Module, num_processes: int) -> list[torch.Tensor]:
+    """As much memory as the optimizer and the exchange of gradients take from the first step on."""
+    copies = _ADAMW_STATES + (num_processes > 1)
+    return [torch.empty_like(p) for p in model.parameters() if p.requires_grad for _ in range(copies)]
+
+
+def _too_large(rows: Rows, plan: Plan, epoch: int, device: torch.device) -> UserError:
+    longest = max(rows, key=lambda row: plan.num_tokens(row, epoch))
+    return UserError(
+        f"batch.micro_batches=auto: row {longest} alone, with {plan.num_tokens(longest, epoch)} tokens, does not fit "
+        f"into the memory of {device}: set gradient_checkpointing=true or precision=bf16, shorten the rows, or take a "
+        f"smaller model"
+    )

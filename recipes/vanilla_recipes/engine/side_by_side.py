@@ -1,0 +1,118 @@
+"""Groups of a step that are computed at the same time, by threads of one process on a CPU.
+
+Two large groups of an encoder-decoder, each by one thread, take less time than one after the other with two threads
+for every operation: threads wait for each other once a step instead of thousands of times.
+"""
+
+import copy
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import AbstractContextManager
+
+import torch
+from accelerate import Accelerator
+from transformers import PreTrainedModel
+
+from vanilla_recipes.engine.forward import training_loss
+from vanilla_recipes.engine.task import Batch
+from vanilla_recipes.models.stock import is_stock
+from vanilla_recipes.settings.experiment import Experiment
+from vanilla_transformers.model.backend import attention_implementation
+from vanilla_transformers.model.dropout import drawing_from
+
+
+class SideBySide:
+    """Computes gradients with as many copies of a model as there are threads.
+
+    The copies share the weights; each has gradients of its own, which are added up in the order of the copies, so that
+    the sum is the same each time. torch's threads (`torch.get_num_threads()`) are divided among the copies.
+
+    Args:
+        model: the copies are made when it is first asked for gradients.
+        num_copies: itself included.
+        autocast: makes the context that forward passes are computed in.
+    """
+
+    def __init__(self, model: PreTrainedModel, num_copies: int, autocast: Callable[[], AbstractContextManager]) -> None:
+        self.num_copies, self.autocast = num_copies, autocast
+        self._models = [model]
+        self._pool = ThreadPoolExecutor(num_copies - 1, thread_name_prefix="gradients")
+
+    def add_up(self, batches: Sequence[Batch], count: torch.Tensor, seeds: Sequence[int]) -> list[torch.Tensor]:
+        """Adds the gradients of batches to those of the model's parameters; returns the losses, in their order.
+
+        Args:
+            batches: copy number i computes those at i, i + `num_copies`, and so on.
+            count: by which their losses are divided.
+            seeds: of the dropout in each batch.
+        """
+        if len(self._models) == 1:
+            self._models += [shallow_copy(self._models[0]) for _ in range(self.num_copies - 1)]
+        losses: list[torch.Tensor] = [count] * len(batches)
+        num_threads = torch.get_num_threads()
+
+        def compute(copy_number: int) -> None:
+            torch.set_num_threads(max(1, num_threads // self.num_copies))  # of this thread
+            for index in range(copy_number, len(batches), self.num_copies):
+                losses[index] = self._add(self._models[copy_number], batches[index], count, seeds[index])
+
+        others = [self._pool.submit(compute, number) for number in range(1, min(self.num_copies, len(batches)))]
+        try:
+            try:
+                compute(0)
+            finally:
+                wait(others)
+                torch.set_num_threads(num_threads)
+            for other in others:
+                other.result()  # raises what was raised there
+        except BaseException:
+            for model in self._models[1:]:
+                model.zero_grad()
+            raise
+        self._collect()
+        return losses
+
+    def _add(self, model: PreTrainedModel, batch: Batch, count: torch.Tensor, seed: int) -> torch.Tensor:
+        with drawing_from(torch.Generator().manual_seed(seed)), self.autocast():
+            loss = training_loss(model, batch, count)
+        loss.backward()
+        return loss.detach()
+
+    def _collect(self) -> None:
+        """Moves the gradients of the copies to the parameters of the model."""
+        own = list(self._models[0].parameters())
+        for model in self._models[1:]:
+            for mine, its in zip(own, model.parameters(), strict=True):
+                if mine.grad is None:
+                    mine.grad = its.grad
+                elif its.grad is not None:
+                    mine.grad.add_(its.grad)
+                its.grad = None
+
+
+def shallow_copy(model: PreTrainedModel) -> PreTrainedModel:
+    """Modules of their own with the same parameters and buffers, whose gradients are their own as well."""
+    tensors: dict[int, torch.Tensor] = {id(buffer): buffer for buffer in model.buffers()}
+    for parameter in model.parameters():
+        tensors[id(parameter)] = torch.nn.Parameter(parameter.data, parameter.requires_grad)
+    return copy.deepcopy(model, tensors)
+
+
+def side_by_side(model: PreTrainedModel, experiment: Experiment, accelerator: Accelerator) -> SideBySide | None:
+    """For the groups of a batch, if there are several, and threads for them; None where they are computed in turn.
+
+    In turn: on other devices and with several processes; where other random numbers are drawn than by this package's
+    dropout; and where a pass is not that of the modules alone.
+    """
+    num_copies = min(experiment.batch.groups, torch.get_num_threads())
+    is_alone = accelerator.device.type == "cpu" and accelerator.num_processes == 1
+    is_changed = experiment.compile or experiment.gradient_checkpointing or experiment.peft.r is not None
+    if num_copies == 1 or not is_alone or is_changed or is_stock(model) or not draws_our_dropout(model):
+        return None
+    return SideBySide(model, num_copies, accelerator.autocast)
+
+
+def draws_our_dropout(model: PreTrainedModel) -> bool:
+    """Whether all random numbers of one of our models are this package's; other kernels of attention draw theirs."""
+    config = model.config
+    return config.attention_probs_dropout_prob == 0 or attention_implementation(config) == "eager"

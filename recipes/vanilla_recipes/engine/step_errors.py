@@ -1,0 +1,60 @@
+"""What is said when a step cannot be taken, or should not have been."""
+
+import textwrap
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+from accelerate.utils.memory import should_reduce_batch_size
+
+from vanilla_recipes.engine.plan import Plan
+from vanilla_recipes.errors import UserError, one_line
+from vanilla_recipes.settings.durations import TrainState
+
+TRAINING_REMEDY = "raise batch.micro_batches (auto finds the number) or set gradient_checkpointing=true"
+EVALUATION_REMEDY = "lower evaluation.batch_tokens"
+_SHOWN_ROWS = 8
+_LONGEST_CAUSE = 240
+
+
+def not_finite(step: int, state: TrainState, plan: Plan) -> UserError:
+    """Names a step whose loss or gradient is not finite, and its batch.
+
+    Args:
+        step: its number, counted from 1.
+        state: where the run stands, after that step or a later one.
+        plan: the batches of the run.
+    """
+    epoch, index = state.epoch, state.step_in_epoch - (state.global_step - step) - 1
+    while index < 0:
+        epoch -= 1
+        index += plan.num_steps(epoch)
+    rows = np.concatenate(plan.batch(epoch, index))
+    shown = ", ".join(str(row) for row in rows[:_SHOWN_ROWS]) + (", ..." if len(rows) > _SHOWN_ROWS else "")
+    return UserError(
+        f"step {step}: the loss or its gradient is not finite; nothing was saved after it; lower "
+        f"optimizer.learning_rate, lengthen schedule.warmup or use precision=fp32; its batch was number {index} of "
+        f"epoch {epoch}, with the training rows {shown} ({len(rows)} rows, counted from 0)"
+    )
+
+
+@contextmanager
+def in_clear_words(place: str, remedy: str) -> Iterator[None]:
+    """Says what a user can do about torch's errors.
+
+    Args:
+        place: where the run stands.
+        remedy: what saves memory there.
+
+    Raises:
+        UserError: instead of an error that tells of too little memory or of a compiler that does not work.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        reason = textwrap.shorten(one_line(str(error)), _LONGEST_CAUSE)
+        if should_reduce_batch_size(error):
+            raise UserError(f"{place}: out of memory: {remedy}; {reason}") from error
+        if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+            raise UserError(f"{place}: compile=true: torch cannot compile the layers here: {reason}") from error
+        raise

@@ -1,0 +1,1 @@
+"""Where a model comes from: a new one, a saved one, a stock one."""

@@ -1,0 +1,79 @@
+"""Chooses the attention kernel of a run (the setting `attention`), and refuses one that cannot train it."""
+
+import torch
+from transformers import PreTrainedModel
+
+from vanilla_recipes.errors import UserError
+from vanilla_recipes.models.stock import is_stock
+from vanilla_recipes.settings.experiment import Experiment
+from vanilla_transformers.model.packed_attention import VARLEN, varlen_problem
+
+_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def set_attention(model: PreTrainedModel, experiment: Experiment, device: torch.device) -> None:
+    """Chooses the attention kernel of the run.
+
+    Raises:
+        UserError: transformers does not know the kernel, or it cannot train here, or not on packed batches.
+    """
+    kernel = _kernel(model, experiment, device)
+    if kernel == "flex_attention" and device.type == "cpu":
+        raise UserError("attention=flex_attention: torch has no backward pass of it on a CPU: use auto, eager or sdpa")
+    if experiment.batch.packing:
+        _check_packing(kernel, model, experiment)
+    try:
+        model.set_attn_implementation(kernel)
+    except (ValueError, ImportError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise UserError(f"attention={experiment.attention}: {reason}") from error
+
+
+def _kernel(model: PreTrainedModel, experiment: Experiment, device: torch.device) -> str:
+    """The kernel that was asked for, or the fastest of those that need no other package."""
+    is_packed, dtype = experiment.batch.packing, _DTYPES.get(experiment.precision, torch.float32)
+    if is_stock(model):
+        problem: str | None = "is for the models of this package"
+    else:
+        problem = varlen_problem(model.config, device, dtype, is_training=True)
+    if experiment.attention == VARLEN and problem is not None:
+        raise UserError(f"attention={VARLEN} {problem}; otherwise use auto, eager or sdpa")
+    if experiment.attention == VARLEN and not is_packed:
+        raise UserError(f"attention={VARLEN} is for packed rows: set batch.packing=true, or use auto, eager or sdpa")
+    if experiment.attention != "auto":
+        return experiment.attention
+    if is_packed and problem is None:
+        return VARLEN
+    return "eager" if device.type == "cpu" else "sdpa"
+
+
+def _check_packing(kernel: str, model: PreTrainedModel, experiment: Experiment) -> None:
+    """Refuses kernels that would mix packed rows up or compute far too much, and positions that a table lacks."""
+    if is_stock(model):
+        raise UserError(
+            f"batch.packing=true: a {type(model).__name__} does not keep packed rows apart, as the models of this "
+            "package do: set it to false, or convert the model with `vanilla import`"
+        )
+    pack_length, config = experiment.batch.pack_length, model.config
+    if "flash" in kernel and config.is_encoder_decoder:
+        raise UserError(
+            f"batch.packing=true: attention={kernel} takes no mask, which packed rows need in cross attention: use "
+            f"{VARLEN}, sdpa, eager or flex_attention"
+        )
+    if "flash" in kernel and pack_length is not None:
+        raise UserError(
+            f"batch.pack_length={pack_length}: attention={kernel} keeps rows apart on a single line only: leave "
+            f"batch.pack_length out"
+        )
+    if kernel in ("eager", "sdpa") and pack_length is None:
+        raise UserError(
+            f"batch.packing=true: attention={kernel} computes every pair of tokens of a line: give batch.pack_length, "
+            f"such as 4 times the longest row, or on a GPU attention={VARLEN} or flex_attention"
+        )
+    num_positions = config.max_position_embeddings
+    has_table = config.is_encoder_decoder and config.position_embedding_type == "learned"
+    if has_table and pack_length is not None and pack_length > num_positions:
+        raise UserError(
+            f"batch.pack_length={pack_length}: the model has learned positions for {num_positions} tokens, which the "
+            f"padding of a line needs as well; lower it"
+        )

@@ -1,0 +1,27 @@
+"""The packaged configurations: in a wheel beside the code, in a checkout at its top. Standard library only."""
+
+from pathlib import Path
+
+from vanilla_recipes.errors import UserError
+
+_PACKAGE = Path(__file__).parent
+_LAUNCH_SETTINGS = "accelerate"
+"""The one folder of `configs/` that is no recipe: how to launch."""
+
+
+def packaged(name: str) -> Path:
+    """A file or folder that the wheel carries beside the code: `configs` or `model_card.md`.
+
+    Raises:
+        UserError: It is in neither place.
+    """
+    for place in (_PACKAGE / name, _PACKAGE.parents[1] / name):
+        if place.exists():
+            return place
+    raise UserError(f"vanilla_recipes is not installed completely: {name} is missing; reinstall vanilla_transformers")
+
+
+def packaged_configs() -> dict[str, Path]:
+    """Every experiment by the name `vanilla train` takes, such as `translation/toy`."""
+    files = sorted(packaged("configs").glob("*/*.yaml"))
+    return {f"{file.parent.name}/{file.stem}": file for file in files if file.parent.name != _LAUNCH_SETTINGS}

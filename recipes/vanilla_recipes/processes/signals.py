@@ -1,0 +1,52 @@
+"""Turns SIGINT, SIGTERM and the end of the allowed time into a request to stop after the current step."""
+
+import os
+import signal
+import sys
+import threading
+import time
+from types import FrameType
+from typing import Any
+
+import psutil
+
+from vanilla_recipes.settings.durations import Duration
+
+
+class StopRequest:
+    """While active, notes the first SIGINT or SIGTERM; a second one ends the process as it always does.
+
+    Args:
+        max_wall_time: a request is also there once the process is so old. Real time counts, from the start of the
+            process on, because that is what a batch system measures.
+    """
+
+    def __init__(self, max_wall_time: Duration | None = None) -> None:
+        self.reason: str | None = None
+        self._deadline = None if max_wall_time is None else psutil.Process().create_time() + max_wall_time.amount
+        self._previous: dict[signal.Signals, Any] = {}
+
+    def __bool__(self) -> bool:
+        if self.reason is None and self._deadline is not None and time.time() >= self._deadline:
+            self.reason = "max_wall_time"
+        return self.reason is not None
+
+    def __enter__(self) -> "StopRequest":
+        if threading.current_thread() is threading.main_thread():  # elsewhere Python forbids handlers
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._previous[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._restore()
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.reason = signal.Signals(number).name
+        if os.environ.get("RANK", "0") == "0":
+            print(f"\n{self.reason}: saving after this step; once more stops at once", file=sys.stderr, flush=True)
+        self._restore()
+
+    def _restore(self) -> None:
+        while self._previous:
+            number, handler = self._previous.popitem()
+            signal.signal(number, handler)

@@ -1,0 +1,131 @@
+"""A Space beside a model on the Hub: the page of `vanilla demo` for it."""
+
+import tempfile
+from importlib.metadata import version
+from pathlib import Path
+
+from huggingface_hub import HfApi, SpaceCardData
+from huggingface_hub.errors import EntryNotFoundError, RepositoryNotFoundError
+from transformers import AutoConfig
+
+from vanilla_recipes.demo.answers import check_tokenizer, task_of
+from vanilla_recipes.errors import UserError
+from vanilla_recipes.models.model_folder import load_tokenizer
+from vanilla_recipes.publishing.model_class import class_of
+from vanilla_recipes.publishing.repository import sizes
+from vanilla_recipes.publishing.sources import Which, find_source
+from vanilla_recipes.publishing.upload import Target, check_access, check_name, check_place, told, upload
+
+GRADIO = "6.31.0"
+"""The version that a Space runs; the tested one."""
+
+APP = '''\
+"""Shows {name} as `vanilla demo {name}` does."""
+
+import vanilla_recipes.cli
+
+raise SystemExit(vanilla_recipes.cli.main(["demo", "{name}", "--host", "0.0.0.0", "--port", "7860"]))
+'''
+REQUIREMENTS = """\
+# The name on the package index. For a version that is not there, put the address of its source instead:
+# vanilla_transformers[demo] @ git+https://ADDRESS
+vanilla_transformers[demo]=={version}
+"""
+README = """\
+---
+{metadata}
+---
+
+# {title}
+
+[{name}](https://huggingface.co/{name}) on a page: what it answers, how likely it finds it, what it attends to, and how
+fast it is. Made by `vanilla push --space`; `vanilla demo {name}` shows the same page on your own machine.
+"""
+
+
+def check_task(run: str | Path, model: Which = "best") -> None:
+    """Refuses a model that the page cannot show.
+
+    Raises:
+        UserError: as it says.
+    """
+    source = str(find_source(run, model).model)
+    config = AutoConfig.from_pretrained(source, trust_remote_code=False)
+    check_tokenizer(source, task_of(source, class_of(config), config), load_tokenizer(source, None, config.model_type))
+
+
+def check_space(name: str, private: bool = False, overwrite: bool = False) -> None:
+    """Refuses before anything is pushed what would be refused after it, and to replace the Space of another app.
+
+    Raises:
+        UserError: as it says.
+    """
+    check_name(name)
+    target = Target(name, "space", private)
+    check_access(target)
+    check_place(target, "", overwrite=True)  # nobody else may see what must stay private
+    if not overwrite and not _is_ours(name):
+        raise UserError(
+            f"{name}: there is a Space of that name with another app in it, which --space would replace; name another "
+            "repository, or give --overwrite"
+        )
+
+
+def _is_ours(name: str) -> bool:
+    """Whether a Space is missing, empty, or what an older push made."""
+    with told(name):
+        try:
+            file = HfApi().hf_hub_download(name, "app.py", repo_type="space")
+        except (EntryNotFoundError, RepositoryNotFoundError):
+            return True
+    text = Path(file).read_text(encoding="utf-8", errors="replace")
+    return any(command in text for command in ("vanilla_recipes.cli", "vanilla_cli"))  # now, and before 2026-12
+
+
+def write_space(folder: Path, name: str, license: str | None = None) -> None:
+    """Writes the files of a Space that shows the model of the same name on the Hub."""
+    title = name.rsplit("/", 1)[-1]
+    metadata = SpaceCardData(
+        title=title, sdk="gradio", sdk_version=GRADIO, python_version="3.11", app_file="app.py", license=license,
+        models=[name],
+    )  # fmt: skip
+    texts = {
+        "app.py": APP.format(name=name),
+        "requirements.txt": REQUIREMENTS.format(version=version("vanilla_transformers")),
+        "README.md": README.format(metadata=metadata.to_yaml().strip(), title=title, name=name),
+    }
+    for file, text in texts.items():
+        (folder / file).write_text(text, encoding="utf-8")
+
+
+def publish_space(
+    name: str,
+    *,
+    license: str | None = None,
+    private: bool = False,
+    message: str = "Upload a demo",
+    dry_run: bool = False,
+) -> tuple[dict[str, int], str | None]:
+    """Pushes the Space of a model that is on the Hub.
+
+    Args:
+        name: of both repositories, `USER/NAME`.
+        license: of the model.
+        private: whether a new Space is for its owner alone.
+        message: of the commit.
+        dry_run: everything but the upload.
+
+    Returns:
+        Bytes of each file, and where the Space can be seen; `None` if it was only tried.
+
+    Raises:
+        UserError: the Hub cannot be reached or refuses it.
+    """
+    with tempfile.TemporaryDirectory() as staged:
+        folder = Path(staged)
+        write_space(folder, name, license)
+        files = sizes(folder)
+        if dry_run:
+            return files, None
+        upload(folder, Target(name, "space", private), message)
+        return files, f"{HfApi().endpoint}/spaces/{name}"

@@ -1,0 +1,52 @@
+"""SacreBLEU as an `evaluate.Metric` that works offline.
+
+Importing `evaluate` takes seconds, so recipes import this module when they score.
+"""
+
+from typing import Any
+
+from sacrebleu.metrics import BLEU
+
+from vanilla_recipes.errors import UserError
+from vanilla_recipes.scoring.corpus import CorpusMetric
+
+DESCRIPTION = """BLEU of whole corpora (Papineni et al., 2002) as SacreBLEU computes it (Post, 2018), with the signature
+that says how. It compares plain text: nothing is tokenized beforehand."""
+
+CITATION = """@inproceedings{post-2018-call,
+  title = {A Call for Clarity in Reporting {BLEU} Scores},
+  author = {Post, Matt},
+  booktitle = {Proceedings of the Third Conference on Machine Translation},
+  year = {2018},
+  url = {https://aclanthology.org/W18-6319}
+}"""
+
+INPUTS = """
+Args:
+    predictions: translations, plain text.
+    references: one reference for each translation.
+Returns:
+    bleu: 0 to 100.
+    signature: SacreBLEU's, to be reported with the score.
+"""
+
+
+class Bleu(CorpusMetric):
+    """Corpus BLEU: `Bleu().compute(predictions=[...], references=[...])` gives `{"bleu": ..., "signature": ...}`.
+
+    Args:
+        tokenize: SacreBLEU's tokenizer; 13a is what papers report.
+        lowercase: compare without case.
+        **settings: those of `evaluate.Metric`.
+    """
+
+    about, cited, inputs = DESCRIPTION, CITATION, INPUTS
+    score_name, signature_name = "bleu", "signature"
+    nothing_to_score = "BLEU of 0 translations is not defined: give at least one prediction and its reference"
+
+    def __init__(self, tokenize: str = "13a", lowercase: bool = False, **settings: Any):
+        if tokenize not in BLEU.TOKENIZERS:
+            names = ", ".join(sorted(BLEU.TOKENIZERS))
+            raise UserError(f"tokenize={tokenize!r} is not a tokenizer of SacreBLEU; choose one of {names}")
+        self.scorer = BLEU(tokenize=tokenize, lowercase=lowercase)
+        super().__init__(**settings)

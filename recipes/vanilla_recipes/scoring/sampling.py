@@ -1,0 +1,153 @@
+"""Continues texts by sampling, beyond the length of the model where that is asked for."""
+
+import json
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from transformers import GenerationConfig, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
+
+from vanilla_recipes.errors import UserError
+from vanilla_recipes.settings.experiment import Problem
+from vanilla_transformers.text.answers import NO_LIMIT, num_positions
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class SamplingConfig:
+    """How texts are continued; saved with the model as its generation config.
+
+    Attributes:
+        prompts: what the samples at the end of a run begin with; the beginnings of some validation rows by default.
+        max_new_tokens: how far a text is continued.
+        temperature: 0 takes the likeliest token each time.
+        top_k: tokens to choose from, the likeliest ones; null for all.
+        top_p: the likeliest tokens that together have this probability; null for all.
+    """
+
+    prompts: list[str] = field(default_factory=list)
+    max_new_tokens: int = 200
+    temperature: float = 0.8
+    top_k: int | None = None
+    top_p: float | None = None
+
+    def problems(self) -> Iterator[Problem]:
+        if not all(prompt.strip() for prompt in self.prompts):
+            yield "prompts", "must each have some text; without prompts the validation rows are continued"
+        if self.max_new_tokens < 1:
+            yield "max_new_tokens", "must be 1 or greater"
+        if not 0 <= self.temperature <= 100:
+            yield "temperature", "must be between 0, which always takes the likeliest token, and 100"
+        if self.top_k is not None and self.top_k < 1:
+            yield "top_k", "must be 1 or greater, or null for all tokens"
+        if self.top_p is not None and not 0 < self.top_p <= 1:
+            yield "top_p", "must be greater than 0 and at most 1, or null for all tokens"
+
+
+def generation_config(
+    sampling: SamplingConfig, config: PreTrainedConfig, tokenizer: PreTrainedTokenizerFast, ends: bool
+) -> GenerationConfig:
+    """The settings as the model is saved with them.
+
+    Args:
+        sampling: how texts are continued.
+        config: that of the model.
+        tokenizer: its tokenizer.
+        ends: whether the model has seen texts end; a token that it has not seen would come anywhere.
+    """
+    draw = {"temperature": sampling.temperature, "top_k": sampling.top_k or 0, "top_p": sampling.top_p or 1.0}
+    limits = {"max_new_tokens": sampling.max_new_tokens}
+    room = num_positions(config)
+    if room < NO_LIMIT:  # a text ends where the table of positions does, however long the prompt was
+        limits = {"max_length": room}
+    no_text = {tokenizer.pad_token_id, tokenizer.unk_token_id, tokenizer.eos_token_id} - {None}
+    if ends:
+        no_text -= {tokenizer.eos_token_id}
+    pad_token_id = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
+    return GenerationConfig(
+        do_sample=sampling.temperature > 0,
+        **draw if sampling.temperature else {},  # greedy search refuses them
+        **limits,
+        bos_token_id=config.bos_token_id,
+        eos_token_id=config.eos_token_id,
+        pad_token_id=pad_token_id,
+        suppress_tokens=sorted(no_text) or None,
+    )
+
+
+def encode_prompts(prompts: Sequence[str], tokenizer: PreTrainedTokenizerFast, context: int) -> list[list[int]]:
+    """Token ids of each prompt, uncut; how many do not fit into `context` tokens is logged.
+
+    Raises:
+        UserError: the tokenizer has no token for a part of one.
+    """
+    found = [tokenizer(prompt, verbose=False)["input_ids"] for prompt in prompts]
+    unknown = {tokenizer.unk_token_id} - {None, tokenizer.eos_token_id}
+    for prompt, ids in zip(prompts, found, strict=True):
+        if unknown & set(ids):
+            raise UserError(
+                f"generation.prompts: {prompt!r} holds something that the training text does not, which has no token; "
+                "change it, or continue validation rows with generation.prompts=[]"
+            )
+    num_long = sum(len(ids) > context for ids in found)
+    if num_long:
+        logger.warning(
+            "%d of %d generation.prompts are longer than data.block_size=%d tokens: their ends alone are seen",
+            num_long, len(found), context,
+        )  # fmt: skip
+    return found
+
+
+def draw_samples(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
+    prompts: Sequence[Sequence[int]],
+    max_new_tokens: int,
+    context: int,
+    seed: int,
+) -> list[str]:
+    """Each prompt with its continuation, under a heading that says where the prompt ended.
+
+    Args:
+        model: a causal model.
+        tokenizer: its tokenizer.
+        prompts: token ids, one at least in each.
+        max_new_tokens: how many follow at most.
+        context: see `continue_ids`.
+        seed: decides the samples; each has a seed of its own.
+    """
+    samples = []
+    for number, ids in enumerate(prompts):
+        torch.manual_seed(seed + number)
+        known = [*ids, *continue_ids(model, ids, max_new_tokens, context)]
+        prompt, text = tokenizer.batch_decode([list(ids), known], skip_special_tokens=True)
+        samples.append(f"=== {number + 1}, after {json.dumps(prompt, ensure_ascii=False)}\n{text}\n")
+    return samples
+
+
+@torch.inference_mode()
+def continue_ids(model: PreTrainedModel, ids: Sequence[int], max_new_tokens: int, context: int) -> list[int]:
+    """New tokens that follow `ids`, drawn as the generation config says, until an end of text or `max_new_tokens`.
+
+    Args:
+        model: a causal model.
+        ids: the prompt, one token at least.
+        max_new_tokens: how many at most.
+        context: the most tokens that the model can see. Where they are full, it goes on from the last half of them.
+    """
+    eos_token_id = model.generation_config.eos_token_id
+    ends = eos_token_id if isinstance(eos_token_id, list) else [eos_token_id]
+    known = list(ids)
+    end = len(known) + max_new_tokens
+    while len(known) < end:
+        window = known[-context // 2 :] if len(known) >= context else known
+        length = min(context, len(window) + end - len(known))
+        inputs = torch.tensor([window], device=model.device)
+        settings = {"attention_mask": torch.ones_like(inputs), "max_length": length, "max_new_tokens": None}
+        output = model.generate(inputs, **settings)  # type: ignore[operator]
+        known += output[0, len(window) :].tolist()
+        if known[-1] in ends:
+            break
+    return known[len(ids) :]

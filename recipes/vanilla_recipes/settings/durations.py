@@ -1,0 +1,152 @@
+"""How long something lasts or how often it happens: `60 steps`, `5 epochs`, `2B tokens`, `10 minutes`."""
+
+import math
+import re
+from dataclasses import dataclass, replace
+from typing import Literal, get_args
+
+from vanilla_recipes.errors import UserError
+
+Unit = Literal["steps", "epochs", "tokens", "seconds"]
+
+_SECONDS = {"hours": 3600, "minutes": 60, "seconds": 1}
+_MULTIPLIERS = {"": 1, "k": 10**3, "m": 10**6, "b": 10**9}
+_PATTERN = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([kKmMbB]?)\s*(step|epoch|token|second|minute|hour)s?\s*")
+_DECIMALS = 6
+_EXAMPLES = "write a positive number and a unit, such as `60 steps`, `10k steps`, `5 epochs`, `2B tokens`, `10 minutes`"
+
+
+@dataclass(frozen=True)
+class TrainState:
+    """Where a run stands, always between two optimizer steps.
+
+    Attributes:
+        global_step: optimizer steps taken.
+        epoch: epochs completed.
+        step_in_epoch: steps taken in the current epoch.
+        steps_in_epoch: steps that the current epoch has.
+        tokens: real (not padded) tokens seen.
+        elapsed_seconds: training time; evaluation and saving do not count.
+        best_score: best validation score so far; None before the first evaluation.
+        best_step: the step of that score.
+        scored_step: the step of the last evaluation.
+        evaluations_without_gain: evaluations since the score was last better, by `evaluation.min_delta` at least.
+        checkpoint_step: the step of the last checkpoint that was due, rather than written because the run stopped.
+        averaged_step: the step at whose end the checkpoints were averaged and the mean scored.
+        micro_batches: the parts into which each process cuts its share of a group; None before they are known.
+        resumes: how often the run was continued from a checkpoint.
+    """
+
+    global_step: int = 0
+    epoch: int = 0
+    step_in_epoch: int = 0
+    steps_in_epoch: int = 1
+    tokens: int = 0
+    elapsed_seconds: float = 0.0
+    best_score: float | None = None
+    best_step: int | None = None
+    scored_step: int | None = None
+    evaluations_without_gain: int = 0
+    checkpoint_step: int | None = None
+    averaged_step: int | None = None
+    micro_batches: int | None = None
+    resumes: int = 0
+
+    def position(self, unit: Unit) -> float:
+        """How far the run is, counted in `unit`; epochs count in fractions."""
+        if unit == "steps":
+            return self.global_step
+        if unit == "epochs":
+            return self.epoch + self.step_in_epoch / self.steps_in_epoch
+        return self.tokens if unit == "tokens" else self.elapsed_seconds
+
+    def during_next_step(self) -> "TrainState":
+        """The state with the coming step counted, for rules that number steps from one."""
+        return replace(self, global_step=self.global_step + 1, step_in_epoch=self.step_in_epoch + 1)
+
+    def after_step(self, num_tokens: int, elapsed_seconds: float, steps_in_epoch: int) -> "TrainState":
+        """The state after an optimizer step on `num_tokens` real tokens, in an epoch of `steps_in_epoch` steps."""
+        is_last = self.step_in_epoch + 1 >= steps_in_epoch
+        return replace(
+            self,
+            global_step=self.global_step + 1,
+            epoch=self.epoch + is_last,
+            step_in_epoch=0 if is_last else self.step_in_epoch + 1,
+            steps_in_epoch=steps_in_epoch,
+            tokens=self.tokens + num_tokens,
+            elapsed_seconds=elapsed_seconds,
+        )
+
+    def with_score(self, score: float, greater_is_better: bool, min_delta: float) -> "TrainState":
+        """The state after an evaluation; the best score is another one only if this one is better.
+
+        Args:
+            score: of the validation rows.
+            greater_is_better: its sense.
+            min_delta: by how much more than this a score must be better to count as a gain.
+        """
+        best = math.nan if self.best_score is None else self.best_score
+        gain = math.inf if math.isnan(best) else (score - best) * (1 if greater_is_better else -1)
+        state = replace(
+            self,
+            scored_step=self.global_step,
+            evaluations_without_gain=0 if gain > min_delta else self.evaluations_without_gain + 1,
+        )
+        return replace(state, best_score=score, best_step=self.global_step) if gain > 0 else state
+
+
+@dataclass(frozen=True)
+class Duration:
+    """An amount of training, more than nothing, in steps, epochs, tokens or seconds."""
+
+    amount: float
+    unit: Unit
+
+    def __post_init__(self) -> None:
+        if self.unit not in get_args(Unit) or not 0 < self.amount < math.inf:
+            raise UserError(f"{self.amount} {self.unit} is not a duration: {_EXAMPLES}")
+
+    @classmethod
+    def parse(cls, text: object) -> "Duration":
+        """Reads `60steps`, `10k steps`, `1.5 hours` and the like.
+
+        Raises:
+            UserError: the text is not a positive number followed by a unit, or a part of a step or token is asked.
+        """
+        match = _PATTERN.fullmatch(text) if isinstance(text, str) else None
+        if match is None:
+            raise UserError(f"{text!r} is not a duration: {_EXAMPLES}")
+        unit = f"{match[3]}s"
+        amount = round(float(match[1]) * _MULTIPLIERS[match[2].lower()] * _SECONDS.get(unit, 1), _DECIMALS)
+        if unit in ("steps", "tokens") and not amount.is_integer():
+            raise UserError(f"{text!r} is not a duration: {unit} are whole numbers, such as `10 {unit}`")
+        if not amount:
+            raise UserError(f"{text!r} is not a duration: {_EXAMPLES}")
+        return cls(amount, "seconds" if unit in _SECONDS else unit)  # type: ignore[arg-type]
+
+    def __str__(self) -> str:
+        if self.unit != "seconds":
+            return f"{_plain(self.amount)} {self.unit}"
+        name = next(name for name, seconds in _SECONDS.items() if self.amount % seconds == 0 or seconds == 1)
+        return f"{_plain(self.amount / _SECONDS[name])} {name}"
+
+    def ratio(self, state: TrainState) -> float:
+        """Position of the run over this duration: 0 at the start, 1 at its end, more after it."""
+        return state.position(self.unit) / self.amount
+
+    def progress(self, state: TrainState) -> float:
+        """The part of this duration that has passed, from 0 to 1."""
+        return min(1.0, self.ratio(state))
+
+    def reached(self, state: TrainState) -> bool:
+        """Whether this duration has passed."""
+        return self.ratio(state) >= 1.0
+
+    def fell_due(self, before: TrainState, after: TrainState) -> bool:
+        """Whether a whole multiple of this duration lies after `before` and not after `after`."""
+        return math.floor(self.ratio(after)) > math.floor(self.ratio(before))
+
+
+def _plain(number: float) -> str:
+    """The number without an exponent, which `Duration.parse` does not read."""
+    return f"{number:.{_DECIMALS}f}".rstrip("0").removesuffix(".")

@@ -1,0 +1,143 @@
+"""Every private name of torch and transformers can go: what is loaded without it computes the same, or says so.
+
+Publicly named things that are not documented count as private here.
+"""
+
+import ast
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from project import HELPERS, ROOT
+from tiny import DECODERS, random_ids, tiny_model
+from transformers.dynamic_module_utils import get_relative_import_files
+
+from vanilla_transformers.model import backend, generation
+
+MODEL = ROOT / "modeling" / "vanilla_transformers" / "model"
+NOTHING = "nothing"
+OF_MODELS = [
+    "_get_current_dispatch_mode", "peek_interpreter_stack", "_current_level",
+    "_linear_pointwise", "binary", "_reorder_linear_weight", "_is_mkldnn_bf16_supported",
+    "_forward_hooks", "_forward_pre_hooks", "_forward_pre_hooks_with_kwargs", "_backward_hooks", "_backward_pre_hooks",
+    "_has_any_global_hook", "_attn_implementation", "_pad_token_tensor", "_eos_token_tensor",
+    "varlen_attn", "sdpa_attention_forward", "capture_outputs", "OutputRecorder", "merge_with_config_defaults",
+    "MODEL_FOR_CAUSAL_LM_MAPPING_NAMES", "_sample", "_beam_search", "_is_user_defined",
+]  # fmt: skip
+OF_RECIPES = ["_foreach_lerp_", "_reset_state", "_get_default_store", "_can_set_attn_implementation", "_actions"]
+
+
+def reports(folder: Path, work: str, names: list[str]) -> dict[str, dict]:
+    environment = os.environ | {"PYTHONPATH": str(HELPERS), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    command = [sys.executable, str(HELPERS / "without_names.py"), str(folder), work, NOTHING, *names]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads((folder / "report.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def of_models(tmp_path_factory):
+    return reports(tmp_path_factory.mktemp("models"), "models", OF_MODELS)
+
+
+@pytest.fixture(scope="module")
+def of_recipes(tmp_path_factory):
+    return reports(tmp_path_factory.mktemp("recipes"), "recipe", OF_RECIPES)
+
+
+def assert_same(found: dict, expected: dict) -> None:
+    assert "fault" not in found, found["fault"]
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        assert found[name] == (value if name.startswith("tokens") else pytest.approx(value, rel=1e-5)), name
+
+
+@pytest.mark.parametrize("name", OF_MODELS)
+def test_models_train_search_and_save_without_it(name, of_models):
+    assert_same(of_models[name], of_models[NOTHING])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", OF_RECIPES)
+def test_recipes_train_without_it(name, of_recipes):
+    assert_same(of_recipes[name], of_recipes[NOTHING])
+
+
+def test_the_names_are_asked_for(of_models):
+    """With nothing taken away, three searches found different tokens, and losses fell."""
+    report = of_models[NOTHING]
+    assert "fault" not in report, report["fault"]
+    for name, value in report.items():
+        if name.startswith("tokens"):
+            assert len({json.dumps(rows) for rows in value}) == 3
+        else:
+            assert value[1] < value[0]
+
+
+def travelling() -> list[Path]:
+    """The files that are saved beside weights."""
+    modules = sorted(MODEL.glob("modeling_*.py"))
+    return sorted({Path(file) for module in modules for file in (str(module), *get_relative_import_files(module))})
+
+
+def foreign_private_names(file: Path, own: set[str]) -> list[str]:
+    """Private names that a file takes from a module or an object and that no file of ours defines."""
+    found = []
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Attribute):
+            found.append(node.attr)
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            found += [alias.name for alias in node.names]
+            found += (node.module or "").split(".")
+    return [name for name in found if name.startswith("_") and not name.startswith("__") and name not in own]
+
+
+def own_names(files: list[Path]) -> set[str]:
+    """Private names that files define, and those that they override."""
+    names = {"_fields", "_init_weights", "_sample", "_beam_search"}
+    for file in files:
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+                names.add(node.name)
+            elif isinstance(node, (ast.Name, ast.Attribute)) and isinstance(node.ctx, ast.Store):
+                names.add(node.id if isinstance(node, ast.Name) else node.attr)
+    return names
+
+
+def test_no_file_that_travels_takes_a_private_name():
+    """`backend` asks for each by `getattr`, and lives without."""
+    files = travelling()
+    own = own_names(files)
+    assert len(files) > 20
+    assert {file.name: names for file in files if (names := foreign_private_names(file, own))} == {}
+
+
+def test_the_list_is_complete():
+    """Each name that `backend` asks for is taken away here."""
+    asked = set()
+    for node in ast.walk(ast.parse((MODEL / "backend.py").read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("find", "_any_of"):
+            asked |= {word.value for word in node.args[1:] if isinstance(word, ast.Constant)}
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.startswith("_"):
+            asked.add(node.value)
+    assert asked - {"_functorch", "ops", "mkldnn"} <= set(OF_MODELS)
+
+
+def test_searches_of_another_signature_are_left_alone(monkeypatch):
+    model = tiny_model(DECODERS[1])
+    expected = model.generate(random_ids(2, 5), max_new_tokens=6)
+    monkeypatch.setattr(generation, "HAS_KNOWN_SEARCHES", False)
+    monkeypatch.setattr(generation, "find_tokens_here", lambda *_, **__: pytest.fail("ours was used"))
+    assert torch.equal(model.generate(random_ids(2, 5), max_new_tokens=6), expected)
+
+
+@pytest.mark.parametrize("name", ["output_hidden_states", "output_attentions"])
+def test_without_a_recorder_outputs_are_refused(name, monkeypatch):
+    monkeypatch.setattr(backend, "_capture_outputs", None)
+    forward = backend.capture_outputs(lambda self, **_: None)
+    with pytest.raises(ValueError, match=f"{name}=True cannot be had: the installed transformers has no capture_out"):
+        forward(tiny_model(DECODERS[0]), **{name: True})
