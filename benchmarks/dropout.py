@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from benchmarks.rounds import alternate, repeated
-from vanilla_transformers.model.dropout import Dropout
+from vanilla_transformers.model.operations import Dropout
 
 
 def subject(dropout: nn.Module, shape: tuple[int, ...], dtype: torch.dtype) -> Callable[[], None]:

@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from benchmarks.rounds import alternate, peak_memory, repeated
 from vanilla_recipes.processes.cpu_memory import keep_memory_and_kernels
-from vanilla_transformers.model.linear_cross_entropy import linear_cross_entropy_loss
+from vanilla_transformers.fast.linear_cross_entropy import linear_cross_entropy_loss
 
 Loss = Callable[[nn.Linear, torch.Tensor, torch.Tensor, float], torch.Tensor]
 

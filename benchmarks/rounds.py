@@ -22,7 +22,7 @@ from typing import Any
 import torch
 import transformers
 
-from vanilla_transformers.model.linear import linear
+from vanilla_transformers.fast.linear import linear
 
 RESULTS = Path(__file__).parent / "results"
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}

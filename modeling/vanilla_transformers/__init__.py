@@ -5,6 +5,7 @@ kin load them.
 """
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
 
 from vanilla_transformers import releases  # noqa: F401  # first: another release may lack what is imported below
@@ -12,6 +13,7 @@ from vanilla_transformers import releases  # noqa: F401  # first: another releas
 # isort: split
 import transformers
 
+from vanilla_transformers import fast
 from vanilla_transformers.model import modeling_decoder, modeling_encoder, modeling_seq2seq
 from vanilla_transformers.model.base import VanillaPreTrainedModel
 from vanilla_transformers.model.configuration_vanilla import (
@@ -62,6 +64,8 @@ def _register() -> None:
 
 
 _register()
+if os.environ.get("VANILLA_TRANSFORMERS_FAST") != "0":  # to see whether a fault is theirs
+    fast.plug_in()
 
 _LAZY = {
     "attention_maps": "vanilla_transformers.inspection.attention_maps",

@@ -12,7 +12,7 @@ from vanilla_recipes.engine.plan import Plan
 from vanilla_recipes.errors import UserError
 from vanilla_recipes.models.attention_kernel import set_attention
 from vanilla_recipes.settings.config_files import load_experiment
-from vanilla_transformers.model import packed_attention as varlen
+from vanilla_transformers.fast import packed_kernel as varlen
 
 TINY = [
     "data.num_train_rows=200",

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedConfig, PreTrainedModel
 
-from vanilla_transformers.model.backend import attention_implementation, sdpa_attention
+from vanilla_transformers.model.attention import attention_implementation
 
 PROBED = "sdpa_probed"
 KINDS = ("encoder", "decoder", "cross")
@@ -178,7 +178,7 @@ def probed_attention_forward(
         raise AttentionMapError(
             f"{type(module).__name__} attends by more than a softmax (softcap or sinks), which sdpa and the maps lack"
         )
-    attended, _ = sdpa_attention()(module, query, key, value, attention_mask, scaling=scaling, **kwargs)
+    attended, _ = AttentionInterface()["sdpa"](module, query, key, value, attention_mask, scaling=scaling, **kwargs)
     probe = _PROBES.get(module)
     if probe is None:
         return attended, None

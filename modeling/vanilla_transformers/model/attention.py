@@ -4,7 +4,6 @@ Shapes: B batch, T queries, S keys, D width, H heads, K head width (D = H x K).
 """
 
 from collections.abc import Callable
-from functools import cache
 from typing import Any
 
 import torch
@@ -12,9 +11,7 @@ from torch import nn
 from transformers.cache_utils import Cache, EncoderDecoderCache
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from .backend import attention_implementation
-from .dropout import apply_dropout
-from .linear import Linear
+from .operations import OPERATIONS, Linear
 
 
 def eager_attention_forward(
@@ -40,29 +37,15 @@ def eager_attention_forward(
     scores = torch.matmul(query, key.transpose(2, 3)) * scaling  # (B, H, T, S)
     if attention_mask is not None:
         scores = scores + attention_mask
-    weights = softmax(scores).to(query.dtype)
-    weights = apply_dropout(weights, dropout, module.training)
+    weights = OPERATIONS.softmax(scores).to(query.dtype)
+    weights = OPERATIONS.dropout(weights, dropout, module.training)
     return torch.matmul(weights, value).transpose(1, 2).contiguous(), weights
 
 
-def softmax(scores: torch.Tensor) -> torch.Tensor:
-    """Softmax in fp32 over the keys of scores (..., S).
-
-    On a CPU fewer keys than a register holds are filled up to it: torch computes such rows one number at a time, which
-    takes four to eight times as long.
-    """
-    num_free = _num_lanes() - scores.shape[-1]
-    is_plain = scores.device.type == "cpu" and not torch.compiler.is_compiling() and not torch.jit.is_tracing()
-    if not is_plain or num_free <= 0:
-        return nn.functional.softmax(scores, dim=-1, dtype=torch.float32)
-    filled = nn.functional.pad(scores, (0, num_free), value=-torch.inf)
-    return nn.functional.softmax(filled, dim=-1, dtype=torch.float32)[..., :-num_free]
-
-
-@cache
-def _num_lanes() -> int:
-    """Numbers in fp32 that a register of this CPU holds."""
-    return 16 if torch.backends.cpu.get_cpu_capability() == "AVX512" else 8
+def attention_implementation(config: Any) -> str:
+    """The name of a model's attention kernel; sdpa, whose masks eager attention takes too, if transformers has no
+    attribute for it any more."""
+    return getattr(config, "_attn_implementation", "sdpa")
 
 
 class MultiHeadAttention(nn.Module):

@@ -7,8 +7,8 @@ from transformers import initialization as init
 from .caches import NAMES
 from .configuration_vanilla import VanillaConfig
 from .embeddings import SinusoidalPositions
-from .linear_cross_entropy import linear_cross_entropy_loss
 from .losses import cross_entropy_loss
+from .operations import OPERATIONS
 
 
 class VanillaPreTrainedModel(PreTrainedModel):
@@ -54,4 +54,5 @@ class VanillaPreTrainedModel(PreTrainedModel):
         if return_logits:
             logits = self.lm_head(hidden_states)
             return logits, cross_entropy_loss(logits, labels, num_items_in_batch, smoothing)
-        return None, linear_cross_entropy_loss(self.lm_head, hidden_states, labels, num_items_in_batch, smoothing)
+        loss = OPERATIONS.projection_loss(self.lm_head, hidden_states, labels, num_items_in_batch, smoothing)
+        return None, loss

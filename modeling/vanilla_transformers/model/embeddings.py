@@ -8,7 +8,7 @@ import math
 import torch
 from torch import nn
 
-from .dropout import Dropout
+from .operations import Dropout
 
 
 class SinusoidalPositions(nn.Module):

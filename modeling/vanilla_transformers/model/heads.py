@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from transformers.activations import ACT2FN
 
-from .linear import Linear
+from .operations import Linear
 
 
 def pool(

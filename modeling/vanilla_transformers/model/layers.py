@@ -12,8 +12,8 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from .attention import MultiHeadAttention
 from .caches import takes_cache
-from .dropout import Dropout
 from .feed_forward import FeedForward
+from .operations import Dropout
 
 # Arguments of a kernel that describe the layout of self attention; cross attention has other keys.
 SELF_ATTENTION_KWARGS = ("position_ids", "cu_seq_lens_q", "cu_seq_lens_k", "max_length_q", "max_length_k")

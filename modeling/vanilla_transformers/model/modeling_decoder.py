@@ -18,29 +18,28 @@ from transformers.processing_utils import Unpack
 from transformers.utils import TransformersKwargs, can_return_tuple
 
 from .attention import MultiHeadAttention
-from .backend import capture_outputs, let_trainer_shift_labels, merge_with_config_defaults
 from .base import VanillaPreTrainedModel
 from .caches import CACHE, takes_cache, under_its_name
+from .compatibility import capture_outputs, let_trainer_shift_labels, merge_with_config_defaults
 from .configuration_vanilla import LM_HEAD_FSDP_PLAN, LM_HEAD_PP_PLAN, LM_HEAD_TP_PLAN, VanillaDecoderConfig
-from .dropout import Dropout
 from .generation import VanillaGenerationMixin
 from .heads import kept_positions, pool
 from .layers import VanillaLayer
-from .linear import Linear
 from .losses import cross_entropy_loss, sequence_classification_loss, shift_labels_left
+from .operations import Dropout, Linear
 from .stacks import VanillaStack
 
 if TYPE_CHECKING:
     # Processes that load this code from the Hub at once copy each file that this one names unless it is there, and take
     # what those name in their turn for granted: so it names all.
+    from vanilla_transformers.fast.fused_layers import PlainLayers as PlainLayers
+    from vanilla_transformers.fast.search import SearchSettings as SearchSettings
+    from vanilla_transformers.fast.step_decoder import StepDecoder as StepDecoder
+    from vanilla_transformers.fast.top_k import top_k as top_k
+
     from .embeddings import InputEmbedding as InputEmbedding
     from .feed_forward import FeedForward as FeedForward
-    from .fused_layers import PlainLayers as PlainLayers
-    from .linear_cross_entropy import linear_cross_entropy_loss as linear_cross_entropy_loss
-    from .packed_attention import PackedLengths as PackedLengths
-    from .search import SearchSettings as SearchSettings
-    from .step_decoder import StepDecoder as StepDecoder
-    from .top_k import top_k as top_k
+    from .packed_attention import PACKED_LENGTHS as PACKED_LENGTHS
 
 
 class VanillaDecoderModel(VanillaStack):

@@ -18,14 +18,13 @@ from transformers.processing_utils import Unpack
 from transformers.utils import TransformersKwargs, can_return_tuple
 
 from .attention import MultiHeadAttention
-from .backend import capture_outputs, merge_with_config_defaults
 from .base import VanillaPreTrainedModel
+from .compatibility import capture_outputs, merge_with_config_defaults
 from .configuration_vanilla import LM_HEAD_FSDP_PLAN, LM_HEAD_PP_PLAN, LM_HEAD_TP_PLAN, VanillaEncoderConfig
-from .dropout import Dropout
 from .heads import MaskedTokenTransform, Pooler, pool, take_positions
 from .layers import VanillaLayer
-from .linear import Linear
 from .losses import cross_entropy_loss, sequence_classification_loss, span_loss
+from .operations import Dropout, Linear
 from .stacks import VanillaStack
 
 if TYPE_CHECKING:
@@ -34,8 +33,7 @@ if TYPE_CHECKING:
     from .caches import CACHE as CACHE
     from .embeddings import InputEmbedding as InputEmbedding
     from .feed_forward import FeedForward as FeedForward
-    from .linear_cross_entropy import linear_cross_entropy_loss as linear_cross_entropy_loss
-    from .packed_attention import PackedLengths as PackedLengths
+    from .packed_attention import PACKED_LENGTHS as PACKED_LENGTHS
 
 
 class VanillaEncoderModel(VanillaStack):

@@ -17,25 +17,25 @@ from .caches import CACHE, takes_cache, under_its_name
 from .configuration_vanilla import LM_HEAD_FSDP_PLAN, LM_HEAD_PP_PLAN, LM_HEAD_TP_PLAN, VanillaSeq2SeqConfig
 from .generation import VanillaGenerationMixin
 from .heads import kept_positions
-from .linear import Linear
 from .losses import IGNORE_INDEX
+from .operations import Linear
 from .stacks import VanillaDecoderStack, VanillaEncoderStack
 
 if TYPE_CHECKING:
     # Processes that load this code from the Hub at once copy each file that this one names unless it is there, and take
     # what those name in their turn for granted: so it names all.
+    from vanilla_transformers.fast.fused_layers import PlainLayers as PlainLayers
+    from vanilla_transformers.fast.search import SearchSettings as SearchSettings
+    from vanilla_transformers.fast.step_decoder import StepDecoder as StepDecoder
+    from vanilla_transformers.fast.top_k import top_k as top_k
+
     from .attention import MultiHeadAttention as MultiHeadAttention
-    from .backend import find as find
-    from .dropout import Dropout as Dropout
+    from .compatibility import find as find
     from .embeddings import InputEmbedding as InputEmbedding
     from .feed_forward import FeedForward as FeedForward
-    from .fused_layers import PlainLayers as PlainLayers
     from .layers import VanillaLayer as VanillaLayer
-    from .linear_cross_entropy import linear_cross_entropy_loss as linear_cross_entropy_loss
-    from .packed_attention import PackedLengths as PackedLengths
-    from .search import SearchSettings as SearchSettings
-    from .step_decoder import StepDecoder as StepDecoder
-    from .top_k import top_k as top_k
+    from .operations import Dropout as Dropout
+    from .packed_attention import PACKED_LENGTHS as PACKED_LENGTHS
 
 
 class VanillaSeq2SeqModel(VanillaPreTrainedModel):

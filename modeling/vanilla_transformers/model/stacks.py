@@ -12,14 +12,15 @@ from transformers.cache_utils import Cache, DynamicCache, EncoderDecoderCache
 from transformers.masking_utils import create_bidirectional_mask, create_causal_mask
 from transformers.modeling_outputs import BaseModelOutput, BaseModelOutputWithPastAndCrossAttentions
 
-from .attention import MultiHeadAttention
-from .backend import attention_implementation, capture_outputs, merge_with_config_defaults, output_recorder
+from .attention import MultiHeadAttention, attention_implementation
 from .base import VanillaPreTrainedModel
 from .caches import refuse_unknown_cache, takes_cache, under_its_name
+from .compatibility import capture_outputs, merge_with_config_defaults, output_recorder
 from .configuration_vanilla import CROSS_ATTENTION_TP_PLAN, STACK_FSDP_PLAN, STACK_PP_PLAN, STACK_TP_PLAN
 from .embeddings import InputEmbedding
 from .layers import VanillaLayer
-from .packed_attention import of_one_side, packed_lengths, same_sequence
+from .operations import OPERATIONS
+from .packed_attention import of_one_side, same_sequence
 
 
 class VanillaStack(VanillaPreTrainedModel):
@@ -100,7 +101,7 @@ class VanillaStack(VanillaPreTrainedModel):
         """
         refuse_unknown_cache(kwargs)
         inputs_embeds = self.embed(input_ids, inputs_embeds)
-        mask: Any = packed_lengths(self, inputs_embeds, attention_mask, position_ids, kwargs)
+        mask: Any = OPERATIONS.packed_mask(self, inputs_embeds, attention_mask, position_ids, kwargs)
         if mask is None:
             mask = create_bidirectional_mask(
                 config=self.config,
@@ -143,7 +144,7 @@ class VanillaStack(VanillaPreTrainedModel):
         # A cache that is made only here is empty and must not hide a packed row from the mask.
         mask: Any = None
         if past is None:
-            mask = packed_lengths(self, inputs_embeds, attention_mask, position_ids, kwargs)
+            mask = OPERATIONS.packed_mask(self, inputs_embeds, attention_mask, position_ids, kwargs)
         if mask is None:
             # By position: the name of the cache depends on the version of transformers.
             mask = create_causal_mask(self.config, inputs_embeds, attention_mask, past, position_ids)
@@ -257,7 +258,7 @@ class VanillaDecoderStack(VanillaStack):
         if encoder_hidden_states is not None:
             positions = None if position_ids is None else encoder_position_ids
             if past_key_values is None:
-                encoder_mask = packed_lengths(self, inputs_embeds, encoder_attention_mask, positions, kwargs)
+                encoder_mask = OPERATIONS.packed_mask(self, inputs_embeds, encoder_attention_mask, positions, kwargs)
             if encoder_mask is None:
                 apart = same_sequence(encoder_attention_mask, position_ids, encoder_position_ids)
                 encoder_mask = self._cross_attention_mask(

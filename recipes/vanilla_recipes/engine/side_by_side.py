@@ -17,8 +17,9 @@ from vanilla_recipes.engine.forward import training_loss
 from vanilla_recipes.engine.task import Batch
 from vanilla_recipes.models.stock import is_stock
 from vanilla_recipes.settings.experiment import Experiment
-from vanilla_transformers.model.backend import attention_implementation
-from vanilla_transformers.model.dropout import drawing_from
+from vanilla_transformers.fast.dropout import apply_dropout, drawing_from
+from vanilla_transformers.model.attention import attention_implementation
+from vanilla_transformers.model.operations import OPERATIONS
 
 
 class SideBySide:
@@ -114,5 +115,7 @@ def side_by_side(model: PreTrainedModel, experiment: Experiment, accelerator: Ac
 
 def draws_our_dropout(model: PreTrainedModel) -> bool:
     """Whether all random numbers of one of our models are this package's; other kernels of attention draw theirs."""
+    if OPERATIONS.dropout is not apply_dropout:
+        return False
     config = model.config
     return config.attention_probs_dropout_prob == 0 or attention_implementation(config) == "eager"

@@ -6,7 +6,7 @@ from transformers import PreTrainedModel
 from vanilla_recipes.errors import UserError
 from vanilla_recipes.models.stock import is_stock
 from vanilla_recipes.settings.experiment import Experiment
-from vanilla_transformers.model.packed_attention import VARLEN, varlen_problem
+from vanilla_transformers.fast.packed_kernel import VARLEN, varlen_problem
 
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from vanilla_transformers.model.dropout import Dropout, apply_dropout, drawing_from
+from vanilla_transformers.fast.dropout import apply_dropout, drawing_from
+from vanilla_transformers.model.operations import Dropout
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])

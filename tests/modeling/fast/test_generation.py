@@ -8,11 +8,11 @@ from transformers import DynamicCache, GenerationMixin, LogitsProcessorList, Sto
 from transformers.generation import EosTokenCriteria, LogitNormalization, MaxLengthCriteria, MaxTimeCriteria
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from vanilla_transformers.model import fused_layers as plain_layers
-from vanilla_transformers.model import generation, search, step_decoder
+from vanilla_transformers.fast import fused_layers as plain_layers
+from vanilla_transformers.fast import generation, search, step_decoder
+from vanilla_transformers.fast.step_decoder import SlotLayer
+from vanilla_transformers.fast.top_k import likeliest, top_k, top_log_probs
 from vanilla_transformers.model.caches import CACHE
-from vanilla_transformers.model.step_decoder import SlotLayer
-from vanilla_transformers.model.top_k import likeliest, top_k, top_log_probs
 
 SEQ2SEQ, DECODER = LM_HEADS[0], LM_HEADS[2]
 SEARCHES = [

@@ -6,8 +6,9 @@ from torch import nn
 from torch.autograd import forward_ad
 from torch.utils.flop_counter import FlopCounterMode
 
-from vanilla_transformers.model import linear as module
-from vanilla_transformers.model.linear import MIN_ROWS, Linear, linear
+from vanilla_transformers.fast import linear as module
+from vanilla_transformers.fast.linear import MIN_ROWS, linear
+from vanilla_transformers.model.operations import Linear
 
 has_product = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 

@@ -7,8 +7,8 @@ from tiny import DECODERS, LM_HEADS, VOCAB_SIZE, name_of, tiny_inputs, tiny_labe
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from vanilla_transformers.model import linear_cross_entropy
-from vanilla_transformers.model.linear_cross_entropy import linear_cross_entropy_loss
+from vanilla_transformers.fast import linear_cross_entropy
+from vanilla_transformers.fast.linear_cross_entropy import linear_cross_entropy_loss
 
 NUM_TOKENS, WIDTH = 101, 16
 NUM_ITEMS = 50

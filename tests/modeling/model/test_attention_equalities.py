@@ -20,7 +20,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 import vanilla_transformers as vt
-from vanilla_transformers.model.attention import softmax
+from vanilla_transformers.fast.softmax import softmax
 from vanilla_transformers.model.caches import CACHE, under_its_name
 
 TOLERANCE = dict(rtol=1e-5, atol=1e-5)

@@ -16,7 +16,8 @@ from project import HELPERS, ROOT
 from tiny import DECODERS, random_ids, tiny_model
 from transformers.dynamic_module_utils import get_relative_import_files
 
-from vanilla_transformers.model import backend, generation
+from vanilla_transformers.fast import generation
+from vanilla_transformers.model import compatibility
 
 MODEL = ROOT / "modeling" / "vanilla_transformers" / "model"
 NOTHING = "nothing"
@@ -137,7 +138,7 @@ def test_searches_of_another_signature_are_left_alone(monkeypatch):
 
 @pytest.mark.parametrize("name", ["output_hidden_states", "output_attentions"])
 def test_without_a_recorder_outputs_are_refused(name, monkeypatch):
-    monkeypatch.setattr(backend, "_capture_outputs", None)
-    forward = backend.capture_outputs(lambda self, **_: None)
+    monkeypatch.setattr(compatibility, "_capture_outputs", None)
+    forward = compatibility.capture_outputs(lambda self, **_: None)
     with pytest.raises(ValueError, match=f"{name}=True cannot be had: the installed transformers has no capture_out"):
         forward(tiny_model(DECODERS[0]), **{name: True})

@@ -12,7 +12,7 @@ from vanilla_recipes.models.attention_kernel import set_attention
 from vanilla_recipes.processes.launch import build_accelerator, program
 from vanilla_recipes.settings.experiment import BatchConfig, Experiment
 from vanilla_transformers import VanillaEncoderConfig, VanillaEncoderModel
-from vanilla_transformers.model import packed_attention as varlen
+from vanilla_transformers.fast import packed_kernel as varlen
 
 
 def refuse(arguments):

@@ -1,4 +1,4 @@
-"""A linear layer that multiplies by the faster library of a CPU.
+"""Products of linear layers by the faster library of a CPU.
 
 Shapes: M rows, K inputs, N outputs.
 """
@@ -10,21 +10,13 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from .backend import HAS_ONEDNN_LINEAR, onednn_linear, operators_are_intercepted
+from vanilla_transformers.fast.private_names import HAS_ONEDNN_LINEAR, onednn_linear, operators_are_intercepted
 
 MIN_ROWS = 32
 """With fewer rows oneDNN is no faster."""
 
 _ROW_COUNTS_PER_OCTAVE = 8
 """Numbers of rows from a power of two to the next. oneDNN compiles a kernel for each, in 1 to 2 ms and 0.6 MB."""
-
-
-class Linear(nn.Linear):
-    """`nn.Linear`, whose products in fp32 may be [`linear`]'s."""
-
-    def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """(..., K) -> (..., N)."""
-        return linear(input, self.weight, self.bias)
 
 
 def linear(input: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:

@@ -1,37 +1,19 @@
-"""What the code asks of torch and transformers beyond their public names, each asked for once, here.
+"""Private names of torch and transformers, each asked for once, here.
 
-A release may take any of these names away, and whoever loads a saved model may have that release. So no name is needed
-at import: where one is missing, a function answers that what it stands for is not available, and its callers go the
-public way, which takes more time and gives the same result.
+A release may take any of them away. No name is needed at import: where one is missing, a function answers that what it
+stands for is not available, and its callers go the public way, which takes more time and gives the same result.
 
 Shapes: M rows, K inputs, N outputs.
 """
 
-import functools
-import importlib
 import inspect
-from collections.abc import Callable
 from typing import Any
 
 import torch
-import transformers
 from torch import nn
-from transformers import AttentionInterface, GenerationConfig, GenerationMixin
-from transformers.utils import can_return_tuple, logging
+from transformers import GenerationConfig, GenerationMixin
 
-logger = logging.get_logger(__name__)
-
-
-def find(path: str, *names: str) -> Any:
-    """What a module has under a name, or an attribute of that and so on; `None` where there is none."""
-    try:
-        found: Any = importlib.import_module(path)
-    except ImportError:
-        return None
-    for name in names:
-        found = getattr(found, name, None)
-    return found
-
+from vanilla_transformers.model.compatibility import find
 
 _dispatch_mode = find("torch.utils._python_dispatch", "_get_current_dispatch_mode")
 _functorch_level = find("torch._C", "_functorch", "peek_interpreter_stack")
@@ -42,11 +24,6 @@ _pack = find("torch", "ops", "mkldnn", "_reorder_linear_weight")
 _has_bf16 = find("torch", "ops", "mkldnn", "_is_mkldnn_bf16_supported")
 _has_global_hook = find("torch.nn.modules.module", "_has_any_global_hook")
 varlen_attn: Any = find("torch.nn.attention.varlen", "varlen_attn")
-sdpa_attention_forward = find("transformers.integrations.sdpa_attention", "sdpa_attention_forward")
-_capture_outputs = find("transformers.utils.output_capturing", "capture_outputs")
-_OutputRecorder = find("transformers.utils.output_capturing", "OutputRecorder")
-_causal_models = find("transformers.models.auto.modeling_auto", "MODEL_FOR_CAUSAL_LM_MAPPING_NAMES")
-_merge_with_config_defaults = find("transformers.utils.generic", "merge_with_config_defaults")
 
 _TELLS_INTERCEPTION = None not in (_dispatch_mode, _functorch_level, getattr(_forward_ad, "_current_level", None))
 
@@ -132,19 +109,6 @@ def _any_of(module: nn.Module, *names: str) -> bool:
     return any(getattr(module, name, True) for name in names)
 
 
-def attention_implementation(config: Any) -> str:
-    """The name of the attention kernel of a model.
-
-    sdpa where transformers does not tell: it takes the masks of eager attention as well.
-    """
-    return getattr(config, "_attn_implementation", "sdpa")
-
-
-def sdpa_attention() -> Callable[..., Any]:
-    """transformers' attention through torch's `scaled_dot_product_attention`."""
-    return sdpa_attention_forward or AttentionInterface()["sdpa"]
-
-
 def is_callers_cache(cache: Any) -> bool:
     """Whether transformers' own mark says that the caller of `generate` has made a cache."""
     return bool(getattr(cache, "_is_user_defined", False))
@@ -157,63 +121,3 @@ def special_tokens(config: GenerationConfig) -> tuple[torch.Tensor | None, torch
         return None
     pad, end = (getattr(config, name) for name in names)
     return pad, end
-
-
-def let_trainer_shift_labels(model_class: type) -> None:
-    """Enters a causal language model in the table by which `transformers.Trainer` decides to shift labels.
-
-    With `label_smoothing_factor` the Trainer computes the loss itself, and for a class whose name is not in the table
-    it compares each position with its own token: the model learns to repeat its input, and no figure shows it.
-    """
-    if _causal_models is not None:
-        _causal_models.setdefault(f"{model_class.__module__}.{model_class.__qualname__}", model_class.__name__)
-        return
-    logger.warning(
-        f"transformers {transformers.__version__} keeps no table of causal models any more: its Trainer may smooth "
-        f"labels of {model_class.__name__} without shifting them; use label_smoothing of the model's config instead"
-    )
-
-
-def capture_outputs(forward: Callable[..., Any]) -> Callable[..., Any]:
-    """transformers' decorator that adds `hidden_states` and `attentions` to what a stack returns.
-
-    Where it is gone, asking for them raises a `ValueError`.
-    """
-    if _capture_outputs is not None:
-        return _capture_outputs(forward)
-    forward = can_return_tuple(forward)
-
-    @functools.wraps(forward)
-    def wrapped(self, *args, **kwargs):
-        for name in ("output_hidden_states", "output_attentions"):
-            if kwargs.pop(name, None) or getattr(self.config, name, False):
-                raise ValueError(
-                    f"{name}=True cannot be had: the installed transformers has no capture_outputs any more; leave it "
-                    "out, or install a newer vanilla_transformers"
-                )
-        return forward(self, *args, **kwargs)
-
-    return wrapped
-
-
-def output_recorder(module_class: type[nn.Module], index: int, layer_name: str) -> Any:
-    """What `capture_outputs` records of the modules of a class, within a layer of some name."""
-    return None if _OutputRecorder is None else _OutputRecorder(module_class, index=index, layer_name=layer_name)
-
-
-def merge_with_config_defaults(forward: Callable[..., Any]) -> Callable[..., Any]:
-    """transformers' decorator that takes `use_cache` from the configuration where a call does not say it."""
-    if _merge_with_config_defaults is not None:
-        return _merge_with_config_defaults(forward)
-    parameters = list(inspect.signature(forward).parameters)
-
-    @functools.wraps(forward)
-    def wrapped(self, *args, **kwargs):
-        if "use_cache" in parameters[1 + len(args) :]:  # not given by position
-            if getattr(self, "gradient_checkpointing", False) and self.training:
-                kwargs["use_cache"] = False
-            elif kwargs.get("use_cache") is None:
-                kwargs["use_cache"] = getattr(self.config, "use_cache", None)
-        return forward(self, *args, **kwargs)
-
-    return wrapped

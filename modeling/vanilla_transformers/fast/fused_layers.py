@@ -14,10 +14,9 @@ from torch import nn
 from torch.nn import functional
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from .attention import MultiHeadAttention, eager_attention_forward, softmax
-from .backend import (
+from vanilla_transformers.fast.linear import linear, onednn_is_faster, row_count
+from vanilla_transformers.fast.private_names import (
     HAS_PACKED_LINEAR,
-    attention_implementation,
     has_forward_hooks,
     has_global_hooks,
     has_packed_bf16,
@@ -25,12 +24,12 @@ from .backend import (
     onednn_linear_plus,
     onednn_packed,
     operators_are_intercepted,
-    sdpa_attention_forward,
 )
-from .dropout import Dropout
-from .feed_forward import FeedForward
-from .layers import Residual, VanillaLayer
-from .linear import Linear, linear, onednn_is_faster, row_count
+from vanilla_transformers.fast.softmax import softmax
+from vanilla_transformers.model.attention import MultiHeadAttention, attention_implementation, eager_attention_forward
+from vanilla_transformers.model.feed_forward import FeedForward
+from vanilla_transformers.model.layers import Residual, VanillaLayer
+from vanilla_transformers.model.operations import Dropout, Linear
 
 _ROWS_PACKED_FOR = 32  # whatever their number is later; packed for one row, many are slower
 _EXACT_ROWS = 16  # a larger number is filled up to one that there may be a kernel for
@@ -43,6 +42,7 @@ _MANY_HEADS = 64
 
 _KINDS = (VanillaLayer, MultiHeadAttention, FeedForward, Residual, Linear, nn.Linear, nn.LayerNorm, Dropout)
 _FORWARDS = {kind: kind.forward for kind in _KINDS}
+_KERNELS = (eager_attention_forward, ALL_ATTENTION_FUNCTIONS["sdpa"])
 # By name: transformers may move or rename its classes, and only speed depends on them.
 _FUSED_ACTIVATIONS = {
     "torch.nn.modules.activation.ReLU": ("relu", ""),
@@ -236,9 +236,7 @@ def are_plain(stack: Any, head: Any) -> bool:
 def _is_usual(attn_implementation: str) -> bool:
     """Whether nobody has put another kernel or another method in the place of these."""
     kernel = ALL_ATTENTION_FUNCTIONS.get_interface(attn_implementation, eager_attention_forward)
-    return kernel in (eager_attention_forward, sdpa_attention_forward) and all(
-        kind.forward is forward for kind, forward in _FORWARDS.items()
-    )
+    return kernel in _KERNELS and all(kind.forward is forward for kind, forward in _FORWARDS.items())
 
 
 def _is_hooked(module: nn.Module) -> bool:

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import torch
 from transformers import LogitsProcessorList
 
-from .step_decoder import StepDecoder
-from .top_k import likeliest, top_k, top_log_probs
+from vanilla_transformers.fast.step_decoder import StepDecoder
+from vanilla_transformers.fast.top_k import likeliest, top_k, top_log_probs
 
 _NEVER = -1e9
 """The score of what must not be chosen, as in transformers: added to another one, nothing is left of that."""

@@ -22,7 +22,7 @@ from tiny import (
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AutoModelForSeq2SeqLM, DataCollatorWithFlattening, DynamicCache
 
-from vanilla_transformers.model import packed_attention as varlen
+from vanilla_transformers.fast import packed_kernel as varlen
 from vanilla_transformers.model.caches import CACHE
 
 TOLERANCE = dict(rtol=1e-5, atol=1e-5)
@@ -234,7 +234,7 @@ def test_a_saved_model_loads_with_it_on_a_cpu(tmp_path):
     model = tiny_model(SEQ2SEQ_LM)
     model.set_attn_implementation("torch_varlen")
     model.save_pretrained(tmp_path)
-    assert (tmp_path / "varlen.py").is_file()
+    assert (tmp_path / "packed_attention.py").is_file()
     packed, _ = packed_inputs(SEQ2SEQ_LM)
     expected = first_output(model, packed)
     for kernel in (None, "torch_varlen"):

@@ -30,13 +30,6 @@ def drawing_from(generator: torch.Generator) -> Iterator[None]:
         _of_thread.generator = before
 
 
-class Dropout(nn.Dropout):
-    """As `nn.Dropout`, through `apply_dropout`."""
-
-    def forward(self, input: torch.Tensor) -> torch.Tensor:
-        return apply_dropout(input, self.p, self.training)
-
-
 def apply_dropout(states: torch.Tensor, p: float, training: bool) -> torch.Tensor:
     """Sets elements to zero with probability `p` and scales the others by 1 / (1 - p); any shape.
 

@@ -12,9 +12,10 @@ import torch
 from torch import nn
 from torch.autograd.function import once_differentiable
 
-from .backend import has_backward_hooks, has_forward_hooks
-from .linear import Linear, linear
-from .losses import IGNORE_INDEX, cross_entropy_loss, flat_labels, loss_divisor, out_of_range
+from vanilla_transformers.fast.linear import linear
+from vanilla_transformers.fast.private_names import has_backward_hooks, has_forward_hooks
+from vanilla_transformers.model.losses import IGNORE_INDEX, cross_entropy_loss, flat_labels, loss_divisor, out_of_range
+from vanilla_transformers.model.operations import Linear
 
 # Logits at a time: as many as the caches of a CPU hold, and enough to keep a GPU busy.
 CPU_CHUNK_SIZE = 2**21

@@ -14,7 +14,7 @@ import torch
 from torch.nn import functional
 from transformers.cache_utils import Cache, DynamicCache, DynamicLayer, EncoderDecoderCache
 
-from .fused_layers import PlainLayers, are_plain
+from vanilla_transformers.fast.fused_layers import PlainLayers, are_plain
 
 _FREE_STEPS = 8
 """There is room for so many more tokens of each alternative, at least."""

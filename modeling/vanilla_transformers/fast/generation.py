@@ -1,0 +1,237 @@
+"""Which searches of `generate` are ours, which find the tokens that transformers' loops find in less time.
+
+They do all but: beams that are drawn, streaming, scores or attentions beside the tokens, stopping by anything but
+length and end token, processors of logits that see several sequences at once, a cache of the caller's, flash and flex
+attention, and models that are spread over devices. Those are left to transformers.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from transformers import Cache, GenerationConfig, LogitsProcessorList, StoppingCriteriaList
+
+from vanilla_transformers.fast.private_names import (
+    HAS_KNOWN_SEARCHES,
+    has_forward_hooks,
+    has_hooks_with_kwargs,
+    is_callers_cache,
+    special_tokens,
+)
+from vanilla_transformers.fast.search import SearchSettings, beam_search, token_search
+from vanilla_transformers.fast.step_decoder import StepDecoder
+from vanilla_transformers.model.attention import attention_implementation
+from vanilla_transformers.model.caches import CACHE
+from vanilla_transformers.model.generation import VanillaGenerationMixin
+
+# What looks at each sequence by itself: a sequence may leave the batch, and beams stand alone at first. By name: where
+# transformers moves or renames a class, searches become slower, and a saved model still loads.
+_PROCESSORS = {
+    "MinLengthLogitsProcessor",
+    "MinNewTokensLengthLogitsProcessor",
+    "RepetitionPenaltyLogitsProcessor",
+    "NoRepeatNGramLogitsProcessor",
+    "SequenceBiasLogitsProcessor",
+    "NoBadWordsLogitsProcessor",
+    "ForcedBOSTokenLogitsProcessor",
+    "ForcedEOSTokenLogitsProcessor",
+    "InfNanRemoveLogitsProcessor",
+    "ExponentialDecayLengthPenalty",
+    "SuppressTokensLogitsProcessor",
+    "SuppressTokensAtBeginLogitsProcessor",
+    "TemperatureLogitsWarper",
+    "TopKLogitsWarper",
+    "TopPLogitsWarper",
+    "MinPLogitsWarper",
+    "TypicalLogitsWarper",
+    "EpsilonLogitsWarper",
+    "EtaLogitsWarper",
+}
+_INPUTS = {"attention_mask", "logits_to_keep", CACHE, "use_cache"}
+_ATTENTION = ("eager", "sdpa")
+_FROM_CALLER = "is_from_caller_of_vanilla_generate"
+"""Marks a cache that the caller of `generate` has made, and wants filled."""
+
+
+def mark_callers_caches(kwargs: Mapping[str, Any]) -> None:
+    """Marks the caches among the arguments of `generate`, which their caller wants filled."""
+    for value in kwargs.values():
+        if isinstance(value, Cache):
+            setattr(value, _FROM_CALLER, True)
+
+
+def find_tokens(model: Any, stock_search: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """What `generate` has prepared, searched here or else by transformers.
+
+    Args:
+        model: an encoder-decoder or a decoder with a language-model head.
+        stock_search: transformers' method, which takes what follows.
+    """
+    if not HAS_KNOWN_SEARCHES or not is_plain(model, *args, **kwargs):
+        return stock_search(*args, **kwargs)
+    return find_tokens_here(model, *args, **kwargs)
+
+
+def find_tokens_here(
+    model: Any,
+    input_ids: torch.Tensor,
+    logits_processor: LogitsProcessorList,
+    stopping_criteria: StoppingCriteriaList,
+    generation_config: GenerationConfig,
+    *_: Any,
+    **kwargs: Any,
+) -> torch.Tensor:
+    """The token ids, (rows, longest length), by the searches here."""
+    processors, banned = logits_processor, None
+    if not generation_config.do_sample:
+        processors, banned = without_banned(logits_processor, model.config.vocab_size, input_ids.device)
+    settings = search_settings(stopping_criteria, generation_config, banned)
+    num_steps = settings.max_length - input_ids.shape[1]
+    decoder = step_decoder(model, input_ids.long(), settings.num_beams, num_steps, **kwargs)
+    return (beam_search if settings.num_beams > 1 else token_search)(decoder, processors, settings)
+
+
+def step_decoder(model: Any, input_ids: torch.Tensor, num_beams: int, num_steps: int, **kwargs: Any) -> StepDecoder:
+    """The decoder of what `generate` has prepared, one row of it for each of its `num_beams` equal ones."""
+    mask, positions, encoded = (kwargs.get(name) for name in ("attention_mask", "position_ids", "encoder_outputs"))
+    states = None if encoded is None else encoded[0]
+    once = (None if tensor is None else tensor[::num_beams] for tensor in (mask, positions, states))
+    return StepDecoder(model, input_ids[::num_beams], num_beams, num_steps, *once)
+
+
+def search_settings(criteria: Any, config: GenerationConfig, banned: torch.Tensor | None) -> SearchSettings:
+    """What is searched for, of what `generate` has prepared."""
+    ends = next((each.eos_token_id for each in criteria if hasattr(each, "eos_token_id")), None)
+    fill = (special_tokens(config) or (None, None))[0]
+    if config.num_beams > 1 and not fill and ends is not None:
+        fill = ends[0]  # to beam search in transformers a padding id of 0 is none
+    return SearchSettings(
+        max_length=criteria.max_length,
+        ends=ends,
+        fill=-1 if fill is None else int(fill),
+        banned=banned,
+        num_beams=config.num_beams,
+        do_sample=config.do_sample,
+        num_results=config.num_return_sequences,
+        length_penalty=config.length_penalty,
+        early_stopping=config.early_stopping,
+    )
+
+
+def without_banned(
+    processors: LogitsProcessorList, vocab_size: int, device: torch.device
+) -> tuple[LogitsProcessorList, torch.Tensor | None]:
+    """Processors that only ban some tokens make two copies of all scores; these tokens instead, where that is all."""
+    if len(processors) != 1 or _name(processors[0]) != "NoBadWordsLogitsProcessor":
+        return processors, None
+    words = list(processors[0].sequence_bias)
+    if any(len(word) > 1 or word[0] >= vocab_size for word in words):
+        return processors, None
+    return LogitsProcessorList(), torch.tensor([word[0] for word in words], device=device) if words else None
+
+
+def is_plain(
+    model: Any,
+    input_ids: torch.Tensor,
+    logits_processor: LogitsProcessorList,
+    stopping_criteria: Any,
+    generation_config: GenerationConfig,
+    synced_gpus: bool = False,
+    streamer: Any = None,
+    **kwargs: Any,
+) -> bool:
+    """Whether the searches here do all that is asked."""
+    given = {name for name, value in kwargs.items() if value is not None}
+    # An encoder's positions are in what it has returned, and are not those of the targets.
+    known = _INPUTS | {"encoder_outputs" if model.config.is_encoder_decoder else "position_ids"}
+    cache = kwargs.get(CACHE)
+    config, criteria = generation_config, stopping_criteria
+    tokens = special_tokens(config)
+    if tokens is None:
+        return False
+    num_ends = 0 if tokens[1] is None else len(tokens[1])
+    return not (
+        synced_gpus
+        or (config.do_sample and config.num_beams > 1)
+        or streamer is not None
+        or config.return_dict_in_generate
+        or config.is_assistant
+        or config.low_memory
+        or config.prefill_chunk_size
+        or config.cache_implementation is not None
+        or not config.use_cache
+        or (
+            cache is not None
+            and (cache.get_seq_length() > 0 or hasattr(cache, _FROM_CALLER) or is_callers_cache(cache))
+        )
+        or given - known
+        or ("attention_mask" in given and kwargs["attention_mask"].ndim != 2)
+        or input_ids.device != model.device
+        or input_ids.shape[1] == 0
+        or not _end_as_configured(criteria, tokens[1])
+        or input_ids.shape[1] >= criteria.max_length
+        or not all(map(_looks_at_rows, logits_processor))
+        or (num_ends + 2) * config.num_beams > model.config.vocab_size
+        or attention_implementation(model.config) not in _ATTENTION
+        or model.training  # other shapes draw other numbers for dropout; gradient checkpointing drops the cache
+        or _is_changed(model)
+    )
+
+
+def _looks_at_rows(processor: Any) -> bool:
+    """Whether a processor looks at each sequence by itself, and keeps nothing of any."""
+    kept = getattr(processor, "prompt_ignore_length", None)
+    return _name(processor) in _PROCESSORS and not torch.is_tensor(kept)
+
+
+def _name(part: Any) -> str | None:
+    """The name of a class of transformers' generation; `None` of any other class."""
+    return type(part).__name__ if type(part).__module__.startswith("transformers.generation.") else None
+
+
+def _end_as_configured(criteria: StoppingCriteriaList, ends: torch.Tensor | None) -> bool:
+    """Whether nothing but one length and the configured end tokens ends a sequence."""
+    kinds = {_name(each): each for each in criteria}
+    expected = {"MaxLengthCriteria"} if ends is None else {"MaxLengthCriteria", "EosTokenCriteria"}
+    if set(kinds) != expected or len(criteria) != len(expected):
+        return False
+    return ends is None or torch.equal(kinds["EosTokenCriteria"].eos_token_id.cpu(), ends.cpu())
+
+
+def _is_changed(model: Any) -> bool:
+    """Whether something acts where the searches do not pass, or on rows that they take away.
+
+    That is a method of a subclass or an instance, as PEFT's prompts have it, a shard, a hook of what is not called
+    here, or one that reads keyword arguments, as those of PEFT that give each row an adapter of its own.
+    """
+    passed_by = [model, model.model, model.lm_head]
+    if model.config.is_encoder_decoder:
+        passed_by.append(model.model.decoder)
+    return (
+        VanillaGenerationMixin not in type(model).__bases__
+        or any(map(_has_own_ways, passed_by))
+        or any(map(has_hooks_with_kwargs, model.modules()))
+        or _is_rearranged(passed_by[-1] if model.config.is_encoder_decoder else model.model)
+    )
+
+
+def _is_rearranged(stack: Any) -> bool:
+    """Whether layers were taken out or exchanged, and do not stand where their caches are."""
+    return any(
+        attention.layer_idx != number
+        for number, layer in enumerate(stack.layers)
+        for name, attention in layer.named_children()
+        if name in ("self_attn", "cross_attn")
+    )
+
+
+def _has_own_ways(module: Any) -> bool:
+    methods = {
+        "forward",
+        "decode",
+        "embed",
+        "prepare_inputs_for_generation",
+        "_update_model_kwargs_for_generation",
+        "_hf_hook",
+    }
+    return has_forward_hooks(module) or bool(methods & vars(module).keys())

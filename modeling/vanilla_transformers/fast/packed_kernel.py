@@ -1,0 +1,128 @@
+"""torch's attention kernel for packed rows, registered as `torch_varlen`: it computes nothing that a mask would hide.
+
+Where rows are not packed, or the kernel cannot run, `torch_varlen` is sdpa with sdpa's masks.
+
+Shapes: B batch, T queries, S keys, D width, H heads, K head width, N packed sequences.
+"""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedConfig, PreTrainedModel
+
+from vanilla_transformers.fast.private_names import varlen_attn
+from vanilla_transformers.model.attention import attention_implementation
+
+VARLEN = "torch_varlen"
+_DTYPES = (torch.bfloat16, torch.float16)
+
+
+class PackedLengths(NamedTuple):
+    """Stands in place of a mask: where sequences end in rows that are laid end to end, the n-th of both sides a pair.
+
+    Attributes:
+        cu_seq_lens_q, cu_seq_lens_k: Lengths added up, from 0 to B x T and to B x S, padding included; (N + 1,), int32.
+        max_length_q, max_length_k: The greatest length, a number that the host knows.
+    """
+
+    cu_seq_lens_q: torch.Tensor
+    cu_seq_lens_k: torch.Tensor
+    max_length_q: int
+    max_length_k: int
+
+
+def packed_lengths(
+    model: PreTrainedModel,
+    inputs_embeds: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    position_ids: torch.Tensor | None,
+    kwargs: Mapping[str, Any],
+) -> PackedLengths | None:
+    """The lengths among a forward pass's keyword arguments, if the kernel is to go by them; a mask is needed else.
+
+    Args:
+        model: The stack whose configuration and mode decide.
+        inputs_embeds: (B, T, D).
+        attention_mask: One that says what is seen; the kernel takes none.
+        position_ids: (B or 1, T), which must begin anew with each sequence.
+        kwargs: The keyword arguments.
+
+    Raises:
+        ValueError: There are lengths but no positions.
+    """
+    is_complete = all(kwargs.get(name) is not None for name in PackedLengths._fields)
+    if attention_implementation(model.config) != VARLEN or attention_mask is not None or not is_complete:
+        return None
+    if position_ids is None:
+        raise ValueError(
+            "cu_seq_lens_q and cu_seq_lens_k are given without position_ids, but each packed sequence has positions "
+            "of its own: give position_ids that begin anew with each"
+        )
+    device, dtype = inputs_embeds.device, inputs_embeds.dtype
+    if torch.is_autocast_enabled(device.type):
+        dtype = torch.get_autocast_dtype(device.type)  # that of queries, keys and values
+    if varlen_problem(model.config, device, dtype, model.training) is not None:
+        return None
+    return PackedLengths(*(kwargs[name] for name in PackedLengths._fields))
+
+
+def varlen_problem(config: PreTrainedConfig, device: torch.device, dtype: torch.dtype, is_training: bool) -> str | None:
+    """What keeps the kernel from running, in words that follow its name, or `None`."""
+    head_dim = config.hidden_size // config.num_attention_heads
+    if not _has_kernel(device):
+        return "needs an NVIDIA GPU of compute capability 8.0 or higher"
+    if dtype not in _DTYPES:
+        return f"computes in bf16 or fp16, not in {str(dtype).removeprefix('torch.')}"
+    if head_dim % 8 or head_dim > 192:  # wider ones have no backward pass on some of these GPUs
+        return f"takes heads of a width up to 192 that 8 divides, not of {head_dim}"
+    if is_training and config.attention_probs_dropout_prob > 0:
+        return "has no dropout on attention weights: set attention_probs_dropout_prob to 0"
+    return None
+
+
+def _has_kernel(device: torch.device) -> bool:
+    if varlen_attn is None or device.type != "cuda" or torch.version.cuda is None:
+        return False
+    # A build for CUDA runs on machines without a driver too, where asking for a device raises an error.
+    if not torch.cuda.is_available() or not torch.backends.cuda.is_flash_attention_available():
+        return False
+    return torch.cuda.get_device_capability(device) >= (8, 0)
+
+
+def varlen_attention_forward(
+    module: nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | PackedLengths | None,
+    scaling: float,
+    dropout: float = 0.0,
+    **kwargs,
+) -> tuple[torch.Tensor, None]:
+    """softmax(Q K^T / sqrt(K)) V (equation 1) within each packed sequence.
+
+    Args:
+        query: (B, H, T, K).
+        key, value: (B, H, S, K).
+        attention_mask: Lengths, or a mask for sdpa, which then attends.
+
+    Returns:
+        The values (B, T, H, K), and no weights.
+    """
+    # Not its class: code that came with a checkpoint has another one of the same name.
+    if not isinstance(attention_mask, tuple):
+        return AttentionInterface()["sdpa"](module, query, key, value, attention_mask, dropout, scaling, **kwargs)
+    queries, keys, values = (states.transpose(1, 2).flatten(0, 1) for states in (query, key, value))
+    window = (-1, 0) if module.is_causal else (-1, -1)
+    attended: Any = varlen_attn(
+        queries, keys, values, *attention_mask, scale=scaling, window_size=window
+    )  # (B x T, H, K)
+    return attended.unflatten(0, (query.shape[0], query.shape[2])), None
+
+
+# Code that comes with a checkpoint leaves what is there.
+if VARLEN not in AttentionInterface().valid_keys():
+    AttentionInterface.register(VARLEN, varlen_attention_forward)
+    AttentionMaskInterface.register(VARLEN, AttentionMaskInterface()["sdpa"])

@@ -1,0 +1,93 @@
+"""Names of transformers that it does not document, each asked for once, with a public way where it is gone.
+
+A release may take any of these names away, and whoever loads a saved model may have that release.
+"""
+
+import functools
+import importlib
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import transformers
+from torch import nn
+from transformers.utils import can_return_tuple, logging
+
+logger = logging.get_logger(__name__)
+
+
+def find(path: str, *names: str) -> Any:
+    """What a module has under a name, or an attribute of that and so on; `None` where there is none."""
+    try:
+        found: Any = importlib.import_module(path)
+    except ImportError:
+        return None
+    for name in names:
+        found = getattr(found, name, None)
+    return found
+
+
+_capture_outputs = find("transformers.utils.output_capturing", "capture_outputs")
+_OutputRecorder = find("transformers.utils.output_capturing", "OutputRecorder")
+_causal_models = find("transformers.models.auto.modeling_auto", "MODEL_FOR_CAUSAL_LM_MAPPING_NAMES")
+_merge_with_config_defaults = find("transformers.utils.generic", "merge_with_config_defaults")
+
+
+def let_trainer_shift_labels(model_class: type) -> None:
+    """Enters a causal language model in the table by which `transformers.Trainer` decides to shift labels.
+
+    With `label_smoothing_factor` the Trainer computes the loss itself, and for a class whose name is not in the table
+    it compares each position with its own token: the model learns to repeat its input, and no figure shows it.
+    """
+    if _causal_models is not None:
+        _causal_models.setdefault(f"{model_class.__module__}.{model_class.__qualname__}", model_class.__name__)
+        return
+    logger.warning(
+        f"transformers {transformers.__version__} keeps no table of causal models any more: its Trainer may smooth "
+        f"labels of {model_class.__name__} without shifting them; use label_smoothing of the model's config instead"
+    )
+
+
+def capture_outputs(forward: Callable[..., Any]) -> Callable[..., Any]:
+    """transformers' decorator that adds `hidden_states` and `attentions` to what a stack returns.
+
+    Where it is gone, asking for them raises a `ValueError`.
+    """
+    if _capture_outputs is not None:
+        return _capture_outputs(forward)
+    forward = can_return_tuple(forward)
+
+    @functools.wraps(forward)
+    def wrapped(self, *args, **kwargs):
+        for name in ("output_hidden_states", "output_attentions"):
+            if kwargs.pop(name, None) or getattr(self.config, name, False):
+                raise ValueError(
+                    f"{name}=True cannot be had: the installed transformers has no capture_outputs any more; leave it "
+                    "out, or install a newer vanilla_transformers"
+                )
+        return forward(self, *args, **kwargs)
+
+    return wrapped
+
+
+def output_recorder(module_class: type[nn.Module], index: int, layer_name: str) -> Any:
+    """What `capture_outputs` records of the modules of a class, within a layer of some name."""
+    return None if _OutputRecorder is None else _OutputRecorder(module_class, index=index, layer_name=layer_name)
+
+
+def merge_with_config_defaults(forward: Callable[..., Any]) -> Callable[..., Any]:
+    """transformers' decorator that takes `use_cache` from the configuration where a call does not say it."""
+    if _merge_with_config_defaults is not None:
+        return _merge_with_config_defaults(forward)
+    parameters = list(inspect.signature(forward).parameters)
+
+    @functools.wraps(forward)
+    def wrapped(self, *args, **kwargs):
+        if "use_cache" in parameters[1 + len(args) :]:  # not given by position
+            if getattr(self, "gradient_checkpointing", False) and self.training:
+                kwargs["use_cache"] = False
+            elif kwargs.get("use_cache") is None:
+                kwargs["use_cache"] = getattr(self.config, "use_cache", None)
+        return forward(self, *args, **kwargs)
+
+    return wrapped
