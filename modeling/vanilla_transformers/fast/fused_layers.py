@@ -17,7 +17,6 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from vanilla_transformers.fast.linear import linear, onednn_is_faster, row_count
 from vanilla_transformers.fast.private_names import (
     HAS_PACKED_LINEAR,
-    has_forward_hooks,
     has_global_hooks,
     has_packed_bf16,
     onednn_linear,
@@ -26,10 +25,9 @@ from vanilla_transformers.fast.private_names import (
     operators_are_intercepted,
 )
 from vanilla_transformers.fast.softmax import softmax
-from vanilla_transformers.model.attention import MultiHeadAttention, attention_implementation, eager_attention_forward
-from vanilla_transformers.model.feed_forward import FeedForward
-from vanilla_transformers.model.layers import Residual, VanillaLayer
-from vanilla_transformers.model.operations import Dropout, Linear
+from vanilla_transformers.fast.untouched import is_called_alone, is_untouched_module
+from vanilla_transformers.model.attention import attention_implementation, eager_attention_forward
+from vanilla_transformers.model.layers import VanillaLayer
 
 _ROWS_PACKED_FOR = 32  # whatever their number is later; packed for one row, many are slower
 _EXACT_ROWS = 16  # a larger number is filled up to one that there may be a kernel for
@@ -40,8 +38,6 @@ _MOST_COPIED = 2**28
 _MANY_HEADS = 64
 """Heads of all sentences from which on the batched products of a CPU are faster than its fused attention."""
 
-_KINDS = (VanillaLayer, MultiHeadAttention, FeedForward, Residual, Linear, nn.Linear, nn.LayerNorm, Dropout)
-_FORWARDS = {kind: kind.forward for kind in _KINDS}
 _KERNELS = (eager_attention_forward, ALL_ATTENTION_FUNCTIONS["sdpa"])
 # By name: transformers may move or rename its classes, and only speed depends on them.
 _FUSED_ACTIVATIONS = {
@@ -101,18 +97,18 @@ class Product:
         return outputs if residual is None else residual + outputs
 
 
-class PlainLayers:
+class FusedLayers:
     """The layers of a decoder and its head.
 
     Args:
-        stack: the decoder; [`are_plain`] says whether its layers are.
+        stack: the decoder; [`can_fuse`] says whether its layers are.
         head: the projection to the vocabulary.
     """
 
     def __init__(self, stack: Any, head: Any):
         self.is_packed = _packs(head.weight)
         self.head = Product(head, is_packed=self.is_packed)
-        self.layers = [_PlainLayer(layer, self.is_packed) for layer in stack.layers]
+        self.layers = [_FusedLayer(layer, self.is_packed) for layer in stack.layers]
 
     def __call__(
         self,
@@ -141,7 +137,7 @@ class PlainLayers:
         return rows.view(shape)
 
 
-class _PlainLayer:
+class _FusedLayer:
     """One layer."""
 
     def __init__(self, layer: Any, is_packed: bool):
@@ -208,48 +204,29 @@ def attention(
     return attended.transpose(1, 2).flatten(2).flatten(0, 1).to(dtype)
 
 
-def are_plain(stack: Any, head: Any) -> bool:
+def can_fuse(stack: Any, head: Any) -> bool:
     """Whether layers and head are nothing but their weights, and these not too many to be held twice.
 
     There is no adapter, hook, shard, quantized weight or training then.
     """
-    if type(head) not in _KINDS or not _is_usual(attention_implementation(stack.config)):
-        return False
-    if sum(each.numel() for each in (*stack.layers.parameters(), *head.parameters())) > _MOST_COPIED:
-        return False
-    if torch.is_autocast_enabled(head.weight.device.type) or operators_are_intercepted():
-        return False
-    if has_global_hooks():
-        return False
-    activations = {layer.feed_forward.activation for layer in stack.layers if type(layer) is VanillaLayer}
+    dtype = head.weight.dtype
     modules = [head, *stack.layers.modules()]
     modules.remove(stack.layers)
-    dtype = head.weight.dtype
-    return all(
-        (type(module) in _KINDS or module in activations)
-        and not (module.training or _is_hooked(module))
-        and all(_is_plain(parameter, dtype) for parameter in module.parameters(recurse=False))
-        for module in modules
-    )
-
-
-def _is_usual(attn_implementation: str) -> bool:
-    """Whether nobody has put another kernel or another method in the place of these."""
-    kernel = ALL_ATTENTION_FUNCTIONS.get_interface(attn_implementation, eager_attention_forward)
-    return kernel in _KERNELS and all(kind.forward is forward for kind, forward in _FORWARDS.items())
-
-
-def _is_hooked(module: nn.Module) -> bool:
-    return has_forward_hooks(module) or "forward" in vars(module)
-
-
-def _is_plain(parameter: torch.Tensor, dtype: torch.dtype) -> bool:
+    activations = {layer.feed_forward.activation for layer in stack.layers if type(layer) is VanillaLayer}
     return (
-        type(parameter) is nn.Parameter
-        and parameter.dtype == dtype
-        and parameter.layout == torch.strided
-        and not hasattr(parameter, "ds_id")
+        sum(each.numel() for each in (*stack.layers.parameters(), *head.parameters())) <= _MOST_COPIED
+        and not torch.is_autocast_enabled(head.weight.device.type)
+        and not operators_are_intercepted()
+        and not has_global_hooks()
+        and _kernel(stack.config) in _KERNELS
+        and not any(module.training for module in modules)
+        and all(is_called_alone(module, dtype) for module in activations)
+        and all(is_untouched_module(module, dtype) for module in modules if module not in activations)
     )
+
+
+def _kernel(config: Any) -> Any:
+    return ALL_ATTENTION_FUNCTIONS.get_interface(attention_implementation(config), eager_attention_forward)
 
 
 def _packs(weight: torch.Tensor) -> bool:

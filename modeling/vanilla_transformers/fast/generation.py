@@ -13,16 +13,14 @@ from transformers import Cache, GenerationConfig, LogitsProcessorList, StoppingC
 
 from vanilla_transformers.fast.private_names import (
     HAS_KNOWN_SEARCHES,
-    has_forward_hooks,
-    has_hooks_with_kwargs,
     is_callers_cache,
     special_tokens,
 )
 from vanilla_transformers.fast.search import SearchSettings, beam_search, token_search
 from vanilla_transformers.fast.step_decoder import StepDecoder
+from vanilla_transformers.fast.untouched import is_untouched_model
 from vanilla_transformers.model.attention import attention_implementation
 from vanilla_transformers.model.caches import CACHE
-from vanilla_transformers.model.generation import VanillaGenerationMixin
 
 # What looks at each sequence by itself: a sequence may leave the batch, and beams stand alone at first. By name: where
 # transformers moves or renames a class, searches become slower, and a saved model still loads.
@@ -67,7 +65,7 @@ def find_tokens(model: Any, stock_search: Callable[..., Any], *args: Any, **kwar
         model: an encoder-decoder or a decoder with a language-model head.
         stock_search: transformers' method, which takes what follows.
     """
-    if not HAS_KNOWN_SEARCHES or not is_plain(model, *args, **kwargs):
+    if not HAS_KNOWN_SEARCHES or not can_search(model, *args, **kwargs):
         return stock_search(*args, **kwargs)
     return find_tokens_here(model, *args, **kwargs)
 
@@ -130,7 +128,7 @@ def without_banned(
     return LogitsProcessorList(), torch.tensor([word[0] for word in words], device=device) if words else None
 
 
-def is_plain(
+def can_search(
     model: Any,
     input_ids: torch.Tensor,
     logits_processor: LogitsProcessorList,
@@ -174,7 +172,7 @@ def is_plain(
         or (num_ends + 2) * config.num_beams > model.config.vocab_size
         or attention_implementation(model.config) not in _ATTENTION
         or model.training  # other shapes draw other numbers for dropout; gradient checkpointing drops the cache
-        or _is_changed(model)
+        or not is_untouched_model(model)
     )
 
 
@@ -196,42 +194,3 @@ def _end_as_configured(criteria: StoppingCriteriaList, ends: torch.Tensor | None
     if set(kinds) != expected or len(criteria) != len(expected):
         return False
     return ends is None or torch.equal(kinds["EosTokenCriteria"].eos_token_id.cpu(), ends.cpu())
-
-
-def _is_changed(model: Any) -> bool:
-    """Whether something acts where the searches do not pass, or on rows that they take away.
-
-    That is a method of a subclass or an instance, as PEFT's prompts have it, a shard, a hook of what is not called
-    here, or one that reads keyword arguments, as those of PEFT that give each row an adapter of its own.
-    """
-    passed_by = [model, model.model, model.lm_head]
-    if model.config.is_encoder_decoder:
-        passed_by.append(model.model.decoder)
-    return (
-        VanillaGenerationMixin not in type(model).__bases__
-        or any(map(_has_own_ways, passed_by))
-        or any(map(has_hooks_with_kwargs, model.modules()))
-        or _is_rearranged(passed_by[-1] if model.config.is_encoder_decoder else model.model)
-    )
-
-
-def _is_rearranged(stack: Any) -> bool:
-    """Whether layers were taken out or exchanged, and do not stand where their caches are."""
-    return any(
-        attention.layer_idx != number
-        for number, layer in enumerate(stack.layers)
-        for name, attention in layer.named_children()
-        if name in ("self_attn", "cross_attn")
-    )
-
-
-def _has_own_ways(module: Any) -> bool:
-    methods = {
-        "forward",
-        "decode",
-        "embed",
-        "prepare_inputs_for_generation",
-        "_update_model_kwargs_for_generation",
-        "_hf_hook",
-    }
-    return has_forward_hooks(module) or bool(methods & vars(module).keys())

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from vanilla_transformers.fast.private_names import HAS_ONEDNN_LINEAR, onednn_linear, operators_are_intercepted
+from vanilla_transformers.fast.untouched import is_untouched_tensor
 
 MIN_ROWS = 32
 """With fewer rows oneDNN is no faster."""
@@ -82,24 +83,23 @@ def _is_for_onednn(input: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor
         and onednn_is_faster()
         and bool(torch.backends.mkldnn.enabled)
         and not torch.is_autocast_enabled("cpu")
-        and all(map(_is_plain, (input, weight)))
+        and is_untouched_tensor(input, torch.float32)
+        and is_untouched_tensor(weight, torch.float32)
+        and input.device.type == weight.device.type == "cpu"
         and weight.ndim == 2
         and weight.shape[1] == input.shape[-1]
         and len(weight) > 0
-        and (bias is None or (_is_plain(bias) and bias.shape == weight.shape[:1] and bias.is_contiguous()))
-        and not hasattr(weight, "ds_id")  # DeepSpeed's third stage follows the usual function
+        and (
+            bias is None
+            or (is_untouched_tensor(bias, torch.float32) and bias.shape == weight.shape[:1] and bias.is_contiguous())
+        )
         and not operators_are_intercepted()
     )
 
 
-def _is_plain(tensor: torch.Tensor) -> bool:
-    return (
-        type(tensor) in (torch.Tensor, nn.Parameter)
-        and tensor.dtype == torch.float32
-        and tensor.device.type == "cpu"
-        and tensor.layout == torch.strided
-        and not tensor.is_nested
-    )
+def _fits(bias: torch.Tensor, weight: torch.Tensor) -> bool:
+    """Whether oneDNN reads a bias as it lies."""
+    return is_untouched_tensor(bias, torch.float32) and bias.shape == weight.shape[:1] and bias.is_contiguous()
 
 
 @cache

@@ -13,9 +13,8 @@ from torch import nn
 from torch.autograd.function import once_differentiable
 
 from vanilla_transformers.fast.linear import linear
-from vanilla_transformers.fast.private_names import has_backward_hooks, has_forward_hooks
+from vanilla_transformers.fast.untouched import is_untouched_module
 from vanilla_transformers.model.losses import IGNORE_INDEX, cross_entropy_loss, flat_labels, loss_divisor, out_of_range
-from vanilla_transformers.model.operations import Linear
 
 # Logits at a time: as many as the caches of a CPU hold, and enough to keep a GPU busy.
 CPU_CHUNK_SIZE = 2**21
@@ -38,7 +37,8 @@ def linear_cross_entropy_loss(
     Where `projection` is more than an `nn.Linear` with weights of its own (adapted, hooked, sharded or compiled), the
     logits are computed after all. There are no second derivatives.
     """
-    if not isinstance(projection, nn.Linear) or not _is_plain(projection):
+    is_linear = isinstance(projection, nn.Linear) and not torch.compiler.is_compiling()
+    if not is_linear or not is_untouched_module(projection, projection.weight.dtype):
         return cross_entropy_loss(projection(hidden_states), labels, num_items_in_batch, label_smoothing)
     device = hidden_states.device
     labels = flat_labels(labels, hidden_states.shape[:-1]).to(device)
@@ -57,19 +57,6 @@ def linear_cross_entropy_loss(
         arguments = [tensor if tensor is None else tensor.detach() for tensor in arguments]
     divisor = loss_divisor(num_targets, num_items_in_batch, device)
     return _LinearCrossEntropy.apply(*arguments, labels, divisor, label_smoothing, dtype)
-
-
-def _is_plain(projection: nn.Linear) -> bool:
-    """Whether a module's weights alone tell what it computes."""
-    return (
-        type(projection) in (nn.Linear, Linear)
-        and type(projection.weight) is nn.Parameter  # no shard and no quantized weight
-        and not hasattr(projection.weight, "ds_id")  # DeepSpeed's third stage has it gathered by the module's call
-        and not has_forward_hooks(projection)
-        and not has_backward_hooks(projection)
-        and "forward" not in vars(projection)
-        and not torch.compiler.is_compiling()
-    )
 
 
 class _LinearCrossEntropy(torch.autograd.Function):

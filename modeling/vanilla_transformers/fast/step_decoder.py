@@ -14,7 +14,7 @@ import torch
 from torch.nn import functional
 from transformers.cache_utils import Cache, DynamicCache, DynamicLayer, EncoderDecoderCache
 
-from vanilla_transformers.fast.fused_layers import PlainLayers, are_plain
+from vanilla_transformers.fast.fused_layers import FusedLayers, can_fuse
 
 _FREE_STEPS = 8
 """There is room for so many more tokens of each alternative, at least."""
@@ -138,8 +138,8 @@ class StepDecoder:
     ):
         self.stack = model.model if encoder_states is None else model.model.decoder
         self.head, self.vocab_size = model.lm_head, model.config.vocab_size
-        is_plain = num_steps > _FEW_STEPS and are_plain(self.stack, self.head)
-        self.plain = PlainLayers(self.stack, self.head) if is_plain else None
+        is_fused = num_steps > _FEW_STEPS and can_fuse(self.stack, self.head)
+        self.fused = FusedLayers(self.stack, self.head) if is_fused else None
         self.prompt = prompt
         self.length = prompt.shape[1]
         self.position_ids: Any = position_ids
@@ -163,8 +163,8 @@ class StepDecoder:
         hidden_states = self._forward(self.prompt, self.prompt_mask, self.position_ids)[:, -1:]
         rows, length = self.prompt.shape
         dtype = hidden_states.dtype
-        if self.plain is not None:
-            dtype = self._prepare_plain_steps(dtype)
+        if self.fused is not None:
+            dtype = self._prepare_fused_steps(dtype)
         if self.position_ids is None:
             self.position_ids = torch.full((1, 1), length - 1, device=self.prompt.device)
         self.position_ids = self.position_ids[:, -1:]
@@ -184,19 +184,19 @@ class StepDecoder:
             self._extend_mask(self.mask, parents)
         self.position_ids = self.position_ids + 1
         self.length += 1
-        if self.plain is None:
+        if self.fused is None:
             return self._forward(tokens, self.mask, self.position_ids)
         if self._is_too_much_for_fp32():
             self._become_whole()
         stack, mask = self.stack, self._mask_of_room()
         hidden_states = stack.input_embedding(stack.embed(tokens, None), self.position_ids, self.length)
-        return stack.norm(self.plain(hidden_states, self.slot_layers, mask, self.source_layers, self.source_mask))
+        return stack.norm(self.fused(hidden_states, self.slot_layers, mask, self.source_layers, self.source_mask))
 
     def logits(self, hidden_states: torch.Tensor) -> torch.Tensor:
         """(B', ..., D) -> (B', ..., V) in fp32."""
-        if self.plain is None:
+        if self.fused is None:
             return self.head(hidden_states).float()
-        logits = self.plain.head(hidden_states.flatten(0, -2))
+        logits = self.fused.head(hidden_states.flatten(0, -2))
         return logits.unflatten(0, hidden_states.shape[:-1]).float()
 
     def keep(self, rows: torch.Tensor) -> None:
@@ -217,7 +217,7 @@ class StepDecoder:
         """Of each layer keys and values of the source, (B, H, S, W); none of a decoder."""
         return self.cache.cross_attention_cache.layers if isinstance(self.cache, EncoderDecoderCache) else []
 
-    def _prepare_plain_steps(self, dtype: torch.dtype) -> torch.dtype:
+    def _prepare_fused_steps(self, dtype: torch.dtype) -> torch.dtype:
         """The type in which attention is computed from now on, which is that of all that it needs."""
         if self._is_too_much_for_fp32():
             self._become_whole()
@@ -240,7 +240,7 @@ class StepDecoder:
     def _is_too_much_for_fp32(self) -> bool:
         """Whether it is better to hold keys and values in bf16 from now on."""
         slots, is_bf16 = self.slot_layers[0], self.head.weight.dtype == torch.bfloat16
-        if slots.is_whole or self.source_layers or not is_bf16 or self.plain is None or not self.plain.is_packed:
+        if slots.is_whole or self.source_layers or not is_bf16 or self.fused is None or not self.fused.is_packed:
             return False
         num_numbers = 2 * len(self.slot_layers) * slots.buffers[0][:, :, : slots.get_seq_length()].numel()
         return 4 * num_numbers > _MOST_IN_FP32

@@ -8,8 +8,7 @@ from transformers import DynamicCache, GenerationMixin, LogitsProcessorList, Sto
 from transformers.generation import EosTokenCriteria, LogitNormalization, MaxLengthCriteria, MaxTimeCriteria
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from vanilla_transformers.fast import fused_layers as plain_layers
-from vanilla_transformers.fast import generation, search, step_decoder
+from vanilla_transformers.fast import fused_layers, generation, search, step_decoder
 from vanilla_transformers.fast.step_decoder import SlotLayer
 from vanilla_transformers.fast.top_k import likeliest, top_k, top_log_probs
 from vanilla_transformers.model.caches import CACHE
@@ -139,11 +138,11 @@ def test_models_of_all_kinds(model_class, knobs, num_beams, searches):
 @pytest.mark.parametrize("way", ["many heads", "few heads", "not packed", "modules"])
 def test_all_ways_through_the_layers(way, model_class, norm_position, hidden_act, num_beams, monkeypatch, searches):
     if way == "not packed":
-        monkeypatch.setattr(plain_layers, "_packs", lambda weight: False)
+        monkeypatch.setattr(fused_layers, "_packs", lambda weight: False)
     elif way == "modules":
-        monkeypatch.setattr(step_decoder, "are_plain", lambda stack, head: False)
+        monkeypatch.setattr(step_decoder, "can_fuse", lambda stack, head: False)
     else:
-        monkeypatch.setattr(plain_layers, "_MANY_HEADS", 1 if way == "many heads" else 10**9)
+        monkeypatch.setattr(fused_layers, "_MANY_HEADS", 1 if way == "many heads" else 10**9)
     model = peaked_model(model_class, norm_position=norm_position, hidden_act=hidden_act)
     assert torch.equal(*both(model, batch(), max_new_tokens=30, num_beams=num_beams))
     assert searches
@@ -152,7 +151,7 @@ def test_all_ways_through_the_layers(way, model_class, norm_position, hidden_act
 @pytest.mark.parametrize("settings", [{}, {"eos_token_id": list(range(3, 9))}, {"num_beams": 4}], ids=str)
 @pytest.mark.parametrize("way", ["many heads", "few heads"])
 def test_free_slots_change_nothing(way, settings, monkeypatch, searches):
-    monkeypatch.setattr(plain_layers, "_MANY_HEADS", 1 if way == "many heads" else 10**9)
+    monkeypatch.setattr(fused_layers, "_MANY_HEADS", 1 if way == "many heads" else 10**9)
     monkeypatch.setattr(
         step_decoder.StepDecoder, "_is_too_much_for_fp32", lambda self: not self.slot_layers[0].is_whole
     )
@@ -181,7 +180,7 @@ def test_many_keys_are_held_in_bf16(most, num_beams, monkeypatch):
     model.generate(**batch(), max_new_tokens=30, num_beams=num_beams)
     assert (torch.float32 in types) == bool(most)
     assert types[-1] == (torch.float32 if most == 10**9 else torch.bfloat16)
-    monkeypatch.setattr(step_decoder, "are_plain", lambda stack, head: False)
+    monkeypatch.setattr(step_decoder, "can_fuse", lambda stack, head: False)
     model.generate(**batch(), max_new_tokens=30, num_beams=num_beams)
     torch.testing.assert_close(states[0], states[len(states) // 2], rtol=0.05, atol=0.05)
 
@@ -193,7 +192,7 @@ def test_a_plain_step_is_one_through_the_modules(model_class, dtype, monkeypatch
     found = []
     for is_plain in (True, False):
         if not is_plain:
-            monkeypatch.setattr(step_decoder, "are_plain", lambda stack, head: False)
+            monkeypatch.setattr(step_decoder, "can_fuse", lambda stack, head: False)
         states = []
         monkeypatch.setattr(
             step_decoder.StepDecoder, "step", recorded(step_decoder.StepDecoder.step, states), raising=True
@@ -324,8 +323,8 @@ def test_another_kernel_of_the_same_name(monkeypatch, searches):
 def test_another_method_of_a_class(monkeypatch, searches):
     model = peaked_model(DECODER)
     before = model.generate(**batch(), max_new_tokens=20)
-    feed_forward = plain_layers.FeedForward.forward
-    monkeypatch.setattr(plain_layers.FeedForward, "forward", lambda self, states: -feed_forward(self, states))
+    feed_forward = fused_layers.FeedForward.forward
+    monkeypatch.setattr(fused_layers.FeedForward, "forward", lambda self, states: -feed_forward(self, states))
     ours, theirs = both(model, batch(), max_new_tokens=20)
     assert torch.equal(ours, theirs)
     assert not torch.equal(ours, before)
@@ -371,7 +370,7 @@ def test_products_of_any_number_of_rows(is_packed, num_rows):
     rows, residual = torch.randn(num_rows, 24), torch.randn(num_rows, 24)
     with torch.no_grad():
         expected = torch.cat([each(rows) for each in linears], dim=-1)
-        product = plain_layers.Product(*linears, is_packed=is_packed)
+        product = fused_layers.Product(*linears, is_packed=is_packed)
         torch.testing.assert_close(product(rows), expected, rtol=1e-5, atol=1e-5)
         torch.testing.assert_close(product(rows, residual), residual + expected, rtol=1e-5, atol=1e-5)
 
@@ -385,9 +384,9 @@ def test_without_onednn(searches):
 
 def test_a_large_model_is_not_held_twice(monkeypatch):
     model = peaked_model(DECODER)
-    assert plain_layers.are_plain(model.model, model.lm_head)
-    monkeypatch.setattr(plain_layers, "_MOST_COPIED", 1000)
-    assert not plain_layers.are_plain(model.model, model.lm_head)
+    assert fused_layers.can_fuse(model.model, model.lm_head)
+    monkeypatch.setattr(fused_layers, "_MOST_COPIED", 1000)
+    assert not fused_layers.can_fuse(model.model, model.lm_head)
 
 
 @pytest.mark.parametrize("num_beams", [1, 3])
