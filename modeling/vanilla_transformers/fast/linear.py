@@ -89,10 +89,7 @@ def _is_for_onednn(input: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor
         and weight.ndim == 2
         and weight.shape[1] == input.shape[-1]
         and len(weight) > 0
-        and (
-            bias is None
-            or (is_untouched_tensor(bias, torch.float32) and bias.shape == weight.shape[:1] and bias.is_contiguous())
-        )
+        and (bias is None or _fits(bias, weight))
         and not operators_are_intercepted()
     )
 
