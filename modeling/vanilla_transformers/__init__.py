@@ -16,8 +16,8 @@ import transformers
 from vanilla_transformers import fast
 from vanilla_transformers.model import modeling_decoder, modeling_encoder, modeling_seq2seq
 from vanilla_transformers.model.base import VanillaPreTrainedModel
+from vanilla_transformers.model.configuration_base import VanillaConfig
 from vanilla_transformers.model.configuration_vanilla import (
-    VanillaConfig,
     VanillaDecoderConfig,
     VanillaEncoderConfig,
     VanillaSeq2SeqConfig,

@@ -148,8 +148,8 @@ class StepDecoder:
         self.prompt_mask = attention_mask if encoder_states is None else None
         self.source_mask: torch.Tensor | None = None
         if encoder_states is not None and attention_mask is not None:
-            self.source_mask = self.stack._cross_attention_mask(
-                encoder_states[:, :1], attention_mask, encoder_states, None
+            self.source_mask = self.stack.cross_attention_mask(
+                encoder_states[:, :1], attention_mask, encoder_states
             )  # (B, 1, 1, S)
         self.slot_layers = [SlotLayer(num_alternatives * _FREE_STEPS) for _ in self.stack.layers]
         self.slots = Cache(layers=list(self.slot_layers))

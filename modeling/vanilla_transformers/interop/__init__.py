@@ -19,7 +19,7 @@ from vanilla_transformers.interop.conversion import (
     to_stock,
 )
 from vanilla_transformers.interop.proof import compare
-from vanilla_transformers.model.configuration_vanilla import VanillaConfig
+from vanilla_transformers.model.configuration_base import VanillaConfig
 
 
 def convert(

@@ -11,7 +11,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from vanilla_transformers.interop.checks import InteropError
 from vanilla_transformers.interop.rules import Rule
-from vanilla_transformers.model.configuration_vanilla import VanillaConfig
+from vanilla_transformers.model.configuration_base import VanillaConfig
 from vanilla_transformers.model.embeddings import SinusoidalPositions
 
 

@@ -13,7 +13,7 @@ from vanilla_transformers.interop.conversion import tensors_in, tensors_out
 from vanilla_transformers.interop.permutation import is_permuted, to_halves
 from vanilla_transformers.interop.probes import end_tokens, padded, plain_generation
 from vanilla_transformers.interop.rules import Tensors
-from vanilla_transformers.model.configuration_vanilla import VanillaConfig
+from vanilla_transformers.model.configuration_base import VanillaConfig
 
 TOLERANCE = 1e-5
 """Largest difference of logits and hidden states in fp32, relative to the largest of them where that exceeds 1."""

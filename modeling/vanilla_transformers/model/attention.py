@@ -51,7 +51,7 @@ def attention_implementation(config: Any) -> str:
 class MultiHeadAttention(nn.Module):
     """Attention of H heads over projections of queries, keys and values (section 3.2.2).
 
-    The kernel is transformers' attention interface: eager, sdpa, flash, flex or any registered function.
+    The kernel is any function that is registered with transformers' attention interface, such as eager or sdpa.
 
     Args:
         config: A vanilla configuration.

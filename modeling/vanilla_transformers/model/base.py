@@ -5,7 +5,7 @@ from transformers import PreTrainedModel
 from transformers import initialization as init
 
 from .caches import NAMES
-from .configuration_vanilla import VanillaConfig
+from .configuration_base import VanillaConfig
 from .embeddings import SinusoidalPositions
 from .losses import cross_entropy_loss
 from .operations import OPERATIONS

@@ -45,9 +45,11 @@ class SinusoidalPositions(nn.Module):
     def _frequencies(self, device: torch.device) -> torch.Tensor:
         """(ceil(D / 2),), from 1 to about 1 / 10000."""
         if self.frequency == "paper":
-            dtype = torch.float32 if device.type == "mps" else torch.float64
-            exponents = torch.arange(0, self.width, 2, dtype=dtype, device=device) / self.width
-            return 10000**-exponents
+            even = torch.arange(0, self.width, 2, device=device)
+            try:
+                return 10000 ** -(even.double() / self.width)
+            except TypeError:  # some devices have no fp64
+                return 10000 ** -(even.float() / self.width)
         # In the same steps of fp32 as fairseq and transformers: at high positions their rounding is seen in the angles.
         step = math.log(10000) / (self.width // 2 - 1)
         return torch.exp(torch.arange(self.width // 2, device=device).float() * -step)

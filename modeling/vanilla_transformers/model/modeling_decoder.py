@@ -21,22 +21,20 @@ from .attention import MultiHeadAttention
 from .base import VanillaPreTrainedModel
 from .caches import CACHE, takes_cache, under_its_name
 from .compatibility import capture_outputs, let_trainer_shift_labels, merge_with_config_defaults
-from .configuration_vanilla import LM_HEAD_FSDP_PLAN, LM_HEAD_PP_PLAN, LM_HEAD_TP_PLAN, VanillaDecoderConfig
+from .configuration_vanilla import VanillaDecoderConfig
 from .generation import VanillaGenerationMixin
 from .heads import kept_positions, pool
 from .layers import VanillaLayer
 from .losses import cross_entropy_loss, sequence_classification_loss, shift_labels_left
 from .operations import Dropout, Linear
+from .parallel_plans import LM_HEAD_FSDP_PLAN, LM_HEAD_PP_PLAN, LM_HEAD_TP_PLAN
 from .stacks import VanillaStack
 
 if TYPE_CHECKING:
-    # Processes that load this code from the Hub at once copy each file that this one names unless it is there, and take
-    # what those name in their turn for granted: so it names all.
-    from vanilla_transformers.fast.fused_layers import PlainLayers as PlainLayers
-    from vanilla_transformers.fast.search import SearchSettings as SearchSettings
-    from vanilla_transformers.fast.step_decoder import StepDecoder as StepDecoder
-    from vanilla_transformers.fast.top_k import top_k as top_k
-
+    # Several processes may load this code at the same time. transformers copies the files that this one imports if they
+    # are missing, but does not look into a file that is already there. Naming all of them here keeps a second process
+    # from importing a half-copied set. Can go when transformers copies under a lock.
+    from .configuration_base import VanillaConfig as VanillaConfig
     from .embeddings import InputEmbedding as InputEmbedding
     from .feed_forward import FeedForward as FeedForward
     from .packed_attention import PACKED_LENGTHS as PACKED_LENGTHS
@@ -169,16 +167,22 @@ class VanillaDecoderForCausalLM(VanillaPreTrainedModel, VanillaGenerationMixin):
 let_trainer_shift_labels(VanillaDecoderForCausalLM)
 
 
-class VanillaDecoderForSequenceClassification(VanillaPreTrainedModel):
-    """The decoder with one prediction a sequence, read from the last token by default."""
+class VanillaDecoderClassifier(VanillaPreTrainedModel):
+    """A decoder and one linear layer: what the classifying heads have in common.
+
+    Args:
+        config: A [`VanillaDecoderConfig`].
+        has_bias: Whether the linear layer has a bias.
+    """
 
     config: VanillaDecoderConfig
+    output_class: type
 
-    def __init__(self, config):
+    def __init__(self, config, has_bias: bool):
         super().__init__(config)
         self.num_labels = config.num_labels
         self.model = VanillaDecoderModel(config)
-        self.score = Linear(config.hidden_size, config.num_labels, bias=False)
+        self.score = Linear(config.hidden_size, config.num_labels, bias=has_bias)
         self.post_init()
 
     @takes_cache
@@ -194,8 +198,8 @@ class VanillaDecoderForSequenceClassification(VanillaPreTrainedModel):
         use_cache: bool | None = None,
         num_items_in_batch: torch.Tensor | int | None = None,
         **kwargs: Unpack[TransformersKwargs],
-    ) -> SequenceClassifierOutputWithPast:
-        """Logits (B, num_labels) and, with `labels` (B,) or (B, num_labels), the loss that they call for."""
+    ) -> SequenceClassifierOutputWithPast | TokenClassifierOutput:
+        """Logits and, with labels, the loss; their shapes are those of the class."""
         outputs = self.model(
             input_ids,
             attention_mask,
@@ -205,66 +209,52 @@ class VanillaDecoderForSequenceClassification(VanillaPreTrainedModel):
             use_cache=False if labels is not None else use_cache,
             **kwargs,
         )
-        pooling, pad_token_id = self.config.classifier_pooling, self.config.pad_token_id
-        logits = self.score(pool(outputs.last_hidden_state, pooling, attention_mask, input_ids, pad_token_id))
-        loss = None
-        if labels is not None:
-            loss = sequence_classification_loss(
-                logits, labels, self.config, num_items_in_batch, self.training_label_smoothing
-            )
-        return SequenceClassifierOutputWithPast(
-            loss=loss,
-            logits=logits,
-            **under_its_name(outputs.get(CACHE)),
-            hidden_states=outputs.hidden_states,
-            attentions=outputs.attentions,
+        logits = self.classify(outputs.last_hidden_state, attention_mask, input_ids)
+        loss = None if labels is None else self.loss_of(logits, labels, num_items_in_batch)
+        cache = under_its_name(outputs.get(CACHE)) if self.output_class is SequenceClassifierOutputWithPast else {}
+        return self.output_class(
+            loss=loss, logits=logits, **cache, hidden_states=outputs.hidden_states, attentions=outputs.attentions
         )
 
 
-class VanillaDecoderForTokenClassification(VanillaPreTrainedModel):
-    """The decoder with one class a token."""
+class VanillaDecoderForSequenceClassification(VanillaDecoderClassifier):
+    """The decoder with one prediction a sequence, read from the last token by default.
 
-    config: VanillaDecoderConfig
+    Logits (B, num_labels) from `labels` (B,) or (B, num_labels).
+    """
+
+    output_class = SequenceClassifierOutputWithPast
 
     def __init__(self, config):
-        super().__init__(config)
-        self.num_labels = config.num_labels
-        self.model = VanillaDecoderModel(config)
-        self.dropout = Dropout(config.hidden_dropout_prob)
-        self.score = Linear(config.hidden_size, config.num_labels)
-        self.post_init()
+        super().__init__(config, has_bias=False)
 
-    @takes_cache
-    @can_return_tuple
-    def forward(
-        self,
-        input_ids: torch.LongTensor | None = None,
-        attention_mask: torch.Tensor | None = None,
-        position_ids: torch.LongTensor | None = None,
-        past_key_values: Cache | None = None,
-        inputs_embeds: torch.Tensor | None = None,
-        labels: torch.LongTensor | None = None,
-        use_cache: bool | None = None,
-        num_items_in_batch: torch.Tensor | int | None = None,
-        **kwargs: Unpack[TransformersKwargs],
-    ) -> TokenClassifierOutput:
-        """Logits (B, T, num_labels) and, with `labels` (B, T), -100 where there is none, the loss."""
-        outputs = self.model(
-            input_ids,
-            attention_mask,
-            position_ids,
-            past_key_values,
-            inputs_embeds,
-            use_cache=False if labels is not None else use_cache,
-            **kwargs,
-        )
-        logits = self.score(self.dropout(outputs.last_hidden_state))
-        loss = None
-        if labels is not None:
-            loss = cross_entropy_loss(logits, labels, num_items_in_batch, self.training_label_smoothing)
-        return TokenClassifierOutput(
-            loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
-        )
+    def classify(self, hidden_states, attention_mask, input_ids) -> torch.Tensor:
+        """(B, T, D) -> (B, num_labels)."""
+        pooling, pad_token_id = self.config.classifier_pooling, self.config.pad_token_id
+        return self.score(pool(hidden_states, pooling, attention_mask, input_ids, pad_token_id))
+
+    def loss_of(self, logits, labels, num_items_in_batch) -> torch.Tensor:
+        """The loss that the labels call for."""
+        smoothing = self.training_label_smoothing
+        return sequence_classification_loss(logits, labels, self.config, num_items_in_batch, smoothing)
+
+
+class VanillaDecoderForTokenClassification(VanillaDecoderClassifier):
+    """The decoder with one class a token: logits (B, T, num_labels) from `labels` (B, T)."""
+
+    output_class = TokenClassifierOutput
+
+    def __init__(self, config):
+        super().__init__(config, has_bias=True)
+        self.dropout = Dropout(config.hidden_dropout_prob)
+
+    def classify(self, hidden_states, attention_mask, input_ids) -> torch.Tensor:
+        """(B, T, D) -> (B, T, num_labels)."""
+        return self.score(self.dropout(hidden_states))
+
+    def loss_of(self, logits, labels, num_items_in_batch) -> torch.Tensor:
+        """Cross entropy of labels, -100 where there is none."""
+        return cross_entropy_loss(logits, labels, num_items_in_batch, self.training_label_smoothing)
 
 
 __all__ = [

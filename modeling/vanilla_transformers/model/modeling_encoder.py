@@ -20,17 +20,20 @@ from transformers.utils import TransformersKwargs, can_return_tuple
 from .attention import MultiHeadAttention
 from .base import VanillaPreTrainedModel
 from .compatibility import capture_outputs, merge_with_config_defaults
-from .configuration_vanilla import LM_HEAD_FSDP_PLAN, LM_HEAD_PP_PLAN, LM_HEAD_TP_PLAN, VanillaEncoderConfig
+from .configuration_vanilla import VanillaEncoderConfig
 from .heads import MaskedTokenTransform, Pooler, pool, take_positions
 from .layers import VanillaLayer
 from .losses import cross_entropy_loss, sequence_classification_loss, span_loss
 from .operations import Dropout, Linear
+from .parallel_plans import LM_HEAD_FSDP_PLAN, LM_HEAD_PP_PLAN, LM_HEAD_TP_PLAN
 from .stacks import VanillaStack
 
 if TYPE_CHECKING:
-    # Processes that load this code from the Hub at once copy each file that this one names unless it is there, and take
-    # what those name in their turn for granted: so it names all.
+    # Several processes may load this code at the same time. transformers copies the files that this one imports if they
+    # are missing, but does not look into a file that is already there. Naming all of them here keeps a second process
+    # from importing a half-copied set. Can go when transformers copies under a lock.
     from .caches import CACHE as CACHE
+    from .configuration_base import VanillaConfig as VanillaConfig
     from .embeddings import InputEmbedding as InputEmbedding
     from .feed_forward import FeedForward as FeedForward
     from .packed_attention import PACKED_LENGTHS as PACKED_LENGTHS
@@ -147,36 +150,16 @@ class VanillaEncoderClassifier(VanillaPreTrainedModel):
     # A head whose width does not follow `num_labels` has a name of its own: under a common one, a folder saved from
     # one head could not be loaded as the other.
     output_name = "classifier"
+    output_class: type = TokenClassifierOutput
 
     def __init__(self, config, num_outputs: int, reads_sequence: bool):
         super().__init__(config)
+        self.num_labels = config.num_labels
+        self.reads_sequence = reads_sequence
         self.model = VanillaEncoderModel(config, add_pooling_layer=reads_sequence)
         self.dropout = Dropout(config.hidden_dropout_prob)
         self.add_module(self.output_name, Linear(config.hidden_size, num_outputs))
         self.post_init()
-
-    def classify_tokens(self, *inputs, **kwargs) -> tuple[torch.Tensor, BaseModelOutputWithPooling]:
-        """Logits (B, T, outputs) of each token, and the encoder's outputs."""
-        outputs = self.model(*inputs, **kwargs)
-        return self.get_submodule(self.output_name)(self.dropout(outputs.last_hidden_state)), outputs
-
-    def classify_sequences(
-        self, input_ids, attention_mask, *inputs, **kwargs
-    ) -> tuple[torch.Tensor, BaseModelOutputWithPooling]:
-        """Logits (B, outputs) of each sequence, and the encoder's outputs."""
-        outputs = self.model(input_ids, attention_mask, *inputs, **kwargs)
-        pooled = outputs.pooler_output
-        if pooled is None:
-            pooled = self.model.pool(outputs.last_hidden_state, attention_mask, input_ids)
-        return self.get_submodule(self.output_name)(self.dropout(pooled)), outputs
-
-
-class VanillaEncoderForSequenceClassification(VanillaEncoderClassifier):
-    """The encoder with one prediction a sequence: a class, several classes, or numbers."""
-
-    def __init__(self, config):
-        self.num_labels = config.num_labels
-        super().__init__(config, config.num_labels, reads_sequence=True)
 
     @can_return_tuple
     def forward(
@@ -189,50 +172,89 @@ class VanillaEncoderForSequenceClassification(VanillaEncoderClassifier):
         labels: torch.Tensor | None = None,
         num_items_in_batch: torch.Tensor | int | None = None,
         **kwargs: Unpack[TransformersKwargs],
-    ) -> SequenceClassifierOutput:
-        """Logits (B, num_labels) and, with `labels` (B,) or (B, num_labels), the loss that they call for."""
-        logits, outputs = self.classify_sequences(
-            input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, **kwargs
-        )
-        loss = None
-        if labels is not None:
-            loss = sequence_classification_loss(
-                logits, labels, self.config, num_items_in_batch, self.training_label_smoothing
-            )
-        return SequenceClassifierOutput(
+    ) -> SequenceClassifierOutput | TokenClassifierOutput | MultipleChoiceModelOutput:
+        """Logits and, with labels, the loss; their shapes are those of the class.
+
+        Args:
+            input_ids: (B, T), or give `inputs_embeds` (B, T, D).
+            attention_mask: (B, T), 0 at padding.
+            token_type_ids: (B, T), zeros by default.
+            position_ids: (B or 1, T).
+            num_items_in_batch: Number of targets in the whole optimizer step.
+        """
+        inputs = (input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds)
+        logits, outputs = self.classify(*inputs, **kwargs)
+        loss = None if labels is None else self.loss_of(logits, labels, num_items_in_batch)
+        return self.output_class(
             loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
         )
+
+    def classify(
+        self, input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, **kwargs
+    ) -> tuple[torch.Tensor, BaseModelOutputWithPooling]:
+        """Logits (B, outputs) of each sequence or (B, T, outputs) of each token, and the encoder's outputs."""
+        outputs = self.model(input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, **kwargs)
+        vectors = outputs.last_hidden_state
+        if self.reads_sequence:
+            vectors = outputs.pooler_output
+            if vectors is None:
+                vectors = self.model.pool(outputs.last_hidden_state, attention_mask, input_ids)
+        return self.get_submodule(self.output_name)(self.dropout(vectors)), outputs
+
+    def loss_of(self, logits, labels, num_items_in_batch) -> torch.Tensor:
+        """Cross entropy of logits (..., classes) and labels (...), -100 where there is none."""
+        return cross_entropy_loss(logits, labels, num_items_in_batch, self.training_label_smoothing)
+
+
+class VanillaEncoderForSequenceClassification(VanillaEncoderClassifier):
+    """The encoder with one prediction a sequence: a class, several classes, or numbers.
+
+    Logits (B, num_labels) from `labels` (B,) or (B, num_labels).
+    """
+
+    output_class = SequenceClassifierOutput
+
+    def __init__(self, config):
+        super().__init__(config, config.num_labels, reads_sequence=True)
+
+    def loss_of(self, logits, labels, num_items_in_batch) -> torch.Tensor:
+        """The loss that the labels call for."""
+        smoothing = self.training_label_smoothing
+        return sequence_classification_loss(logits, labels, self.config, num_items_in_batch, smoothing)
 
 
 class VanillaEncoderForTokenClassification(VanillaEncoderClassifier):
-    """The encoder with one class a token."""
+    """The encoder with one class a token: logits (B, T, num_labels) from `labels` (B, T)."""
 
     def __init__(self, config):
-        self.num_labels = config.num_labels
         super().__init__(config, config.num_labels, reads_sequence=False)
 
-    @can_return_tuple
-    def forward(
-        self,
-        input_ids: torch.LongTensor | None = None,
-        attention_mask: torch.Tensor | None = None,
-        token_type_ids: torch.LongTensor | None = None,
-        position_ids: torch.LongTensor | None = None,
-        inputs_embeds: torch.Tensor | None = None,
-        labels: torch.LongTensor | None = None,
-        num_items_in_batch: torch.Tensor | int | None = None,
-        **kwargs: Unpack[TransformersKwargs],
-    ) -> TokenClassifierOutput:
-        """Logits (B, T, num_labels) and, with `labels` (B, T), -100 where there is none, the loss."""
-        logits, outputs = self.classify_tokens(
-            input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, **kwargs
-        )
-        loss = None
-        if labels is not None:
-            loss = cross_entropy_loss(logits, labels, num_items_in_batch, self.training_label_smoothing)
-        return TokenClassifierOutput(
-            loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
-        )
+
+class VanillaEncoderForMultipleChoice(VanillaEncoderClassifier):
+    """The encoder with one score for each choice (BERT, section 4.4).
+
+    Logits (B, choices) of inputs (B, choices, T), from `labels` (B,).
+    """
+
+    output_name = "choice_score"
+    output_class = MultipleChoiceModelOutput
+
+    def __init__(self, config):
+        super().__init__(config, num_outputs=1, reads_sequence=True)
+
+    def classify(
+        self, input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, **kwargs
+    ) -> tuple[torch.Tensor, BaseModelOutputWithPooling]:
+        """Logits (B, choices), and the encoder's outputs of all choices as rows.
+
+        Raises:
+            ValueError: The inputs have no dimension of choices.
+        """
+        num_choices = _num_choices(input_ids, inputs_embeds)
+        inputs = (input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds)
+        rows = (None if tensor is None else tensor.flatten(0, 1) for tensor in inputs)
+        scores, outputs = super().classify(*rows, **kwargs)
+        return scores.view(-1, num_choices), outputs
 
 
 class VanillaEncoderForQuestionAnswering(VanillaEncoderClassifier):
@@ -257,9 +279,8 @@ class VanillaEncoderForQuestionAnswering(VanillaEncoderClassifier):
         **kwargs: Unpack[TransformersKwargs],
     ) -> QuestionAnsweringModelOutput:
         """Logits (B, T) of a span's start and end and, with both positions (B,), the loss."""
-        logits, outputs = self.classify_tokens(
-            input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, **kwargs
-        )
+        inputs = (input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds)
+        logits, outputs = self.classify(*inputs, **kwargs)
         start_logits, end_logits = (ends.contiguous() for ends in logits.unbind(-1))
         loss = None
         if start_positions is not None and end_positions is not None:
@@ -278,44 +299,6 @@ class VanillaEncoderForQuestionAnswering(VanillaEncoderClassifier):
             end_logits=end_logits,
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
-        )
-
-
-class VanillaEncoderForMultipleChoice(VanillaEncoderClassifier):
-    """The encoder with one score for each choice (BERT, section 4.4)."""
-
-    output_name = "choice_score"
-
-    def __init__(self, config):
-        super().__init__(config, num_outputs=1, reads_sequence=True)
-
-    @can_return_tuple
-    def forward(
-        self,
-        input_ids: torch.LongTensor | None = None,
-        attention_mask: torch.Tensor | None = None,
-        token_type_ids: torch.LongTensor | None = None,
-        position_ids: torch.LongTensor | None = None,
-        inputs_embeds: torch.Tensor | None = None,
-        labels: torch.LongTensor | None = None,
-        num_items_in_batch: torch.Tensor | int | None = None,
-        **kwargs: Unpack[TransformersKwargs],
-    ) -> MultipleChoiceModelOutput:
-        """Logits (B, choices) of inputs (B, choices, T) and, with `labels` (B,), the loss.
-
-        Raises:
-            ValueError: There is no dimension of choices.
-        """
-        num_choices = _num_choices(input_ids, inputs_embeds)
-        inputs = (input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds)
-        flat_inputs = (None if tensor is None else tensor.flatten(0, 1) for tensor in inputs)
-        scores, outputs = self.classify_sequences(*flat_inputs, **kwargs)
-        logits = scores.view(-1, num_choices)  # (B, choices)
-        loss = None
-        if labels is not None:
-            loss = cross_entropy_loss(logits, labels, num_items_in_batch, self.training_label_smoothing)
-        return MultipleChoiceModelOutput(
-            loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
         )
 
 

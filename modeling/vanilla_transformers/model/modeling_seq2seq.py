@@ -14,23 +14,21 @@ from transformers.utils import TransformersKwargs, can_return_tuple
 
 from .base import VanillaPreTrainedModel
 from .caches import CACHE, takes_cache, under_its_name
-from .configuration_vanilla import LM_HEAD_FSDP_PLAN, LM_HEAD_PP_PLAN, LM_HEAD_TP_PLAN, VanillaSeq2SeqConfig
+from .configuration_vanilla import VanillaSeq2SeqConfig
 from .generation import VanillaGenerationMixin
 from .heads import kept_positions
 from .losses import IGNORE_INDEX
 from .operations import Linear
+from .parallel_plans import LM_HEAD_FSDP_PLAN, LM_HEAD_PP_PLAN, LM_HEAD_TP_PLAN
 from .stacks import VanillaDecoderStack, VanillaEncoderStack
 
 if TYPE_CHECKING:
-    # Processes that load this code from the Hub at once copy each file that this one names unless it is there, and take
-    # what those name in their turn for granted: so it names all.
-    from vanilla_transformers.fast.fused_layers import PlainLayers as PlainLayers
-    from vanilla_transformers.fast.search import SearchSettings as SearchSettings
-    from vanilla_transformers.fast.step_decoder import StepDecoder as StepDecoder
-    from vanilla_transformers.fast.top_k import top_k as top_k
-
+    # Several processes may load this code at the same time. transformers copies the files that this one imports if they
+    # are missing, but does not look into a file that is already there. Naming all of them here keeps a second process
+    # from importing a half-copied set. Can go when transformers copies under a lock.
     from .attention import MultiHeadAttention as MultiHeadAttention
     from .compatibility import find as find
+    from .configuration_base import VanillaConfig as VanillaConfig
     from .embeddings import InputEmbedding as InputEmbedding
     from .feed_forward import FeedForward as FeedForward
     from .layers import VanillaLayer as VanillaLayer
@@ -94,8 +92,8 @@ class VanillaSeq2SeqModel(VanillaPreTrainedModel):
             token_type_ids: (B, S), where `config.type_vocab_size` is not 0.
             position_ids, decoder_position_ids: (B or 1, S) and (B or 1, T). Given both, and no masks, they may pack
                 several pairs into a row, in the same order: the n-th target then sees the n-th source alone.
-            cu_seq_lens_q, cu_seq_lens_k, max_length_q, max_length_k: Among the other keyword arguments, `PackedLengths`
-                for the kernel `torch_varlen`: "q" are those of the packed targets, "k" those of the packed sources.
+            cu_seq_lens_q, cu_seq_lens_k, max_length_q, max_length_k: Among the other keyword arguments, the lengths of
+                packed rows for a kernel that reads them: "q" those of the targets, "k" those of the sources.
         """
         if encoder_outputs is None:
             encoder_outputs = self.encoder(

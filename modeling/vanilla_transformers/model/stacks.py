@@ -16,11 +16,11 @@ from .attention import MultiHeadAttention, attention_implementation
 from .base import VanillaPreTrainedModel
 from .caches import refuse_unknown_cache, takes_cache, under_its_name
 from .compatibility import capture_outputs, merge_with_config_defaults, output_recorder
-from .configuration_vanilla import CROSS_ATTENTION_TP_PLAN, STACK_FSDP_PLAN, STACK_PP_PLAN, STACK_TP_PLAN
 from .embeddings import InputEmbedding
 from .layers import VanillaLayer
 from .operations import OPERATIONS
 from .packed_attention import of_one_side, same_sequence
+from .parallel_plans import CROSS_ATTENTION_TP_PLAN, STACK_FSDP_PLAN, STACK_PP_PLAN, STACK_TP_PLAN
 
 
 class VanillaStack(VanillaPreTrainedModel):
@@ -96,8 +96,7 @@ class VanillaStack(VanillaPreTrainedModel):
         """Hidden states (B, S, D) of ids (B, S) or embeddings (B, S, D).
 
         `position_ids` (B or 1, S) without `attention_mask` may pack several sequences into a row: each begins where
-        the positions do not go on, and sees itself alone. The kernel `torch_varlen` reads `PackedLengths` among the
-        keyword arguments then, and needs no mask.
+        the positions do not go on, and sees itself alone.
         """
         refuse_unknown_cache(kwargs)
         inputs_embeds = self.embed(input_ids, inputs_embeds)
@@ -261,7 +260,7 @@ class VanillaDecoderStack(VanillaStack):
                 encoder_mask = OPERATIONS.packed_mask(self, inputs_embeds, encoder_attention_mask, positions, kwargs)
             if encoder_mask is None:
                 apart = same_sequence(encoder_attention_mask, position_ids, encoder_position_ids)
-                encoder_mask = self._cross_attention_mask(
+                encoder_mask = self.cross_attention_mask(
                     inputs_embeds, encoder_attention_mask, encoder_hidden_states, apart
                 )
         hidden_states, past_key_values = self.decode(
@@ -278,20 +277,29 @@ class VanillaDecoderStack(VanillaStack):
             last_hidden_state=hidden_states, **under_its_name(past_key_values)
         )
 
-    def _cross_attention_mask(self, inputs_embeds, attention_mask, encoder_hidden_states, apart):
-        kernel = attention_implementation(self.config)
-        if apart is not None and "flash" in str(kernel):
-            raise ValueError(
-                f"{kernel} takes no mask, which packed rows need in cross attention: use "
-                "torch_varlen, sdpa, eager or flex_attention, or one pair a row"
-            )
-        return create_bidirectional_mask(
+    def cross_attention_mask(self, inputs_embeds, attention_mask, encoder_hidden_states, apart=None):
+        """The mask of the kernel in use for embeddings (B, T, D) that attend to encoder states (B, S, D).
+
+        Args:
+            attention_mask: (B, S), 0 at padding; or `None`.
+            apart: The mask function of packed rows, or `None`.
+
+        Raises:
+            ValueError: Rows are packed, but the kernel takes no mask.
+        """
+        mask = create_bidirectional_mask(
             config=self.config,
             inputs_embeds=inputs_embeds,
             attention_mask=attention_mask,
             encoder_hidden_states=encoder_hidden_states,
             and_mask_function=apart,
         )
+        if apart is not None and mask is None:
+            raise ValueError(
+                f"{attention_implementation(self.config)} takes no mask, which packed rows need in cross attention: "
+                "use sdpa, eager or flex_attention, or one pair a row"
+            )
+        return mask
 
 
 def default_position_ids(

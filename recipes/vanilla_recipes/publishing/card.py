@@ -19,7 +19,7 @@ from vanilla_recipes.publishing.proof import TASKS, auto_names
 from vanilla_recipes.publishing.settings import public_settings
 from vanilla_recipes.publishing.sources import Source
 from vanilla_transformers.interop.checks import Check
-from vanilla_transformers.model.configuration_vanilla import VanillaConfig
+from vanilla_transformers.model.configuration_base import VanillaConfig
 
 _DEEDS = {
     "translation": "translates",

@@ -14,12 +14,11 @@ import pytest
 import torch
 from project import HELPERS, ROOT
 from tiny import DECODERS, random_ids, tiny_model
-from transformers.dynamic_module_utils import get_relative_import_files
 
 from vanilla_transformers.fast import generation
 from vanilla_transformers.model import compatibility
 
-MODEL = ROOT / "modeling" / "vanilla_transformers" / "model"
+PACKAGE = ROOT / "modeling" / "vanilla_transformers"
 NOTHING = "nothing"
 OF_MODELS = [
     "_get_current_dispatch_mode", "peek_interpreter_stack", "_current_level",
@@ -79,52 +78,15 @@ def test_the_names_are_asked_for(of_models):
             assert value[1] < value[0]
 
 
-def travelling() -> list[Path]:
-    """The files that are saved beside weights."""
-    modules = sorted(MODEL.glob("modeling_*.py"))
-    return sorted({Path(file) for module in modules for file in (str(module), *get_relative_import_files(module))})
-
-
-def foreign_private_names(file: Path, own: set[str]) -> list[str]:
-    """Private names that a file takes from a module or an object and that no file of ours defines."""
-    found = []
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Attribute):
-            found.append(node.attr)
-        elif isinstance(node, ast.ImportFrom) and node.level == 0:
-            found += [alias.name for alias in node.names]
-            found += (node.module or "").split(".")
-    return [name for name in found if name.startswith("_") and not name.startswith("__") and name not in own]
-
-
-def own_names(files: list[Path]) -> set[str]:
-    """Private names that files define, and those that they override."""
-    names = {"_fields", "_init_weights", "_sample", "_beam_search"}
-    for file in files:
-        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-            if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
-                names.add(node.name)
-            elif isinstance(node, (ast.Name, ast.Attribute)) and isinstance(node.ctx, ast.Store):
-                names.add(node.id if isinstance(node, ast.Name) else node.attr)
-    return names
-
-
-def test_no_file_that_travels_takes_a_private_name():
-    """`backend` asks for each by `getattr`, and lives without."""
-    files = travelling()
-    own = own_names(files)
-    assert len(files) > 20
-    assert {file.name: names for file in files if (names := foreign_private_names(file, own))} == {}
-
-
 def test_the_list_is_complete():
-    """Each name that `backend` asks for is taken away here."""
+    """Each name that one of the two files asks for is taken away here."""
     asked = set()
-    for node in ast.walk(ast.parse((MODEL / "backend.py").read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("find", "_any_of"):
-            asked |= {word.value for word in node.args[1:] if isinstance(word, ast.Constant)}
-        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.startswith("_"):
-            asked.add(node.value)
+    for file in (PACKAGE / "model" / "compatibility.py", PACKAGE / "fast" / "private_names.py"):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("find", "_any_of"):
+                asked |= {word.value for word in node.args[1:] if isinstance(word, ast.Constant)}
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.startswith("_"):
+                asked.add(node.value)
     assert asked - {"_functorch", "ops", "mkldnn"} <= set(OF_MODELS)
 
 
