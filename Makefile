@@ -58,7 +58,7 @@ $(VENV)/.dev: $(VENV)/.runtime
 	@touch $@
 
 # The demonstration starts from nothing each time: the runs of the last one are replaced on purpose, but nothing else is.
-DEMO_TASKS := translation sentiment generation
+DEMO_TASKS := translation classification generation
 demo: $(VENV)/.runtime
 	@others=$$(ls -A '$(DEMO)' 2>/dev/null | grep -vxE "$$(tr ' ' '|' <<<'$(DEMO_TASKS)')" || true); \
 	if [ -f '$(DEMO)' ] || [ -n "$$others" ]; then \

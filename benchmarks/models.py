@@ -58,7 +58,7 @@ SHAPES = {
     "masked_lm": Shape(heads=4, layers=4),
     "causal_lm": Shape(heads=4, layers=4),
 }
-"""Of the models of `translation/multi30k` and `sentiment/sst2`, and of a decoder as large."""
+"""Of the models of `translation/multi30k` and `classification/sst2`, and of a decoder as large."""
 
 
 def subjects(

@@ -42,7 +42,7 @@ class Recipe:
 
 RECIPES = {
     "multi30k": Recipe("translation/multi30k", "Seq2SeqTrainer and Marian", "bleu", "test", 600),
-    "sst2": Recipe("sentiment/sst2", "Trainer and BERT", "accuracy", "validation", 240),
+    "sst2": Recipe("classification/sst2", "Trainer and BERT", "accuracy", "validation", 240),
 }
 
 

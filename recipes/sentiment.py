@@ -1,9 +1,9 @@
-"""What `accelerate launch` is given; the recipe is `vanilla_recipes/sentiment.py`, which says what it does."""
+"""`recipes/classification.py` under the name that it had before."""
 
 import sys
 
+from vanilla_recipes.classification import main
 from vanilla_recipes.processes.launch import program
-from vanilla_recipes.sentiment import main
 
 if __name__ == "__main__":
     sys.exit(program(main, __file__))

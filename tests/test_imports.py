@@ -23,9 +23,9 @@ RANKS = [
     ["vanilla_recipes.engine"],
     ["vanilla_recipes.data"],
     ["vanilla_recipes.scoring"],
-    [f"vanilla_recipes.{recipe}" for recipe in ("translation", "sentiment", "generation", "masked_lm")]
+    [f"vanilla_recipes.{recipe}" for recipe in ("translation", "classification", "generation", "masked_lm")]
     + ["vanilla_recipes.demo"],
-    ["vanilla_recipes.publishing"],
+    ["vanilla_recipes.publishing", "vanilla_recipes.sentiment"],
     ["vanilla_recipes.cli"],
 ]
 """A room may import itself and those in the lines above its own; the rooms of one line do not import each other."""

@@ -41,7 +41,7 @@ def demo(tmp_path: Path, folder: Path) -> subprocess.CompletedProcess:
     return make("demo", "-o", str(installed), f"VENV={tmp_path / 'venv'}", f"DEMO={folder}")
 
 
-@pytest.mark.parametrize("tasks", [["translation"], ["translation", "sentiment", "generation"]])
+@pytest.mark.parametrize("tasks", [["translation"], ["translation", "classification", "generation"]])
 def test_demo_replaces_the_last_one(tmp_path, tasks):
     last = tmp_path / "last"
     for task in tasks:

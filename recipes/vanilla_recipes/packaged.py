@@ -8,6 +8,9 @@ _PACKAGE = Path(__file__).parent
 _LAUNCH_SETTINGS = "accelerate"
 """The one folder of `configs/` that is no recipe: how to launch."""
 
+RENAMED = {"sentiment": "classification"}
+"""Recipes by the names that they had before. These go on working, in the names of configurations and in saved files."""
+
 
 def packaged(name: str) -> Path:
     """A file or folder that the wheel carries beside the code: `configs` or `model_card.md`.
@@ -19,6 +22,12 @@ def packaged(name: str) -> Path:
         if place.exists():
             return place
     raise UserError(f"vanilla_recipes is not installed completely: {name} is missing; reinstall vanilla_transformers")
+
+
+def current_name(config: str) -> str:
+    """The name of a configuration, or of a recipe, if it is given by the one that it had before."""
+    recipe, slash, name = config.partition("/")
+    return f"{RENAMED.get(recipe, recipe)}{slash}{name}"
 
 
 def packaged_configs() -> dict[str, Path]:

@@ -27,4 +27,4 @@ def test_it_is_read(name):
 
 def test_every_recipe_has_some():
     recipes = {name.partition("/")[0] for name in packaged_configs()}
-    assert recipes == {"translation", "sentiment", "generation", "masked_lm"}
+    assert recipes == {"translation", "classification", "generation", "masked_lm"}

@@ -16,7 +16,7 @@ from accelerate.state import AcceleratorState, PartialState
 from accelerate.utils import DistributedType
 
 SERVER = multiprocessing.get_context("forkserver")
-RECIPES = ["translation", "sentiment", "generation", "masked_lm"]
+RECIPES = ["translation", "classification", "generation", "masked_lm"]
 SCORES = ["translations", "classification", "perplexity"]
 SERVER.set_forkserver_preload(
     [f"vanilla_recipes.{name}" for name in (*RECIPES, *(f"scoring.{score}" for score in SCORES))]

@@ -21,9 +21,9 @@ MODELS = {
     "translation": VanillaSeq2SeqForConditionalGeneration,
     "generation": VanillaDecoderForCausalLM,
     "masked_lm": VanillaEncoderForMaskedLM,
-    "sentiment": VanillaEncoderForSequenceClassification,
+    "classification": VanillaEncoderForSequenceClassification,
 }
-BASES = {"sentiment": "masked_lm"}  # the others go on from a model of their own
+BASES = {"classification": "masked_lm"}  # the others go on from a model of their own
 
 
 def run(recipe: str, folder: Path, *overrides: str) -> Path:

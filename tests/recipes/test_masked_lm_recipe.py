@@ -129,7 +129,7 @@ def test_takes_a_saved_tokenizer(run_folder, tmp_path):
 
 
 def test_a_classifier_starts_from_it(run_folder, tmp_path):
-    from vanilla_recipes import sentiment
+    from vanilla_recipes import classification
 
     settings = [
         "max_duration=1 steps", "optimizer.learning_rate=1e-30", "data.num_train_rows=50", "data.num_validation_rows=8",
@@ -137,7 +137,7 @@ def test_a_classifier_starts_from_it(run_folder, tmp_path):
     ]  # fmt: skip
     folder = tmp_path / "run"
     arguments = [*settings, f"model.pretrained={run_folder / 'best'}", f"output_dir={folder}"]
-    assert sentiment.main(["sentiment/toy", *arguments]) == 0
+    assert classification.main(["classification/toy", *arguments]) == 0
     before = AutoModel.from_pretrained(run_folder / "best").state_dict()
     after = AutoModelForSequenceClassification.from_pretrained(folder / "final").model.state_dict()
     assert all(torch.equal(tensor, after[name]) for name, tensor in before.items())

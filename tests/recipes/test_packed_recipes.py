@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
-from vanilla_recipes import generation, masked_lm, sentiment, translation
+from vanilla_recipes import classification, generation, masked_lm, translation
 from vanilla_recipes.engine.plan import Plan
 from vanilla_recipes.errors import UserError
 from vanilla_recipes.models.attention_kernel import set_attention
@@ -124,7 +124,7 @@ def test_blocks_are_not_packed(name):
 
 def test_classifiers_are_not_packed():
     with pytest.raises(UserError, match=r"batch\.packing=True .*a classifier reads one vector a line"):
-        load_experiment(sentiment.SentimentExperiment, "sentiment/toy", ["batch.packing=true"])
+        load_experiment(classification.ClassificationExperiment, "classification/toy", ["batch.packing=true"])
 
 
 def test_a_row_longer_than_a_line_is_named(tmp_path):

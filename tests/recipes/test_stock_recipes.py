@@ -20,9 +20,9 @@ from vanilla_recipes.errors import UserError
 from vanilla_recipes.settings.config_files import load_experiment
 
 KINDS: dict[str, tuple[str, Callable[[Path], Path], str]] = {
-    "sentiment-bert": ("sentiment", stock_models.save_encoder, "BertForSequenceClassification"),
-    "sentiment-distilbert": (
-        "sentiment",
+    "classification-bert": ("classification", stock_models.save_encoder, "BertForSequenceClassification"),
+    "classification-distilbert": (
+        "classification",
         lambda folder: stock_models.save_encoder(folder, "distilbert"),
         "DistilBertForSequenceClassification",
     ),
@@ -52,7 +52,7 @@ def folders(tmp_path_factory) -> Callable[[str], Path]:
 def overrides_of(kind: str, folder: Path, *overrides: str) -> list[str]:
     recipe = KINDS[kind][0]
     lengths = {
-        "sentiment": ["tokenizer.max_length=64"],
+        "classification": ["tokenizer.max_length=64"],
         "masked_lm": ["data.block_size=64"],
         "generation": ["data.block_size=64", "generation.prompts=[The]", "generation.max_new_tokens=2"],
         "translation": ["tokenizer.max_source_length=64", "tokenizer.max_target_length=64"],
@@ -176,7 +176,10 @@ def test_adapters_on_a_stock_model(kind, folders, tmp_path):
         base = model_class.from_pretrained(folder, config=saved.config).eval()
         assert not torch.allclose(base(**inputs).logits, saved(**inputs).logits, atol=1e-3)
     kept = set(found.peft_config["default"].modules_to_save or ())
-    heads = {"sentiment-bert": {"pooler", "classifier"}, "sentiment-distilbert": {"pre_classifier", "classifier"}}
+    heads = {
+        "classification-bert": {"pooler", "classifier"},
+        "classification-distilbert": {"pre_classifier", "classifier"},
+    }
     assert kept == heads.get(kind, set())
     head = saved.get_output_embeddings()
     if head is not None:
@@ -192,9 +195,9 @@ def test_adapters_on_a_stock_model(kind, folders, tmp_path):
         ("generation-gpt2", "masked_lm-bert", [], "is a BertForMaskedLM, which learns something else than the Bert"),
         ("masked_lm-bert", "generation-gpt2", [], "is a gpt2 model; give a vanilla_encoder model, or a stock one that"),
         ("translation-marian", "masked_lm-bert", [], "is a bert model; give a vanilla_seq2seq model, or a stock"),
-        ("sentiment-bert", "sentiment-bert", ["tokenizer.max_length=129"], "the model has positions for 128 tokens"),
+        ("classification-bert", "classification-bert", ["tokenizer.max_length=129"], "has positions for 128 tokens"),
         ("masked_lm-roberta", "masked_lm-roberta", ["data.block_size=129"], "the model has positions for 128 tokens"),
-        ("sentiment-bert", "generation-gpt2", [], "the tokenizer has no padding token; save it with one"),
+        ("classification-bert", "generation-gpt2", [], "the tokenizer has no padding token; save it with one"),
     ],
 )  # fmt: skip
 def test_what_does_not_suit_is_refused(kind, base, overrides, text, folders):

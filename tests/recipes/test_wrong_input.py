@@ -25,14 +25,14 @@ TINY = [
 LAYERS = ["model.num_hidden_layers=1"]
 OWN = {
     "translation": ["model.encoder_layers=1", "model.decoder_layers=1"],
-    "sentiment": LAYERS,
+    "classification": LAYERS,
     "generation": [*LAYERS, "data.block_size=16", "generation.max_new_tokens=1", "generation.prompts=[]"],
     "masked_lm": [*LAYERS, "data.block_size=16"],
 }
 RECIPES = list(OWN)
 ROWS = {
     "translation": lambda n: {"de": f"Ein Hund sieht {n} Katzen.", "en": f"A dog sees {n} cats."},
-    "sentiment": lambda n: {"text": f"A film of {n} hours.", "label": n % 2},
+    "classification": lambda n: {"text": f"A film of {n} hours.", "label": n % 2},
     "generation": lambda n: {"text": f"A dog saw {n} cats, and went home."},
     "masked_lm": lambda n: {"text": f"A dog saw {n} cats, and went home."},
 }
@@ -120,7 +120,7 @@ def test_a_column_that_is_not_there(recipe, data):
     assert fault(recipe, data, f"{key}=body") == message
 
 
-@pytest.mark.parametrize("recipe", ["translation", "sentiment"])
+@pytest.mark.parametrize("recipe", ["translation", "classification"])
 def test_a_table_with_other_separators(recipe, data):
     rows = [ROWS[recipe](n) for n in range(9)]
     (data / "train.jsonl").unlink()

@@ -7,7 +7,7 @@ from pathlib import Path
 from vanilla_recipes.cli.faults import UsageError
 from vanilla_recipes.cli.parser import nearest
 from vanilla_recipes.errors import UserError
-from vanilla_recipes.packaged import packaged_configs
+from vanilla_recipes.packaged import current_name, packaged_configs
 
 
 def description(file: Path) -> str:
@@ -28,14 +28,14 @@ def recipe_of(config: str) -> str:
         UserError: the file does not say which recipe it is for, or names one that there is not.
     """
     names = packaged_configs()
-    if config in names:
-        return config.split("/")[0]
+    if current_name(config) in names:
+        return current_name(config).split("/")[0]
     file = Path(config)
     if file.suffix not in {".yaml", ".yml"}:
         raise UsageError(f"there is no configuration {config!r}{nearest(config, names)} (`vanilla configs` lists them)")
     text = file.read_bytes().decode("utf-8", errors="replace")  # the recipe reports what is wrong with the rest
     line = re.search(r"""^recipe:[ \t]*["']?(\w+)""", text, re.MULTILINE)
-    recipe = line[1] if line else file.resolve().parent.name
+    recipe = current_name(line[1] if line else file.resolve().parent.name)
     recipes = sorted({name.split("/")[0] for name in names})
     if recipe not in recipes:
         fault = "it needs a line `recipe: NAME`"

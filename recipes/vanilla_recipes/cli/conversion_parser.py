@@ -38,7 +38,7 @@ examples:
   vanilla export runs/translation-toy/best models/marian --to marian
   vanilla export runs/translation-toy/best models/ct2 --to ctranslate2 --quantization int8
   vanilla export runs/generation-toy/best models/gpt2 --to gpt2
-  vanilla export runs/sentiment-toy/best models/onnx --to onnx
+  vanilla export runs/classification-toy/best models/onnx --to onnx
 
 For llama.cpp export to gpt2, and give that folder to its convert_hf_to_gguf.py.
 """

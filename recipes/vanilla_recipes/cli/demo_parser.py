@@ -13,7 +13,7 @@ from elsewhere. Ctrl-C ends it. Needs `pip install "vanilla_transformers[demo]"`
 DEMO_EXAMPLES = """\
 examples:
   vanilla demo runs/translation-toy/best
-  vanilla demo runs/translation-toy/best runs/sentiment-toy/best openai-community/gpt2
+  vanilla demo runs/translation-toy/best runs/classification-toy/best openai-community/gpt2
   vanilla demo runs/translation-toy/best --host 0.0.0.0 --port 8080 --device cuda
   vanilla push runs/translation-toy me/toy-translator --space       the same page on the Hub
 """

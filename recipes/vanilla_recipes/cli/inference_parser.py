@@ -28,8 +28,8 @@ probability, a tab between them; a blank line stays blank. A text that is too lo
 """
 CLASSIFY_EXAMPLES = """\
 examples:
-  vanilla classify runs/sentiment-toy/best "A film of rare charm." "I want my money back."
-  vanilla classify runs/sentiment-toy/best --from reviews.txt --to classes.tsv
+  vanilla classify runs/classification-toy/best "A film of rare charm." "I want my money back."
+  vanilla classify runs/classification-toy/best --from reviews.txt --to classes.tsv
   vanilla classify distilbert/distilbert-base-uncased-finetuned-sst-2-english "A film of rare charm." --all
 """
 GENERATE_DESCRIPTION = """\

@@ -61,7 +61,7 @@ USES = {
     ),
     "classify": Use(
         "classify texts",
-        "a sequence classifier is needed, such as `vanilla train sentiment/toy` makes, also from this model with "
+        "a sequence classifier is needed, such as `vanilla train classification/toy` makes, also from this model with "
         "model.pretrained=",
         (_CLASSIFIER,),
     ),

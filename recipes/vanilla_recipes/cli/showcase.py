@@ -16,7 +16,7 @@ NUM_SENTENCES = 3
 NUM_PAIRS = 2
 NUM_REVIEWS = 4
 SEED = 1  # any: all test rows are held out
-MAIN_SCORES = {"translation": "bleu", "sentiment": "accuracy", "generation": "perplexity"}
+MAIN_SCORES = {"translation": "bleu", "classification": "accuracy", "generation": "perplexity"}
 
 
 def main(argv: Sequence[str]) -> int:
@@ -29,7 +29,7 @@ def main(argv: Sequence[str]) -> int:
     logging.disable_progress_bar()
     demo = Path(argv[0])
     show_translation(demo / "translation" / "best")
-    show_sentiment(demo / "sentiment" / "best")
+    show_classification(demo / "classification" / "best")
     show_generation(demo / "generation")
     show_table(demo)
     return 0
@@ -51,7 +51,7 @@ def show_translation(folder: Path) -> None:
         print(f"  {row['en']}\n  {answer}{'' if answer == row['de'] else '   (expected: ' + row['de'] + ')'}\n")
 
 
-def show_sentiment(folder: Path) -> None:
+def show_classification(folder: Path) -> None:
     """Reviews in pairs of the same words, each behind its class."""
     from transformers import pipeline
 
@@ -60,7 +60,8 @@ def show_sentiment(folder: Path) -> None:
     classify = pipeline("text-classification", model=str(folder))
     names: dict = classify.model.config.id2label or {}
     rows = toy_rows("sentiment", "test", NUM_REVIEWS, SEED)
-    print(f"Sentiment: {type(classify.model).__name__} reloaded. The same words in another order, the other verdict:\n")
+    name = type(classify.model).__name__
+    print(f"Classification: {name} reloaded. The same words in another order, the other verdict:\n")
     for row, answer in zip(rows, classify([row["text"] for row in rows]), strict=True):
         expected = names[row["label"]]
         mark = "" if answer["label"] == expected else f"   (expected: {expected})"

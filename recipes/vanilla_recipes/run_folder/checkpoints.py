@@ -41,6 +41,7 @@ _RUN_FILES = (CONFIG, "checkpoints", METRICS, "best", "final")
 # A resumed run may differ in these from the run it continues: none of them changes what a step computes, except that
 # another `max_duration` moves a schedule that decays over it, which is what whoever extends a run asks for.
 _FREE_TO_CHANGE = (
+    "recipe",  # which may have another name now; that it is the right one is a rule of the experiment
     "output_dir", "resume", "max_duration", "max_wall_time", "process_timeout", "log_every", "checkpoint",
     "evaluation.every", "evaluation.batch_tokens", "evaluation.patience", "evaluation.min_delta", "batch.micro_batches",
     "gradient_checkpointing", "averaging.checkpoints", "tracking",

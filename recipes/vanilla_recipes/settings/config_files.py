@@ -11,7 +11,7 @@ import yaml
 
 from vanilla_recipes.errors import UserError
 from vanilla_recipes.folders import write_text
-from vanilla_recipes.packaged import packaged_configs
+from vanilla_recipes.packaged import RENAMED, current_name, packaged_configs
 from vanilla_recipes.settings.config_values import OverrideText, convert, describe, shown
 from vanilla_recipes.settings.durations import Duration
 from vanilla_recipes.settings.experiment import Experiment
@@ -104,8 +104,8 @@ def _flatten(plain: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
 
 def _config_text(config: str) -> str:
     names, path = packaged_configs(), Path(config)
-    if config in names:
-        return names[config].read_text(encoding="utf-8")
+    if current_name(config) in names:
+        return names[current_name(config)].read_text(encoding="utf-8")
     if path.suffix not in (".yaml", ".yml"):
         near = difflib.get_close_matches(config, names, n=1)
         hint = f"did you mean {near[0]}?" if near else "`vanilla configs` lists the configurations"
@@ -281,4 +281,6 @@ def _report(config: str, faults: Sequence[str]) -> str:
 
 
 def _with_default_folder(experiment: ExperimentT, config: str) -> ExperimentT:
-    return dataclasses.replace(experiment, output_dir=f"runs/{experiment.recipe}-{Path(config).stem}")
+    given = config.partition("/")[0]
+    recipe = given if given in RENAMED else experiment.recipe  # a run that was begun under an older name goes on
+    return dataclasses.replace(experiment, output_dir=f"runs/{recipe}-{Path(config).stem}")

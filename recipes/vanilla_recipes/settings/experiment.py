@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
+from vanilla_recipes.packaged import current_name
 from vanilla_recipes.settings.durations import Duration
 
 Problem = tuple[str, str]  # a field of the section and the rule that its value breaks
@@ -294,7 +295,7 @@ class Experiment:
     def problems(self) -> Iterator[Problem]:
         """The rules that this section's values break; every section has this method."""
         expected = next(f.default for f in fields(self) if f.name == "recipe")
-        if self.recipe != expected:
+        if current_name(self.recipe) != expected:
             yield "recipe", f"must be {expected}: the file belongs to another recipe"
         if not 0 <= self.seed < 2**32:
             yield "seed", "must be between 0 and 4294967295"

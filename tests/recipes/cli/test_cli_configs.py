@@ -1,5 +1,6 @@
 """Finding configurations and the recipe that each belongs to."""
 
+import dataclasses
 import sys
 import types
 
@@ -7,6 +8,7 @@ import pytest
 from project import ROOT
 
 import vanilla_recipes.cli
+from vanilla_recipes.classification import ClassificationExperiment
 from vanilla_recipes.cli.configurations import description, recipe_of
 from vanilla_recipes.cli.faults import UsageError
 from vanilla_recipes.errors import UserError
@@ -55,6 +57,25 @@ def test_the_recipe_of_a_configuration(tmp_path):
     by_folder.parent.mkdir()
     by_folder.write_text("seed: 1\n", encoding="utf-8")
     assert recipe_of(str(by_folder)) == "translation"
+
+
+def test_an_older_name_goes_on_working(tmp_path):
+    """Of the recipe, its configurations and its run folders; also in a file that a run has saved."""
+    assert recipe_of("sentiment/toy") == "classification"
+    own = tmp_path / "sentiment" / "own.yaml"
+    own.parent.mkdir()
+    own.write_text("seed: 7\n", encoding="utf-8")
+    assert recipe_of(str(own)) == "classification"
+    own.write_text("recipe: sentiment\nseed: 7\n", encoding="utf-8")
+    assert recipe_of(str(own)) == "classification"
+    assert load_experiment(ClassificationExperiment, str(own)).output_dir == "runs/sentiment-own"
+    by_old, by_new = (
+        load_experiment(ClassificationExperiment, f"{name}/toy") for name in ("sentiment", "classification")
+    )
+    assert (by_old.output_dir, by_new.output_dir) == ("runs/sentiment-toy", "runs/classification-toy")
+    assert dataclasses.replace(by_old, output_dir=by_new.output_dir) == by_new
+    for folder in (ROOT / "recipes", ROOT / "recipes" / "vanilla_recipes"):
+        assert (folder / "sentiment.py").is_file()
 
 
 def test_a_configuration_that_is_not_there_names_the_nearest():

@@ -14,7 +14,7 @@ from vanilla_recipes.data import labelled
 from vanilla_recipes.data.labelled import Classes, LabelledDataConfig, LabelledRow, classes_of, labelled_rows
 from vanilla_recipes.errors import UserError
 
-REAL_DATA = SHARED / "data/sentiment/sst2"
+REAL_DATA = SHARED / "data/classification/sst2"
 
 GOOD, BAD = {"text": "A fine film.", "label": 1}, {"text": "A dull film.", "label": 0}
 

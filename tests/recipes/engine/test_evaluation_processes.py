@@ -4,7 +4,7 @@ import pytest
 import torch
 from two_processes import in_processes
 
-from vanilla_recipes import generation, masked_lm, sentiment, translation
+from vanilla_recipes import classification, generation, masked_lm, translation
 from vanilla_recipes.engine.evaluation import evaluate
 from vanilla_recipes.processes.launch import build_accelerator
 from vanilla_recipes.settings.config_files import load_experiment
@@ -18,7 +18,7 @@ TINY = [
 ]  # fmt: skip
 RECIPES = {
     "translation": (translation, translation.TranslationExperiment, ["tokenizer.max_target_length=16"]),
-    "sentiment": (sentiment, sentiment.SentimentExperiment, []),
+    "classification": (classification, classification.ClassificationExperiment, []),
     "generation": (generation, generation.GenerationExperiment, ["data.layout=documents"]),
     "masked_lm": (masked_lm, masked_lm.MaskedLMExperiment, []),
 }

@@ -14,10 +14,10 @@ from transformers import (
     PreTrainedModel,
 )
 
+from vanilla_recipes.classification import HEAD
 from vanilla_recipes.engine.adapters import block_layers
 from vanilla_recipes.engine.forward import training_loss
 from vanilla_recipes.models.stock import set_field
-from vanilla_recipes.sentiment import HEAD
 from vanilla_transformers import (
     VanillaDecoderConfig,
     VanillaDecoderForCausalLM,

@@ -33,7 +33,7 @@ TRANSLATION = [
     "translation/toy", *COMMON, "tokenizer.vocab_size=400", "model.encoder_layers=1", "model.decoder_layers=1",
     "evaluation.metric=loss", "generation.num_beams=1",
 ]  # fmt: skip
-SENTIMENT = ["sentiment/toy", *COMMON, *LAYER, "tokenizer.vocab_size=300", "data.test_split=test"]
+CLASSIFICATION = ["classification/toy", *COMMON, *LAYER, "tokenizer.vocab_size=300", "data.test_split=test"]
 GENERATION = [
     "generation/toy", *COMMON, *LAYER, "tokenizer.vocab_size=400", "data.block_size=64", "generation.prompts=[The]",
     "generation.max_new_tokens=4",
@@ -80,8 +80,8 @@ KINDS = {
     "translation, augmented": Kind("translation", [*TRANSLATION, *HIDDEN_WORDS, *EMA]),
     "translation, streamed": Kind("translation", [*TRANSLATION, *STREAMED, *HIDDEN_WORDS], write_pairs),
     "translation, adapted": Kind("translation", [*TRANSLATION, "peft.r=4", "peft.dropout=0.1", *EMA], train_base),
-    "sentiment": Kind("sentiment", [*SENTIMENT, "batch.micro_batches=2", "averaging.checkpoints=3"]),
-    "sentiment, augmented": Kind("sentiment", [*SENTIMENT, *CHANGED_WORDS]),
+    "classification": Kind("classification", [*CLASSIFICATION, "batch.micro_batches=2", "averaging.checkpoints=3"]),
+    "classification, augmented": Kind("classification", [*CLASSIFICATION, *CHANGED_WORDS]),
     "generation": Kind("generation", [*GENERATION, "precision=bf16"]),
     "generation, packed": Kind("generation", [*GENERATION, *DOCUMENTS, *PACKED]),
     "generation, answers": Kind(
@@ -94,7 +94,7 @@ KINDS = {
     "masked_lm, packed": Kind("masked_lm", [*MASKED_LM, *DOCUMENTS, *PACKED]),
     "masked_lm, streamed": Kind("masked_lm", [*MASKED_LM, *STREAMED]),
 }
-QUICK = ["translation, augmented", "sentiment, augmented", "generation, streamed", "masked_lm"]
+QUICK = ["translation, augmented", "classification, augmented", "generation, streamed", "masked_lm"]
 SHORT = [f"max_duration={NUM_STEPS // 2} steps"]
 
 
@@ -124,7 +124,7 @@ def test_many_kills_of_two_processes(tmp_path, name):
     "name",
     ["masked_lm", *(
         pytest.param(name, marks=pytest.mark.slow)
-        for name in ("translation, packed", "translation, streamed", "sentiment, augmented", "generation, answers")
+        for name in ("translation, packed", "translation, streamed", "classification, augmented", "generation, answers")
     )],
 )  # fmt: skip
 def test_two_processes_go_on_with_the_rows_of_one(tmp_path, name):

@@ -121,7 +121,7 @@ def test_all_faults_come_together(load):
         ("", "checkpoint.every=often", r"checkpoint.every \(command line\): 'often' is not a duration"),
         ("schedule: {name: cosine}", "optimizer.learning_rate=null", "may be null only with schedule.name="),
         ("", "schedule.warmup=null", "schedule.warmup=null .*: must be a duration for the inverse_sqrt schedule"),
-        ("recipe: sentiment", "", "recipe='sentiment' .*: the file belongs to another recipe"),
+        ("recipe: classification", "", "recipe='classification' .*: the file belongs to another recipe"),
     ],
 )  # fmt: skip
 def test_each_fault_names_key_value_and_rule(load, text, override, message):

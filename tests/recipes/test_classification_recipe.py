@@ -1,4 +1,4 @@
-"""The sentiment recipe, end to end on a few rows, and its configurations."""
+"""The classification recipe, end to end on a few rows, and its configurations."""
 
 import dataclasses
 import json
@@ -9,16 +9,16 @@ import pytest
 import torch
 from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
+from vanilla_recipes.classification import ClassificationExperiment, main, setup
 from vanilla_recipes.data.toy import toy_rows
 from vanilla_recipes.engine.run import train
 from vanilla_recipes.engine.task import Task
 from vanilla_recipes.errors import UserError
 from vanilla_recipes.packaged import packaged_configs
-from vanilla_recipes.sentiment import SentimentExperiment, main, setup
 from vanilla_recipes.settings.config_files import load_experiment, write_experiment
 from vanilla_transformers import VanillaDecoderForCausalLM, VanillaEncoderForMaskedLM, VanillaEncoderModel
 
-CONFIGS = [name for name in packaged_configs() if name.startswith("sentiment/")]
+CONFIGS = [name for name in packaged_configs() if name.startswith("classification/")]
 TINY = [
     "max_duration=6 steps",
     "evaluation.every=3 steps",
@@ -39,19 +39,19 @@ TINY = [
 
 def run(folder: Path, *overrides: str) -> Path:
     """The folder of a finished run."""
-    assert main(["sentiment/toy", *TINY, f"output_dir={folder}", *overrides]) == 0
+    assert main(["classification/toy", *TINY, f"output_dir={folder}", *overrides]) == 0
     return folder
 
 
 def task(*overrides: str) -> Task:
     """What such a run would hand to the engine."""
-    return setup(load_experiment(SentimentExperiment, "sentiment/toy", [*TINY, *overrides]))
+    return setup(load_experiment(ClassificationExperiment, "classification/toy", [*TINY, *overrides]))
 
 
 @pytest.fixture(scope="module")
 def run_folder(tmp_path_factory) -> Path:
     """The folder of a run of six steps."""
-    return run(tmp_path_factory.mktemp("sentiment") / "run")
+    return run(tmp_path_factory.mktemp("classification") / "run")
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
@@ -102,9 +102,9 @@ def test_scores_are_those_of_the_saved_model(run_folder):
 
 
 def test_config_yaml_reads_back(run_folder, tmp_path):
-    experiment = load_experiment(SentimentExperiment, str(run_folder / "config.yaml"))
+    experiment = load_experiment(ClassificationExperiment, str(run_folder / "config.yaml"))
     write_experiment(experiment, tmp_path / "again.yaml")
-    assert load_experiment(SentimentExperiment, str(tmp_path / "again.yaml")) == experiment
+    assert load_experiment(ClassificationExperiment, str(tmp_path / "again.yaml")) == experiment
 
 
 def test_a_stopped_run_goes_on_bit_for_bit(tmp_path):
@@ -113,7 +113,7 @@ def test_a_stopped_run_goes_on_bit_for_bit(tmp_path):
     stopped = tmp_path / "stopped"
     num_batches = 0
 
-    def setup_and_stop(experiment: SentimentExperiment) -> Task:
+    def setup_and_stop(experiment: ClassificationExperiment) -> Task:
         whole = setup(experiment)
 
         def make_batch(rows, epoch):
@@ -125,9 +125,9 @@ def test_a_stopped_run_goes_on_bit_for_bit(tmp_path):
 
         return dataclasses.replace(whole, make_batch=make_batch)
 
-    settings = ["sentiment/toy", *TINY, *augmentation, "data.num_train_rows=60", f"output_dir={stopped}"]
+    settings = ["classification/toy", *TINY, *augmentation, "data.num_train_rows=60", f"output_dir={stopped}"]
     with pytest.raises(KeyboardInterrupt):
-        train(SentimentExperiment, setup_and_stop, settings)
+        train(ClassificationExperiment, setup_and_stop, settings)
     assert main([*settings, "resume=always"]) == 0
     assert equal(weights(straight / "final"), weights(stopped / "final"))
 
@@ -269,7 +269,7 @@ def test_refuses_to_go_on_with_other_labels(tmp_path):
 )  # fmt: skip
 def test_wrong_settings_are_one_clear_line(tmp_path, override, message):
     with pytest.raises(UserError, match=message):
-        main(["sentiment/toy", "data.num_train_rows=300", f"output_dir={tmp_path / 'run'}", override])
+        main(["classification/toy", "data.num_train_rows=300", f"output_dir={tmp_path / 'run'}", override])
     assert not (tmp_path / "run").exists()
 
 
@@ -284,4 +284,6 @@ def test_a_decoder_cannot_hide_words(tmp_path):
 
 
 def test_there_are_configs():
-    assert {"sentiment/toy", "sentiment/sst2", "sentiment/imdb", "sentiment/bert_base_sst2"} <= set(CONFIGS)
+    assert {"classification/toy", "classification/sst2", "classification/imdb", "classification/bert_base_sst2"} <= set(
+        CONFIGS
+    )

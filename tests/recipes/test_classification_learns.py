@@ -1,4 +1,4 @@
-"""The sentiment recipe learns what word order says, which a bag of words cannot."""
+"""The classification recipe learns what word order says, which a bag of words cannot."""
 
 import json
 from pathlib import Path
@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 from transformers import pipeline
 
-from vanilla_recipes.sentiment import main
+from vanilla_recipes.classification import main
 
 
 def accuracy(folder: Path, *overrides: str) -> float:
     """The accuracy of a run of the toy configuration on held-out rows."""
-    assert main(["sentiment/toy", *overrides, f"output_dir={folder}"]) == 0
+    assert main(["classification/toy", *overrides, f"output_dir={folder}"]) == 0
     return json.loads((folder / "results.json").read_text())["test"]["accuracy"]
 
 
