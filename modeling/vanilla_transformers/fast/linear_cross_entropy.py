@@ -37,8 +37,11 @@ def linear_cross_entropy_loss(
     Where `projection` is more than an `nn.Linear` with weights of its own (adapted, hooked, sharded or compiled), the
     logits are computed after all. There are no second derivatives.
     """
-    is_linear = isinstance(projection, nn.Linear) and not torch.compiler.is_compiling()
-    if not is_linear or not is_untouched_module(projection, projection.weight.dtype):
+    if (
+        torch.compiler.is_compiling()
+        or not isinstance(projection, nn.Linear)
+        or not is_untouched_module(projection, projection.weight.dtype)
+    ):
         return cross_entropy_loss(projection(hidden_states), labels, num_items_in_batch, label_smoothing)
     device = hidden_states.device
     labels = flat_labels(labels, hidden_states.shape[:-1]).to(device)

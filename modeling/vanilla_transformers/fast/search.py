@@ -72,7 +72,7 @@ def token_search(decoder: StepDecoder, processors: LogitsProcessorList, settings
     hidden_states = decoder.read_prompt()
     while True:
         scores = (
-            processors(sequences[part, :length], logits)  # type: ignore[arg-type]
+            processors(sequences[part, :length], logits)
             for part, logits in logits_by_part(decoder, hidden_states[:, 0])
         )
         if settings.do_sample:
@@ -207,7 +207,7 @@ class Beams:
         if len(processors):
             sequences = self.sequences[part, : logits.shape[1], : self.length].flatten(0, 1)
             log_probs = logits.log_softmax(-1).flatten(0, 1)
-            scores = processors(sequences, log_probs).view_as(logits)  # type: ignore[arg-type]
+            scores = processors(sequences, log_probs).view_as(logits)
             values, tokens = top_k(scores, number)  # (B', K, C)
         else:
             values, tokens = top_log_probs(logits, number, self.settings.banned)

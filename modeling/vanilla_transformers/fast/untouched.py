@@ -17,7 +17,7 @@ from vanilla_transformers.model.layers import Residual, VanillaLayer
 from vanilla_transformers.model.operations import Dropout, Linear
 
 _MODULES = (VanillaLayer, MultiHeadAttention, FeedForward, Residual, Linear, nn.Linear, nn.LayerNorm, Dropout)
-_FORWARDS = {module_class: module_class.forward for module_class in _MODULES}
+_FORWARDS: dict[type[nn.Module], Any] = {module_class: module_class.forward for module_class in _MODULES}
 _METHODS = {
     "forward",
     "decode",

@@ -98,9 +98,7 @@ def _generated(model: PreTrainedModel, inputs: dict[str, torch.Tensor]) -> tuple
         raise AttentionMapError(f"target is missing: {type(model).__name__} cannot generate one")
     length = inputs["input_ids"].shape[1]
     settings = {"num_return_sequences": 1, "return_dict_in_generate": False}
-    sequences = model.generate(  # type: ignore[operator]
-        **inputs, **settings, **longest_answer(model, {}, length, is_translation=True)
-    )
+    sequences = model.generate(**inputs, **settings, **longest_answer(model, {}, length, is_translation=True))
     num_beams = model.generation_config.num_beams or 1
     search = "greedily" if num_beams == 1 else f"with {num_beams} beams"
     if model.generation_config.do_sample:

@@ -24,7 +24,7 @@ def in_float32(model: PreTrainedModel) -> PreTrainedModel:
 def random_rows(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Rows:
     """Ids of ordinary tokens in rows of several lengths."""
     generator = torch.Generator().manual_seed(0)
-    vocab_size = model.get_input_embeddings().weight.shape[0]  # type: ignore[index]
+    vocab_size = model.get_input_embeddings().weight.shape[0]
     ordinary = sorted(set(range(vocab_size)) - set(tokenizer.all_special_ids))
     rows = [torch.randint(len(ordinary), (length,), generator=generator).tolist() for length in (2, 5, 9)]
     return [[ordinary[index] for index in row] for row in rows]
@@ -80,7 +80,7 @@ def num_new_tokens(model: PreTrainedModel, rows: Rows) -> int:
 def generated(model: PreTrainedModel, row: list[int], num_new: int, num_beams: int = 1) -> list[int]:
     """What the model makes of one source, or how it goes on from one prompt, without the end token."""
     ids = torch.tensor([row], device=model.device)
-    output = model.generate(  # type: ignore[operator]
+    output = model.generate(
         ids,
         attention_mask=torch.ones_like(ids),
         do_sample=False,

@@ -33,8 +33,8 @@ class VanillaSeq2SeqConfig(VanillaConfig):
     attribute_map = {"num_hidden_layers": "encoder_layers"}
     # The two stacks carry their own plans: a plan here would be applied to the whole model as well, where its names
     # match nothing.
-    base_model_tp_plan: ClassVar = {}
-    base_model_fsdp_plan: ClassVar = {}
+    base_model_tp_plan: ClassVar[dict[str, str]] = {}
+    base_model_fsdp_plan: ClassVar[dict[str, str]] = {}
     family_auto_map = {
         "AutoConfig": "configuration_vanilla.VanillaSeq2SeqConfig",
         "AutoModel": "modeling_seq2seq.VanillaSeq2SeqModel",

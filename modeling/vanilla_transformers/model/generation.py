@@ -30,10 +30,10 @@ class VanillaGenerationMixin(GenerationMixin):
         return inputs
 
     def _sample(self: Any, *args, **kwargs):
-        return OPERATIONS.search(self, super()._sample, *args, **kwargs)  # type: ignore[misc]
+        return OPERATIONS.search(self, super()._sample, *args, **kwargs)
 
     def _beam_search(self: Any, *args, **kwargs):
-        return OPERATIONS.search(self, super()._beam_search, *args, **kwargs)  # type: ignore[misc]
+        return OPERATIONS.search(self, super()._beam_search, *args, **kwargs)
 
 
 def is_prompted_by_old_peft(model: Any) -> bool:

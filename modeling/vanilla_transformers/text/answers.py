@@ -96,7 +96,7 @@ def generate_answers(
     """
     settings = {"num_return_sequences": 1} | dict(settings) | {"return_dict_in_generate": False}
     inputs = tokenizer.pad({"input_ids": rows}, return_tensors="pt").to(model.device)
-    sequences = model.generate(**inputs, **settings)  # type: ignore[operator]
+    sequences = model.generate(**inputs, **settings)
     texts = tokenizer.batch_decode(sequences, skip_special_tokens=True)
     answers = [Answer(text) for text in texts]
     if return_scores:

@@ -115,7 +115,7 @@ class Continuer:
         limits = {"max_length": self._longest_text(inputs.shape[1]), "max_new_tokens": None}
         settings = {**self.settings, **limits, "return_dict_in_generate": False}
         with model_faults(self.model, "generate"):
-            output = self.model.generate(  # type: ignore[operator]
+            output = self.model.generate(
                 inputs, attention_mask=torch.ones_like(inputs), pad_token_id=self._padding(), **settings
             )
         texts = self.tokenizer.batch_decode(output, skip_special_tokens=True)

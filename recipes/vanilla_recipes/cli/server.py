@@ -117,6 +117,6 @@ def run_server(name: str, model: Any, tokenizer: Any, host: str, port: int) -> N
         def get_gen_models(cache_dir: str | None = None) -> list[dict[str, Any]]:
             return [{"id": name, "object": "model", "created": 0, "owned_by": "vanilla_transformers"}]
 
-    model_manager.ModelManager = OneModel  # type: ignore[misc]
+    model_manager.ModelManager = OneModel
     with suppress(KeyboardInterrupt):  # how a server is ended
         Serve(force_model=name, host=host, port=port)

@@ -80,10 +80,10 @@ def _class_for(
     config: PreTrainedConfig, model_class: type[PreTrainedModel], source: str, takes_any_head: bool
 ) -> type[PreTrainedModel]:
     """The class that loads the model: the one of this package, or the stock one of the same Auto class."""
-    expected = model_class.config_class.model_type  # type: ignore[union-attr]
+    expected = model_class.config_class.model_type
     if config.model_type == expected:
         return model_class
-    names = model_class.config_class.family_auto_map.items()  # type: ignore[union-attr]
+    names = model_class.config_class.family_auto_map.items()
     auto_name = next(name for name, path in names if path.rpartition(".")[2] == model_class.__name__)
     stock_class = _stock_class(auto_name, config)
     if isinstance(config, VanillaConfig) or stock_class is None:

@@ -174,7 +174,7 @@ def compare(
             output = model(**_as_tensors(inputs))[0]
             checks.append(difference_check(f"{title}: output, {kind}", found[kind], output, 0.0))
         for kind, prompt in entry["prompts"].items():
-            mine = model.generate(**_as_tensors(prompt), **entry["generation"]).tolist()  # type: ignore[operator]
+            mine = model.generate(**_as_tensors(prompt), **entry["generation"]).tolist()
             checks.append(tokens_check(f"{title}: generated, {kind}", report["tokens"][kind], mine))
     if "ids" in report:
         ids = tokenizer(entry["sentences"])["input_ids"]

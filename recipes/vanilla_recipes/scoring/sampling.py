@@ -146,7 +146,7 @@ def continue_ids(model: PreTrainedModel, ids: Sequence[int], max_new_tokens: int
         length = min(context, len(window) + end - len(known))
         inputs = torch.tensor([window], device=model.device)
         settings = {"attention_mask": torch.ones_like(inputs), "max_length": length, "max_new_tokens": None}
-        output = model.generate(inputs, **settings)  # type: ignore[operator]
+        output = model.generate(inputs, **settings)
         known += output[0, len(window) :].tolist()
         if known[-1] in ends:
             break
