@@ -97,7 +97,7 @@ DEFINITIONS = {
     "vanilla_transformers.VanillaSeq2SeqModel": "modeling/vanilla_transformers/model/modeling_seq2seq.py",
     "vanilla_transformers.VanillaEncoderConfig": "modeling/vanilla_transformers/model/configuration_vanilla.py",
     "vanilla_transformers.model.attention.MultiHeadAttention": "modeling/vanilla_transformers/model/attention.py",
-    "vanilla_transformers.interop.convert": "modeling/vanilla_transformers/interop/conversion.py",
+    "vanilla_transformers.interop.convert": "modeling/vanilla_transformers/interop/__init__.py",
     "vanilla_transformers.text.pipelines.pipeline": "modeling/vanilla_transformers/text/pipelines.py",
     "vanilla_recipes.engine.loop.fit": "recipes/vanilla_recipes/engine/loop.py",
     "vanilla_recipes.settings.experiment.Experiment": "recipes/vanilla_recipes/settings/experiment.py",

@@ -4,23 +4,18 @@ Nothing here travels with a saved model. `plug_in` puts these functions into `mo
 the code of the models asks for them; without them everything works, slower.
 """
 
-from vanilla_transformers.fast.dropout import apply_dropout
-from vanilla_transformers.fast.generation import find_tokens, mark_callers_caches
-from vanilla_transformers.fast.linear import linear
-from vanilla_transformers.fast.linear_cross_entropy import linear_cross_entropy_loss
-from vanilla_transformers.fast.packed_kernel import packed_lengths
-from vanilla_transformers.fast.softmax import softmax
+from vanilla_transformers.fast import dropout, generation, linear, linear_cross_entropy, packed_kernel, softmax
 from vanilla_transformers.model.operations import OPERATIONS
 
 
 def plug_in() -> None:
     """Puts all functions of this folder into use."""
     OPERATIONS.exchange(
-        linear=linear,
-        dropout=apply_dropout,
-        softmax=softmax,
-        projection_loss=linear_cross_entropy_loss,
-        packed_mask=packed_lengths,
-        before_generate=mark_callers_caches,
-        search=find_tokens,
+        linear=linear.linear,
+        dropout=dropout.apply_dropout,
+        softmax=softmax.softmax,
+        projection_loss=linear_cross_entropy.linear_cross_entropy_loss,
+        packed_mask=packed_kernel.packed_lengths,
+        before_generate=generation.mark_callers_caches,
+        search=generation.find_tokens,
     )

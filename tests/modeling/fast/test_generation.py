@@ -12,6 +12,7 @@ from vanilla_transformers.fast import fused_layers, generation, search, step_dec
 from vanilla_transformers.fast.step_decoder import SlotLayer
 from vanilla_transformers.fast.top_k import likeliest, top_k, top_log_probs
 from vanilla_transformers.model.caches import CACHE
+from vanilla_transformers.model.feed_forward import FeedForward
 
 SEQ2SEQ, DECODER = LM_HEADS[0], LM_HEADS[2]
 SEARCHES = [
@@ -323,8 +324,8 @@ def test_another_kernel_of_the_same_name(monkeypatch, searches):
 def test_another_method_of_a_class(monkeypatch, searches):
     model = peaked_model(DECODER)
     before = model.generate(**batch(), max_new_tokens=20)
-    feed_forward = fused_layers.FeedForward.forward
-    monkeypatch.setattr(fused_layers.FeedForward, "forward", lambda self, states: -feed_forward(self, states))
+    feed_forward = FeedForward.forward
+    monkeypatch.setattr(FeedForward, "forward", lambda self, states: -feed_forward(self, states))
     ours, theirs = both(model, batch(), max_new_tokens=20)
     assert torch.equal(ours, theirs)
     assert not torch.equal(ours, before)

@@ -182,7 +182,7 @@ def test_nothing_heavy_is_imported_before_rows_are_read(module):
     top = ast.parse(Path(module.__file__).read_text(encoding="utf-8")).body
     names = [str(node.module) for node in top if isinstance(node, ast.ImportFrom)]
     names += [alias.name for node in top if isinstance(node, ast.Import) for alias in node.names]
-    assert {name.partition(".")[0] for name in names} <= sys.stdlib_module_names | {"vanilla_transformers"}
+    assert {name.partition(".")[0] for name in names} <= sys.stdlib_module_names | {"vanilla_recipes"}
 
 
 @pytest.mark.skipif(not REAL_DATA.is_dir(), reason="the Multi30k files are not here")

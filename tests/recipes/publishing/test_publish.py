@@ -96,7 +96,7 @@ def test_code_of_another_version_is_pushed_as_a_whole(folder):
 
 def test_code_that_needs_the_package_is_not_pushed(folder):
     code = folder / "layers.py"
-    code.write_text(code.read_text().replace("from .dropout", "from vanilla_transformers.model.dropout"))
+    code.write_text(code.read_text().replace("from .operations", "from vanilla_transformers.model.operations"))
     with pytest.raises(UserError, match=r"in a fresh process without this package: .*vanilla_transformers"):
         tried(folder)
 
