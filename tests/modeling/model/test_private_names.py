@@ -25,7 +25,7 @@ OF_MODELS = [
     "_linear_pointwise", "binary", "_reorder_linear_weight", "_is_mkldnn_bf16_supported",
     "_forward_hooks", "_forward_pre_hooks", "_forward_pre_hooks_with_kwargs", "_backward_hooks", "_backward_pre_hooks",
     "_has_any_global_hook", "_attn_implementation", "_pad_token_tensor", "_eos_token_tensor",
-    "varlen_attn", "sdpa_attention_forward", "capture_outputs", "OutputRecorder", "merge_with_config_defaults",
+    "varlen_attn", "capture_outputs", "OutputRecorder", "merge_with_config_defaults",
     "MODEL_FOR_CAUSAL_LM_MAPPING_NAMES", "_sample", "_beam_search", "_is_user_defined",
 ]  # fmt: skip
 OF_RECIPES = ["_foreach_lerp_", "_reset_state", "_get_default_store", "_can_set_attn_implementation", "_actions"]

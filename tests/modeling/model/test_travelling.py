@@ -1,12 +1,15 @@
 """`model/` is what travels with saved weights, whole and alone, and needs nothing that a release may take away."""
 
 import ast
+import json
 import re
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from project import ROOT
+from project import HELPERS, ROOT
 from tiny import MODELS, name_of, tiny_model
 from torch import nn
 from transformers import GenerationMixin, PreTrainedConfig, PreTrainedModel
@@ -47,6 +50,21 @@ def test_each_class_saves_these_files_and_no_others(tmp_path):
         "a family without `generate` needs neither it nor other families"
     )
     assert shared >= {file.name for file in FILES} - of_families - {"generation.py"}
+
+
+def test_it_works_alone(tmp_path):
+    """A copy of the folder, where neither package can be imported: trains a step, saves, loads and generates."""
+    shutil.copytree(MODEL, tmp_path / "model", ignore=shutil.ignore_patterns("__pycache__"))
+    command = [sys.executable, "-P", str(HELPERS / "model_alone.py"), str(tmp_path), str(tmp_path / "report.json")]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    reports = json.loads((tmp_path / "report.json").read_text())
+    assert {name: len(report["tokens"]) for name, report in reports.items()} == {
+        "VanillaSeq2SeqForConditionalGeneration": 3, "VanillaEncoderForMaskedLM": 0, "VanillaDecoderForCausalLM": 3
+    }  # fmt: skip
+    for report in reports.values():
+        before, after = report["losses"]
+        assert after < before
 
 
 def private_names(file: Path) -> set[str]:
