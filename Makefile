@@ -58,9 +58,10 @@ $(VENV)/.dev: $(VENV)/.runtime
 	@touch $@
 
 # The demonstration starts from nothing each time: the runs of the last one are replaced on purpose, but nothing else is.
+# An older version called one of them sentiment.
 DEMO_TASKS := translation classification generation
 demo: $(VENV)/.runtime
-	@others=$$(ls -A '$(DEMO)' 2>/dev/null | grep -vxE "$$(tr ' ' '|' <<<'$(DEMO_TASKS)')" || true); \
+	@others=$$(ls -A '$(DEMO)' 2>/dev/null | grep -vxE "$$(tr ' ' '|' <<<'$(DEMO_TASKS) sentiment')" || true); \
 	if [ -f '$(DEMO)' ] || [ -n "$$others" ]; then \
 	  echo '$(DEMO) is there, and holds other things than a demonstration: name another folder, e.g. make demo DEMO=runs/mine' >&2; \
 	  exit 1; \
@@ -72,8 +73,12 @@ demo: $(VENV)/.runtime
 	done
 	@$(BIN)/python -m vanilla_recipes.cli.showcase '$(DEMO)'
 
+# Each process computes with one thread: tiny tensors gain nothing from more.
+JOBS ?= 2
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+QUICK_TESTS = $(PYTEST) -n $(JOBS) --dist loadfile
 test: lint types
-	$(BIN)/python -m pytest
+	$(QUICK_TESTS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -106,7 +111,7 @@ versions-floor versions-newest: $(VENV)/.made
 	@rm -f $(VENV)/tests.xml
 	$(INSTALL_TORCH)
 	$(PIP_INSTALL) --upgrade-strategy eager -e '.[dev]'
-	@status=0; $(BIN)/python -m pytest --junitxml=$(VENV)/tests.xml || status=$$?; \
+	@status=0; $(QUICK_TESTS) --junitxml=$(VENV)/tests.xml || status=$$?; \
 	$(BIN)/python .ci/versions.py row $(@:versions-%=%) $(VENV)/tests.xml && exit $$status
 
 bench: $(VENV)/.runtime

@@ -11,6 +11,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 from vanilla_transformers.inspection.probe import AttentionMapError
+from vanilla_transformers.model.losses import shift_labels_right
 from vanilla_transformers.text.answers import longest_answer, longest_input
 
 logger = logging.getLogger(__name__)
@@ -69,7 +70,7 @@ def _shifted(model: PreTrainedModel, labels: torch.Tensor) -> torch.Tensor:
     start = model.config.decoder_start_token_id
     if start is None:
         raise AttentionMapError(f"{type(model).__name__} has no decoder_start_token_id: leave target out")
-    return torch.cat((labels.new_full((1, 1), start), labels[:, :-1]), dim=1)
+    return shift_labels_right(labels, model.config.pad_token_id or 0, start)  # no label is ignored
 
 
 def _encoded(

@@ -100,6 +100,27 @@ def shift_labels_left(labels: torch.Tensor, shape: Sequence[int]) -> torch.Tenso
     return nn.functional.pad(labels, (0, 1), value=IGNORE_INDEX)[..., 1:]
 
 
+def shift_labels_right(
+    labels: torch.Tensor, pad_token_id: int | None, decoder_start_token_id: int | None
+) -> torch.Tensor:
+    """The decoder's input for labels (B, T): each moved to the token after it, behind the start token.
+
+    Ignored labels become padding.
+
+    Raises:
+        ValueError: A special id is missing.
+    """
+    if pad_token_id is None or decoder_start_token_id is None:
+        name = "pad_token_id" if pad_token_id is None else "decoder_start_token_id"
+        raise ValueError(
+            f"{name} is None, but labels are turned into decoder input with it: set config.{name} to the tokenizer's "
+            "id, or give decoder_input_ids"
+        )
+    shifted = labels.roll(1, dims=-1)
+    shifted[:, 0] = decoder_start_token_id
+    return shifted.masked_fill(shifted == IGNORE_INDEX, pad_token_id)
+
+
 def sequence_classification_loss(
     logits: torch.Tensor, labels: torch.Tensor, config, num_items_in_batch=None, label_smoothing: float = 0.0
 ) -> torch.Tensor:

@@ -17,7 +17,7 @@ from .caches import CACHE, takes_cache, under_its_name
 from .configuration_vanilla import VanillaSeq2SeqConfig
 from .generation import VanillaGenerationMixin
 from .heads import kept_positions
-from .losses import IGNORE_INDEX
+from .losses import shift_labels_right
 from .operations import Linear
 from .parallel_plans import LM_HEAD_FSDP_PLAN, LM_HEAD_PP_PLAN, LM_HEAD_TP_PLAN
 from .stacks import VanillaDecoderStack, VanillaEncoderStack
@@ -160,7 +160,7 @@ class VanillaSeq2SeqForConditionalGeneration(VanillaPreTrainedModel, VanillaGene
 
     def prepare_decoder_input_ids_from_labels(self, labels: torch.Tensor) -> torch.Tensor:
         """Decoder input (B, T) of labels (B, T): shifted right behind `decoder_start_token_id`."""
-        return shift_tokens_right(labels, self.config.pad_token_id, self.config.decoder_start_token_id)
+        return shift_labels_right(labels, self.config.pad_token_id, self.config.decoder_start_token_id)
 
     @takes_cache
     @can_return_tuple
@@ -221,25 +221,6 @@ class VanillaSeq2SeqForConditionalGeneration(VanillaPreTrainedModel, VanillaGene
             encoder_hidden_states=outputs.encoder_hidden_states,
             encoder_attentions=outputs.encoder_attentions,
         )
-
-
-def shift_tokens_right(
-    labels: torch.Tensor, pad_token_id: int | None, decoder_start_token_id: int | None
-) -> torch.Tensor:
-    """Labels (B, T) one place to the right, behind the start token, with padding where they are ignored.
-
-    Raises:
-        ValueError: A special id is missing.
-    """
-    if pad_token_id is None or decoder_start_token_id is None:
-        name = "pad_token_id" if pad_token_id is None else "decoder_start_token_id"
-        raise ValueError(
-            f"{name} is None, but labels are turned into decoder input with it: set config.{name} to the tokenizer's "
-            "id, or give decoder_input_ids"
-        )
-    shifted = labels.roll(1, dims=-1)
-    shifted[:, 0] = decoder_start_token_id
-    return shifted.masked_fill(shifted == IGNORE_INDEX, pad_token_id)
 
 
 __all__ = ["VanillaSeq2SeqForConditionalGeneration", "VanillaSeq2SeqModel"]

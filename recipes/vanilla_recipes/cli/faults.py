@@ -5,6 +5,8 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 
+from vanilla_recipes.errors import ContactError, UserError, one_line
+
 INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 OUTPUT_CLOSED = 141  # 128 + SIGPIPE
 CONTACT_LOST = 69  # EX_UNAVAILABLE of sysexits.h: another process of the run ended or hung
@@ -86,14 +88,7 @@ def expected_classes() -> tuple[type[BaseException], ...]:
     from huggingface_hub.errors import StrictDataclassError
     from safetensors import SafetensorError
 
-    from vanilla_recipes.errors import ContactError, UserError
-
     return ContactError, UserError, StrictDataclassError, SafetensorError
-
-
-def one_line(text: str) -> str:
-    """`text` with every line break and run of spaces made one space."""
-    return " ".join(text.split())
 
 
 def flush_output() -> None:

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, TextIO
 
-from vanilla_recipes.cli.faults import UsageError, one_line
-from vanilla_recipes.errors import UserError
+from vanilla_recipes.cli.faults import UsageError
+from vanilla_recipes.errors import UserError, one_line
 
 
 def read_lines(source: str | None) -> Iterator[str]:

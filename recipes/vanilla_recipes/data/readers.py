@@ -62,7 +62,7 @@ def data_suffix(path: Path) -> str:
     return next((suffix for suffix in READERS if name.endswith(suffix)), "")
 
 
-def one_line(error: object) -> str:
+def fault_text(error: object) -> str:
     """The text of an exception on one line, shortened."""
     text = " ".join(str(error).split())
     return text if len(text) <= 300 else text[:297] + "..."
@@ -97,7 +97,7 @@ def _parse(path: Path, text: str, first_line: int) -> Any:
             " or the file one array of objects"
         ) from error
     except (ValueError, RecursionError) as error:  # a number of thousands of digits, thousands of brackets
-        raise UserError(f"{path}:{first_line}: JSON that cannot be read: {one_line(error)}") from error
+        raise UserError(f"{path}:{first_line}: JSON that cannot be read: {fault_text(error)}") from error
 
 
 def _as_object(location: str, row: Any) -> dict[str, Any]:
@@ -165,7 +165,7 @@ def _located_rows(path: Path, reader: Any) -> Iterator[tuple[str, list[str]]]:
 def _csv_fault(error: csv.Error) -> str:
     if "unexpected end of data" in str(error):
         return "a quote that opens in this row is never closed"
-    return one_line(error)
+    return fault_text(error)
 
 
 def _checked_header(location: str, names: list[str], delimiter: str) -> list[str]:
@@ -193,7 +193,7 @@ def _read_parquet(path: Path) -> Iterator[Record]:
                     yield Record(f"{path} row {index}", row)
                     index += 1
     except (pyarrow.ArrowException, OSError) as error:
-        fault = one_line(error).rstrip(".")
+        fault = fault_text(error).rstrip(".")
         raise UserError(f"{path}: cannot be read as Parquet: {fault}; copy or write it again") from error
 
 
@@ -223,9 +223,9 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
     except gzip.BadGzipFile as error:
         raise UserError(f"{path}: not a gzip file, although its name ends in .gz; rename or compress it") from error
     except (EOFError, zlib.error) as error:
-        raise UserError(f"{path}: the gzip file is cut short or damaged: {one_line(error)}") from error
+        raise UserError(f"{path}: the gzip file is cut short or damaged: {fault_text(error)}") from error
     except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror or one_line(error)}") from error
+        raise UserError(f"{path}: cannot be read: {error.strerror or fault_text(error)}") from error
 
 
 def _open(path: Path) -> BinaryIO | io.BufferedIOBase:

@@ -11,7 +11,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from vanilla_recipes.data.readers import Record, is_unicode, one_line, read_records, shown
+from vanilla_recipes.data.readers import Record, fault_text, is_unicode, read_records, shown
 from vanilla_recipes.data.splits import note_same, note_same_files, split_files
 from vanilla_recipes.errors import UserError
 
@@ -214,7 +214,7 @@ def _hub_records(config: DataConfig, split: str, streaming: bool) -> Iterator[Re
         refused = refusal(error)
         if refused:
             raise UserError(f"data.name={name}: {refused}; data.path=FOLDER reads local files") from error
-        cause = one_line(error) if fault is None else f"it cannot be reached ({fault}), and its cache lacks this data"
+        cause = fault_text(error) if fault is None else f"it cannot be reached ({fault}), and its cache lacks this data"
         raise UserError(
             f"data.name={name}: the split {split!r} could not be loaded from the Hub: {cause}"
             " (data.train_split=, data.validation_split= and data.test_split= name its splits; data.path=FOLDER reads"
@@ -226,7 +226,7 @@ def _hub_records(config: DataConfig, split: str, streaming: bool) -> Iterator[Re
             yield Record(f"{name} {split} row {index}", row)
     except (OSError, datasets.exceptions.DatasetsError) as error:  # of a stream, whose rows come over the network
         raise UserError(
-            f"data.name={name}: the split {split!r} could not be read on after row {index}: {one_line(error)}; "
+            f"data.name={name}: the split {split!r} could not be read on after row {index}: {fault_text(error)}; "
             f"resume=if_available continues the run"
         ) from error
 

@@ -11,11 +11,11 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from transformers import PreTrainedConfig, PreTrainedModel
+from transformers import PreTrainedModel
 
 from vanilla_recipes.engine.task import Batch
 from vanilla_recipes.models.stock import is_stock
-from vanilla_transformers.model.losses import IGNORE_INDEX, cross_entropy_loss
+from vanilla_transformers.model.losses import cross_entropy_loss, shift_labels_right
 
 
 def training_loss(model: PreTrainedModel, batch: Batch, num_items_in_batch: torch.Tensor) -> torch.Tensor:
@@ -36,7 +36,8 @@ def logits_of(model: PreTrainedModel, batch: Batch) -> torch.Tensor:
     positions = inputs.pop("masked_positions", None)
     labels = batch.get("labels")
     if model.config.is_encoder_decoder and labels is not None and labels.ndim == 2:
-        inputs.setdefault("decoder_input_ids", _shifted(model.config, labels))
+        start, pad = model.config.decoder_start_token_id, model.config.pad_token_id
+        inputs.setdefault("decoder_input_ids", shift_labels_right(labels, pad, start))
     known = _arguments(type(model).forward)
     inputs = {name: tensor for name, tensor in inputs.items() if name in known}
     logits = model(**inputs, **({"use_cache": False} if "use_cache" in known else {})).logits
@@ -46,9 +47,3 @@ def logits_of(model: PreTrainedModel, batch: Batch) -> torch.Tensor:
 @functools.cache
 def _arguments(forward: Callable[..., Any]) -> frozenset[str]:
     return frozenset(inspect.signature(forward).parameters)
-
-
-def _shifted(config: PreTrainedConfig, labels: torch.Tensor) -> torch.Tensor:
-    """The decoder's inputs for labels (B, T): they begin with the start token, as in `generate`."""
-    shifted = torch.cat((labels.new_full((len(labels), 1), config.decoder_start_token_id), labels[:, :-1]), dim=1)
-    return shifted.masked_fill(shifted == IGNORE_INDEX, config.pad_token_id)
