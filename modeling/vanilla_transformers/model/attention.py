@@ -1,7 +1,4 @@
-"""Multi-head attention (2017 paper, section 3.2), the one module of self, causal and cross attention.
-
-Shapes: B batch, T queries, S keys, D width, H heads, K head width (D = H x K).
-"""
+"""Multi-head attention (2017 paper, section 3.2): one module for self, causal and cross attention."""
 
 from collections.abc import Callable
 from typing import Any
@@ -24,15 +21,15 @@ def eager_attention_forward(
     dropout: float = 0.0,
     **kwargs,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """softmax(Q K^T / sqrt(K)) V (equation 1), and the weights themselves.
+    """softmax(Q K^T / sqrt(K)) V (equation 1), and the attention weights.
 
     Args:
         query: (B, H, T, K).
         key, value: (B, H, S, K).
-        attention_mask: Added to the scores, (B, 1, T, S), or `None`.
+        attention_mask: (B, 1, T, S), added to the scores; or `None`.
 
     Returns:
-        The values (B, T, H, K) and the weights (B, H, T, S).
+        The attended values (B, T, H, K) and the attention weights (B, H, T, S).
     """
     scores = torch.matmul(query, key.transpose(2, 3)) * scaling  # (B, H, T, S)
     if attention_mask is not None:
@@ -43,20 +40,22 @@ def eager_attention_forward(
 
 
 def attention_implementation(config: Any) -> str:
-    """The name of a model's attention kernel; sdpa, whose masks eager attention takes too, if transformers has no
-    attribute for it any more."""
+    """The name of a model's attention kernel.
+
+    It is sdpa if a later transformers keeps the name elsewhere: eager attention takes the masks of sdpa too.
+    """
     return getattr(config, "_attn_implementation", "sdpa")
 
 
 class MultiHeadAttention(nn.Module):
-    """Attention of H heads over projections of queries, keys and values (section 3.2.2).
+    """H attention heads over projected queries, keys and values (section 3.2.2).
 
-    The kernel is any function that is registered with transformers' attention interface, such as eager or sdpa.
+    The kernel is any function registered with transformers' attention interface, such as eager or sdpa.
 
     Args:
         config: A vanilla configuration.
-        layer_idx: Place of the layer in its stack, by which a cache is addressed.
-        is_causal: Whether a query sees no key behind it where no mask says so.
+        layer_idx: Index of the layer in its stack, by which a cache is addressed.
+        is_causal: Whether a query attends only to keys at its position and before it, if there is no mask.
     """
 
     def __init__(self, config, layer_idx: int, is_causal: bool = False):
@@ -80,10 +79,10 @@ class MultiHeadAttention(nn.Module):
         past_key_values: Cache | None = None,
         **kwargs,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Attend from `hidden_states` (B, T, D) to themselves or, for cross attention, to `key_value_states` (B, S, D).
+        """Attend from `hidden_states` (B, T, D) to themselves or, in cross attention, to `key_value_states` (B, S, D).
 
         Returns:
-            The attended values (B, T, D), and the weights (B, H, T, S) where the kernel gives them, else `None`.
+            The attended values (B, T, D), and the attention weights (B, H, T, S); `None` if the kernel has none.
         """
         query = self._split_heads(self.q_proj(hidden_states))
         key, value = self._keys_and_values(hidden_states, key_value_states, past_key_values, kwargs)
@@ -104,7 +103,7 @@ class MultiHeadAttention(nn.Module):
         return self.o_proj(attended), weights
 
     def _split_heads(self, states: torch.Tensor) -> torch.Tensor:
-        # -1 rather than the number of heads: under tensor parallelism a rank holds only some of them.
+        # -1 instead of the number of heads: under tensor parallelism a rank holds only some heads.
         return states.view(*states.shape[:-1], -1, self.head_dim).transpose(1, 2)  # (B, H, T, K)
 
     def _keys_and_values(
@@ -114,9 +113,9 @@ class MultiHeadAttention(nn.Module):
         past_key_values: Cache | None,
         kwargs: dict[str, Any],
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Keys and values (B, H, S, K), of which a cache holds the past ones or, for cross attention, all.
+        """Keys and values (B, H, S, K). A cache holds the past ones or, in cross attention, all.
 
-        The pages of continuous batching write what the kernel needs of them into `kwargs`.
+        A paged cache (continuous batching) writes the arguments of its kernel into `kwargs`.
         """
         is_cross = key_value_states is not None
         cache: Any = past_key_values
@@ -129,8 +128,8 @@ class MultiHeadAttention(nn.Module):
         states = key_value_states if is_cross else hidden_states
         key, value = self._split_heads(self.k_proj(states)), self._split_heads(self.v_proj(states))
         if cache is not None:
-            of_pages = {} if isinstance(cache, Cache) else {"kwargs": kwargs}
-            key, value = cache.update(key, value, self.layer_idx, **of_pages)
+            paged = {} if isinstance(cache, Cache) else {"kwargs": kwargs}
+            key, value = cache.update(key, value, self.layer_idx, **paged)
             if isinstance(past_key_values, EncoderDecoderCache) and is_cross:
                 past_key_values.is_updated[self.layer_idx] = True
         return key, value

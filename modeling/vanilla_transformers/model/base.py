@@ -1,4 +1,8 @@
-"""What every model of the three families shares with transformers: loading, saving, and what it supports."""
+"""The base of all models: loading, saving and the features of transformers that they support.
+
+One alphabet of shapes for all files of this folder: B batch, T target or only length, S source length, P past (cached)
+length, D width, H heads, K head width, V vocabulary or number of classes, N number of selected tokens.
+"""
 
 import torch
 from transformers import PreTrainedModel
@@ -12,7 +16,7 @@ from .operations import OPERATIONS
 
 
 class VanillaPreTrainedModel(PreTrainedModel):
-    """Base of all models: weight initialization and the features that transformers may use."""
+    """Weight initialization, and the features of transformers that all models support."""
 
     config: VanillaConfig
     base_model_prefix = "model"
@@ -29,12 +33,13 @@ class VanillaPreTrainedModel(PreTrainedModel):
     def _init_weights(self, module):
         super()._init_weights(module)
         if isinstance(module, SinusoidalPositions):
-            # from_pretrained makes models without storage, and what the checkpoint lacks is garbage until filled here.
+            # from_pretrained makes models without storage. A tensor that the checkpoint lacks is garbage until it is
+            # filled here.
             init.copy_(module.table, module.compute(torch.arange(module.num_positions)))
 
     @property
     def training_label_smoothing(self) -> float:
-        """Label smoothing of the loss now: like dropout, it acts in training mode only."""
+        """Label smoothing of the training loss; 0 in evaluation mode, like dropout."""
         return self.config.label_smoothing if self.training else 0.0
 
     def logits_and_loss(
@@ -44,9 +49,9 @@ class VanillaPreTrainedModel(PreTrainedModel):
         num_items_in_batch: torch.Tensor | int | None,
         return_logits: bool,
     ) -> tuple[torch.Tensor | None, torch.Tensor | None]:
-        """What `lm_head` makes of hidden states (..., D): logits (..., V) and, with labels (...), their loss.
+        """Logits (..., V) of hidden states (..., D) and, with labels (...), the loss.
 
-        Without `return_logits` the logits are `None` wherever there are labels.
+        With labels and without `return_logits` the logits are `None`.
         """
         smoothing = self.training_label_smoothing
         if labels is None:

@@ -1,7 +1,7 @@
 """The name of the cache, which transformers changed: `past_key_values` up to 5.23, `cache` since 5.24.
 
-`generate` hands the cache to `forward` under that name and looks for it under the same name in the outputs. A model
-that knows another name than the installed transformers loses its cache without an error, and generates nonsense.
+`generate` passes the cache to `forward` under that name, and reads it under the same name from the outputs. A model
+with another name than the installed transformers loses its cache without an error, and generates nonsense.
 """
 
 import functools
@@ -18,23 +18,23 @@ from transformers.modeling_outputs import BaseModelOutputWithPast
 
 Forward = TypeVar("Forward", bound=Callable[..., Any])
 
-# What the outputs have, not a version number: it holds for development versions and for backports too.
+# Read from the output class, not from a version number: also right for development versions and backports.
 CACHE = "cache" if any(field.name == "cache" for field in fields(BaseModelOutputWithPast)) else "past_key_values"
-"""The name under which the installed transformers passes a cache and finds it in the outputs."""
+"""The name of the cache in the installed transformers."""
 
 NAMES = ("past_key_values", "cache")
-"""Both names, for lists of what is no tensor of a batch."""
+"""Both names, for lists of arguments that are not tensors of a batch."""
 
 
 def under_its_name(cache: Cache | None) -> dict[str, Any]:
-    """The cache as a keyword argument of a layer, a model or an output; no argument where there is none."""
+    """The cache as a keyword argument of a layer, a model or an output; empty if it is `None`."""
     return {} if cache is None else {CACHE: cache}
 
 
 def takes_cache(forward: Forward) -> Forward:
-    """Lets callers of a `forward` with the parameter `past_key_values` use either name; its signature shows `CACHE`.
+    """Decorator that lets callers use either name for the parameter `past_key_values`; the signature shows `CACHE`.
 
-    Stands above all other decorators, which read keyword arguments too.
+    It must be the outermost decorator, because the others read keyword arguments too.
 
     Raises:
         ValueError: Both names are given.
@@ -42,7 +42,7 @@ def takes_cache(forward: Forward) -> Forward:
 
     @functools.wraps(forward)
     def wrapped(*args, **kwargs):
-        # transformers 5.23 passes pages (continuous batching) as `cache` beside a cache: these are for the kernel.
+        # transformers 5.23 passes a paged cache (continuous batching) to the kernel as `cache`; it is not a `Cache`.
         if CACHE == "cache" or isinstance(kwargs.get("cache"), Cache):
             _take_either(kwargs)
         return forward(*args, **kwargs)
@@ -58,7 +58,7 @@ def takes_cache(forward: Forward) -> Forward:
 
 
 def _take_either(kwargs: dict[str, Any]) -> None:
-    """Puts the cache among keyword arguments under the parameter's name."""
+    """Move the cache among keyword arguments to `past_key_values`."""
     names_both = "cache" in kwargs
     new, old = kwargs.pop("cache", None), kwargs.get("past_key_values")
     if old is None:
@@ -67,22 +67,22 @@ def _take_either(kwargs: dict[str, Any]) -> None:
         return
     if new is not None:
         raise ValueError("cache and past_key_values are two names of one argument: give one of them")
-    # Who names both, one of them `None`, knows the new one: `prepare_inputs_for_generation` for an older PEFT.
+    # No warning if both names are given and one is `None`: `prepare_inputs_for_generation` does so for PEFT < 0.22.
     if CACHE == "cache" and not names_both and not torch.compiler.is_compiling():
         warnings.warn("`past_key_values` is deprecated: use `cache`", FutureWarning, stacklevel=3)
 
 
 def refuse_unknown_cache(kwargs: dict[str, Any]) -> None:
-    """Refuses a cache among keyword arguments that no signature names.
+    """Refuse a cache under a keyword that no signature has.
 
-    One token without a cache is a legal input, so the next change of the name would not be noticed otherwise. Pages of
-    continuous batching are no `Cache` and pass.
+    A single token without a cache is a valid input, so without this check the next change of the name would not be
+    noticed. The paged cache of continuous batching is not a `Cache` and is let through.
 
     Raises:
-        ValueError: There is one.
+        ValueError: There is such a cache.
     """
     for name, value in kwargs.items():
-        if isinstance(value, Cache) and name not in NAMES:  # an encoder ignores it, as transformers' own do
+        if isinstance(value, Cache) and name not in NAMES:  # encoders ignore a known name, like transformers' own
             raise ValueError(
                 f"transformers {transformers.__version__} passes the cache as {name!r}, but this code of "
                 f"vanilla_transformers knows {' and '.join(NAMES)}, and would generate nonsense: install a newer "

@@ -1,6 +1,6 @@
-"""Names of transformers that it does not document, each asked for once, with a public way where it is gone.
+"""Undocumented names of transformers: each is looked up once, with a fallback by public names.
 
-A release may take any of these names away, and whoever loads a saved model may have that release.
+A later release may remove any of these names, and a saved model may be loaded under that release.
 """
 
 import functools
@@ -17,7 +17,7 @@ logger = logging.get_logger(__name__)
 
 
 def find(path: str, *names: str) -> Any:
-    """What a module has under a name, or an attribute of that and so on; `None` where there is none."""
+    """An attribute of a module, or an attribute of that attribute, and so on; `None` if one is missing."""
     try:
         found: Any = importlib.import_module(path)
     except ImportError:
@@ -34,24 +34,24 @@ _merge_with_config_defaults = find("transformers.utils.generic", "merge_with_con
 
 
 def let_trainer_shift_labels(model_class: type) -> None:
-    """Enters a causal language model in the table by which `transformers.Trainer` decides to shift labels.
+    """Add a causal language model to the table by which `transformers.Trainer` decides to shift labels.
 
-    With `label_smoothing_factor` the Trainer computes the loss itself, and for a class whose name is not in the table
-    it compares each position with its own token: the model learns to repeat its input, and no figure shows it.
+    With `label_smoothing_factor` the Trainer computes the loss itself. If the class is not in the table, it compares
+    each position with its own token: the model learns to repeat its input, and no metric shows it.
     """
     if _causal_models is not None:
         _causal_models.setdefault(f"{model_class.__module__}.{model_class.__qualname__}", model_class.__name__)
         return
     logger.warning(
-        f"transformers {transformers.__version__} keeps no table of causal models any more: its Trainer may smooth "
-        f"labels of {model_class.__name__} without shifting them; use label_smoothing of the model's config instead"
+        f"transformers {transformers.__version__} has no table of causal models any more: its Trainer may smooth the "
+        f"labels of {model_class.__name__} without shifting them; set label_smoothing in the model's config instead"
     )
 
 
 def capture_outputs(forward: Callable[..., Any]) -> Callable[..., Any]:
-    """transformers' decorator that adds `hidden_states` and `attentions` to what a stack returns.
+    """transformers' decorator that adds `hidden_states` and `attentions` to the output of a stack.
 
-    Where it is gone, asking for them raises a `ValueError`.
+    If it is missing, asking for them raises a `ValueError`.
     """
     if _capture_outputs is not None:
         return _capture_outputs(forward)
@@ -71,12 +71,12 @@ def capture_outputs(forward: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def output_recorder(module_class: type[nn.Module], index: int, layer_name: str) -> Any:
-    """What `capture_outputs` records of the modules of a class, within a layer of some name."""
+    """Declares which output of a module class `capture_outputs` records, by the name of the module in a layer."""
     return None if _OutputRecorder is None else _OutputRecorder(module_class, index=index, layer_name=layer_name)
 
 
 def merge_with_config_defaults(forward: Callable[..., Any]) -> Callable[..., Any]:
-    """transformers' decorator that takes `use_cache` from the configuration where a call does not say it."""
+    """transformers' decorator that takes `use_cache` from the configuration if a call does not give it."""
     if _merge_with_config_defaults is not None:
         return _merge_with_config_defaults(forward)
     parameters = list(inspect.signature(forward).parameters)

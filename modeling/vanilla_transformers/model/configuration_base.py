@@ -1,9 +1,8 @@
 # Copyright 2026 The vanilla_transformers authors. Licensed under the Apache License, Version 2.0.
-"""What the configurations of the three families have in common.
+"""The base of the three configurations.
 
-Each setting can be turned on each family, so that stock checkpoints of BERT, GPT-2, Marian and their kin fit without
-loss. This module must not postpone the evaluation of its annotations: `@strict` reads them, and strings would switch
-its type checks off.
+Every family has every setting, so that stock checkpoints of BERT, GPT-2, Marian and related models fit without loss.
+No `from __future__ import annotations` here: `@strict` reads the annotations, and strings would disable its checks.
 """
 
 import difflib
@@ -18,7 +17,7 @@ PROBLEM_TYPES = ("regression", "single_label_classification", "multi_label_class
 
 class VanillaConfig(PreTrainedConfig):
     r"""
-    What the three families have in common. Use one of its subclasses.
+    The settings that all families have. Use one of the subclasses.
 
     Args:
         vocab_size: Number of tokens V.
@@ -30,7 +29,7 @@ class VanillaConfig(PreTrainedConfig):
         attention_probs_dropout_prob: Dropout on the attention weights.
         norm_position: `"post"` normalizes after each residual sum (2017 paper, BERT), `"pre"` before each sub-layer
             (GPT-2).
-        final_norm: Whether a stack ends with a layer norm. `None`: where `norm_position` is `"pre"`, which needs it.
+        final_norm: Whether a stack ends with a layer norm. `None`: yes if `norm_position` is `"pre"`, which needs it.
         embedding_norm: Whether the embeddings are normalized before the first layer.
         layer_norm_eps: Epsilon of each layer norm.
         position_embedding_type: `"sinusoidal"` (fixed, unlimited length), `"learned"` or `"none"`.
@@ -38,27 +37,27 @@ class VanillaConfig(PreTrainedConfig):
             (tensor2tensor, Marian).
         sinusoidal_frequency: `"paper"` divides the exponents by D / 2, so that the longest wavelength is just short of
             10000 x 2 pi; `"tensor2tensor"` by D / 2 - 1, in fp32 (fairseq, M2M100).
-        position_offset: Number that the first token's position has; a learned table gets as many rows more (BART: 2).
-        max_position_embeddings: Longest sequence of a learned table. Sinusoids go on beyond it.
-        scale_embeddings: Whether token embeddings are multiplied by `sqrt(hidden_size)`; the table of a model of one
-            stack then starts with the standard deviation `hidden_size ** -0.5`. `None`: where positions are
-            sinusoidal, whose fixed amplitude would drown small embeddings.
+        position_offset: Position of the first token. A learned table has as many more rows (BART: 2).
+        max_position_embeddings: Longest sequence with a learned table. Sinusoids continue beyond it.
+        scale_embeddings: Whether token embeddings are multiplied by `sqrt(hidden_size)`. The table of a single stack
+            is then initialized with the standard deviation `hidden_size ** -0.5`. `None`: yes if positions are
+            sinusoidal, whose fixed amplitude would dominate small embeddings.
         type_vocab_size: Number of token types; 0 for none.
         lm_head_bias: Whether the projection to the vocabulary has a bias.
         lm_head_act: Activation before the projection of a masked-language-model head. `None`: `hidden_act`.
         pooler: Whether the base model of the encoder family ends with a pooler (dense and `pooler_act`).
         pooler_act: Activation of the pooler: BERT's tanh, DistilBERT's relu.
-        classifier_pooling: What a sequence classifier reads: `"cls"` the first token, `"last"` the last token that is
-            not padding, `"mean"` the mean over tokens that are not padding.
+        classifier_pooling: What a sequence classifier reads: `"cls"`: the first token; `"last"`: the last token that
+            is not padding; `"mean"`: the mean of the tokens that are not padding.
         label_smoothing: Share of the target's probability mass that the training loss spreads evenly over all classes
-            (2017 paper, section 5.4: 0.1). Like dropout, it acts in training mode only.
+            (2017 paper, section 5.4: 0.1). It is 0 in evaluation mode.
         tie_word_embeddings: Whether the projection to the vocabulary is the token table (2017 paper, section 3.4).
         initializer_range: Standard deviation of the initial weights.
-        use_cache: Whether keys and values are returned for the next step of a generation.
+        use_cache: Whether keys and values are returned for the next decoding step.
     """
 
     keys_to_ignore_at_inference: ClassVar[list[str]] = ["past_key_values", "cache"]
-    # Each class of the family, so that a folder saved from any head loads through every Auto class without the package.
+    # All classes of the family: a folder saved from any head loads by every Auto class without the package.
     family_auto_map: ClassVar[dict[str, str]] = {}
 
     vocab_size: int = 37000
@@ -98,17 +97,17 @@ class VanillaConfig(PreTrainedConfig):
 
     @property
     def scales_embeddings(self) -> bool:
-        """Whether token embeddings are multiplied: `scale_embeddings`, or what fixed sinusoids call for."""
+        """Whether token embeddings are multiplied by `sqrt(hidden_size)`."""
         return self.position_embedding_type == "sinusoidal" if self.scale_embeddings is None else self.scale_embeddings
 
     @property
     def has_final_norm(self) -> bool:
-        """Whether a stack ends with a layer norm: `final_norm`, or what `norm_position` calls for."""
+        """Whether a stack ends with a layer norm."""
         return self.norm_position == "pre" if self.final_norm is None else self.final_norm
 
     @property
     def padding_row(self) -> int | None:
-        """Row of the token table that stays zero: that of `pad_token_id`, unless texts begin or end with it (GPT-2)."""
+        """Row of the token table that stays zero: `pad_token_id`, unless texts begin or end with it (GPT-2)."""
         ends = self.eos_token_id if isinstance(self.eos_token_id, list) else [self.eos_token_id]
         return None if self.pad_token_id in (self.bos_token_id, *ends) else self.pad_token_id
 
@@ -140,7 +139,7 @@ class VanillaConfig(PreTrainedConfig):
             )
 
     def validate_activations(self):
-        """Refuse an activation that transformers does not know, naming the nearest one that it does."""
+        """Refuse an activation that transformers does not have, and name the nearest one that it has."""
         for name in ("hidden_act", "lm_head_act", "pooler_act"):
             value = getattr(self, name)
             if value is not None and value not in ACT2FN:
@@ -149,7 +148,7 @@ class VanillaConfig(PreTrainedConfig):
                 raise ValueError(f"{name} {value!r} is unknown: {hint}")
 
     def validate_problem_type(self):
-        """Refuse a problem that no loss is made for."""
+        """Refuse a problem type without a loss."""
         if self.problem_type not in (None, *PROBLEM_TYPES):
             raise ValueError(
                 f"problem_type is {self.problem_type!r}, but must be None or one of {', '.join(PROBLEM_TYPES)}"

@@ -1,8 +1,7 @@
 # Copyright 2026 The vanilla_transformers authors. Licensed under the Apache License, Version 2.0.
 """Configurations of the three families. The defaults are the architecture of each paper.
 
-This module must not postpone the evaluation of its annotations: `@strict` reads them, and strings would switch its type
-checks off.
+No `from __future__ import annotations` here: `@strict` reads the annotations, and strings would disable its checks.
 """
 
 from typing import ClassVar, Literal
@@ -22,16 +21,16 @@ class VanillaSeq2SeqConfig(VanillaConfig):
         encoder_layers: Number of encoder layers; `num_hidden_layers` is another name for it.
         decoder_layers: Number of decoder layers.
         decoder_start_token_id: Token that a target begins with; labels shifted right begin with it.
-        share_encoder_decoder_embeddings: Whether source and target have one token table (2017 paper, section 3.4),
-            whatever `tie_word_embeddings` says of the projection.
-        source_vocab_size: Number of source tokens where the tables are not shared. `None`: `vocab_size`.
+        share_encoder_decoder_embeddings: Whether source and target share one token table (2017 paper, section 3.4).
+            `tie_word_embeddings` ties the projection, independently.
+        source_vocab_size: Number of source tokens if the tables are not shared. `None`: `vocab_size`.
 
     See [`VanillaConfig`] for the others.
     """
 
     model_type = "vanilla_seq2seq"
     attribute_map = {"num_hidden_layers": "encoder_layers"}
-    # The two stacks carry their own plans: a plan here would be applied to the whole model as well, where its names
+    # The two stacks have their own plans. A plan here would also be applied to the model around them, where its names
     # match nothing.
     base_model_tp_plan: ClassVar[dict[str, str]] = {}
     base_model_fsdp_plan: ClassVar[dict[str, str]] = {}
@@ -53,7 +52,7 @@ class VanillaSeq2SeqConfig(VanillaConfig):
     source_vocab_size: int | None = None
 
     def __new__(cls, *args, **kwargs):
-        # Not in __post_init__, where the one given cannot be told from a default, and the other has overwritten it.
+        # Not in __post_init__: there a given value looks like a default, and one name has overwritten the other.
         counts = [kwargs[name] for name in ("num_hidden_layers", "encoder_layers") if name in kwargs]
         if counts and counts[0] != counts[-1]:
             raise ValueError(
@@ -68,11 +67,11 @@ class VanillaSeq2SeqConfig(VanillaConfig):
 
     @property
     def encoder_vocab_size(self) -> int:
-        """Number of source tokens: `source_vocab_size`, or `vocab_size`."""
+        """Number of source tokens."""
         return self.vocab_size if self.source_vocab_size is None else self.source_vocab_size
 
     def validate_source_vocab_size(self):
-        """Refuse a source vocabulary of its own in a shared table."""
+        """Refuse `source_vocab_size` if the tables are shared."""
         if self.source_vocab_size is None:
             return
         if self.source_vocab_size < 1:

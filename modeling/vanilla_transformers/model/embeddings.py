@@ -1,7 +1,4 @@
-"""What lies between the token table and the first layer (2017 paper, sections 3.4 and 3.5).
-
-Shapes: B batch, T length, D width, P rows of a position table.
-"""
+"""Input embedding: token embeddings, positions and token types (2017 paper, sections 3.4 and 3.5)."""
 
 import math
 
@@ -14,8 +11,8 @@ from .operations import Dropout
 class SinusoidalPositions(nn.Module):
     """Fixed positions: sines and cosines of wavelengths from 2 pi to 10000 x 2 pi (section 3.5).
 
-    The table is a buffer that is not saved: [`VanillaPreTrainedModel`] fills it again after loading. Positions beyond
-    the table, or that may be, are computed for the moment.
+    The table is a buffer that is not saved; [`VanillaPreTrainedModel`] fills it again after loading. Positions that
+    are, or may be, beyond the table are computed on the fly and not stored.
 
     Args:
         config: A vanilla configuration.
@@ -33,7 +30,7 @@ class SinusoidalPositions(nn.Module):
         self.register_buffer("table", self.compute(torch.arange(self.num_positions)), persistent=False)
 
     def compute(self, positions: torch.Tensor) -> torch.Tensor:
-        """Rows (..., D) in fp32 of positions (...), offset included."""
+        """Position vectors (..., D) in fp32 of positions (...) that include the offset."""
         angles = positions[..., None] * self._frequencies(positions.device)  # (..., ceil(D / 2))
         sines, cosines = angles.sin(), angles.cos()[..., : self.width // 2]
         rows = torch.cat((sines, cosines), dim=-1)  # (..., D), halves
@@ -43,30 +40,34 @@ class SinusoidalPositions(nn.Module):
         return rows.float()
 
     def _frequencies(self, device: torch.device) -> torch.Tensor:
-        """(ceil(D / 2),), from 1 to about 1 / 10000."""
+        """Angular frequencies (ceil(D / 2),), from 1 to about 1 / 10000."""
         if self.frequency == "paper":
             even = torch.arange(0, self.width, 2, device=device)
             try:
                 return 10000 ** -(even.double() / self.width)
             except TypeError:  # some devices have no fp64
                 return 10000 ** -(even.float() / self.width)
-        # In the same steps of fp32 as fairseq and transformers: at high positions their rounding is seen in the angles.
+        # The same fp32 steps as in fairseq and transformers: at high positions the rounding changes the angles.
         step = math.log(10000) / (self.width // 2 - 1)
         return torch.exp(torch.arange(self.width // 2, device=device).float() * -step)
 
     def forward(self, position_ids: torch.Tensor, length: int | None) -> torch.Tensor:
-        """(B or 1, T) below `length`, where that is known -> (B or 1, T, D)."""
+        """Position ids (B or 1, T) -> position vectors (B or 1, T, D).
+
+        Args:
+            length: Greatest position + 1, or `None` if it is not known.
+        """
         position_ids = position_ids + self.offset
         if length is not None and length + self.offset <= self.num_positions:
             try:
                 return nn.functional.embedding(position_ids, self.table)
-            except IndexError:  # positions of the caller's own need not end where the row does
+            except IndexError:  # the caller's position ids may exceed the length of the row
                 return self.compute(position_ids)
         return self.compute(position_ids)
 
 
 class LearnedPositions(nn.Embedding):
-    """A trained table of positions (BERT, GPT-2); `position_offset` rows come before the first.
+    """A trained table of positions (BERT, GPT-2). The first `position_offset` rows are not used.
 
     Args:
         config: A vanilla configuration.
@@ -78,13 +79,18 @@ class LearnedPositions(nn.Embedding):
         self.max_length = config.max_position_embeddings
 
     def forward(self, position_ids: torch.Tensor, length: int | None = None) -> torch.Tensor:
-        """(B or 1, T) below `length`, where that is known -> (B or 1, T, D).
+        """Position ids (B or 1, T) -> position vectors (B or 1, T, D).
+
+        Args:
+            length: Greatest position + 1, or `None` if it is not known.
 
         Raises:
             ValueError: The sequence is longer than the table.
         """
         if length is not None and length > self.max_length:
-            length = int(position_ids.max()) + 1  # padding on the left has no positions
+            length = (
+                int(position_ids.max()) + 1
+            )  # left padding has no positions, so the row is longer than its positions
         if length is None or length <= self.max_length:
             try:
                 return super().forward(position_ids + self.offset)
@@ -100,7 +106,7 @@ POSITIONS = {"sinusoidal": SinusoidalPositions, "learned": LearnedPositions, "no
 
 
 class InputEmbedding(nn.Module):
-    """Scale token embeddings, add positions and token types, normalize, drop out; each as configured.
+    """Scale token embeddings, add positions and token types, normalize, apply dropout, each as configured.
 
     Args:
         config: A vanilla configuration.
@@ -123,13 +129,12 @@ class InputEmbedding(nn.Module):
         length: int | None,
         token_type_ids: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """(B, T, D) -> (B, T, D).
+        """Token embeddings (B, T, D) -> input of the first layer (B, T, D).
 
         Args:
-            token_embeds: (B, T, D).
             position_ids: (B or 1, T), all below `length`.
-            length: Positions up to the last token, those in a cache included; `None` where only `position_ids` tell.
-            token_type_ids: (B, T), zeros where `None`.
+            length: Number of positions up to the last token, cached tokens included; `None` if it is not known.
+            token_type_ids: (B, T); `None` stands for zeros.
         """
         hidden_states = token_embeds * self.scale
         if self.token_types is not None:

@@ -8,10 +8,10 @@ from .operations import Linear
 
 
 class FeedForward(nn.Module):
-    """act(x W1 + b1) W2 + b2 (equation 2), each position by itself.
+    """act(x W1 + b1) W2 + b2 (equation 2), applied to each position separately.
 
     Args:
-        config: A vanilla configuration; `hidden_act` takes the place of the paper's ReLU.
+        config: A vanilla configuration; `hidden_act` is the activation, ReLU in the paper.
     """
 
     def __init__(self, config):

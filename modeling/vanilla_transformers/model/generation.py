@@ -1,4 +1,4 @@
-"""`generate` of transformers, with what our models add to it."""
+"""`generate` of transformers, with the hooks that our models add."""
 
 import functools
 from importlib.metadata import version
@@ -12,17 +12,17 @@ from .operations import OPERATIONS
 
 
 class VanillaGenerationMixin(GenerationMixin):
-    """transformers' `generate`; `OPERATIONS.search` may find the tokens in less time than its loops."""
+    """transformers' `generate`, whose search loops may be replaced by `OPERATIONS.search`."""
 
     @functools.wraps(GenerationMixin.generate)
     def generate(self: Any, *args, **kwargs):
         OPERATIONS.before_generate(kwargs)
         return super().generate(*args, **kwargs)
 
-    # As of transformers' own: whoever needs gradients calls what stands below its `torch.no_grad`.
+    # Like transformers' own attribute: callers that need gradients call the function below `torch.no_grad`.
     generate.__wrapped__ = getattr(GenerationMixin.generate, "__wrapped__", GenerationMixin.generate)
 
-    @functools.wraps(GenerationMixin.prepare_inputs_for_generation)  # `generate` looks arguments up in its signature
+    @functools.wraps(GenerationMixin.prepare_inputs_for_generation)  # `generate` reads its signature
     def prepare_inputs_for_generation(self: Any, *args, **kwargs):
         inputs = super().prepare_inputs_for_generation(*args, **kwargs)
         if CACHE in inputs and is_prompted_by_old_peft(self):
@@ -37,10 +37,10 @@ class VanillaGenerationMixin(GenerationMixin):
 
 
 def is_prompted_by_old_peft(model: Any) -> bool:
-    """Whether a PEFT that knows the cache as `past_key_values` alone puts learned prompts before a decoder's input.
+    """Whether PEFT < 0.22 adds learned prompts (prefix, prompt or P-tuning) to a decoder's input.
 
-    Without the cache it takes each step for the first, and puts them before each new token. This can go when no PEFT
-    below 0.22 is allowed.
+    These versions look for the cache as `past_key_values`. Without it they treat each step as the first one, and add
+    the prompts before each new token. Can go when PEFT < 0.22 is no longer allowed.
     """
     if CACHE == "past_key_values":
         return False

@@ -1,7 +1,4 @@
-"""What stands on top of a stack: pooling, classifiers and the masked-token transform.
-
-Shapes: B batch, T length, D width, N masked tokens.
-"""
+"""Parts between the hidden states and an output layer: pooling, selection of positions, the masked-token transform."""
 
 import torch
 from torch import nn
@@ -17,14 +14,14 @@ def pool(
     input_ids: torch.Tensor | None = None,
     pad_token_id: int | None = None,
 ) -> torch.Tensor:
-    """One vector a sequence, (B, T, D) -> (B, D).
+    """One vector for each sequence, (B, T, D) -> (B, D).
 
     Args:
-        pooling: `"cls"` the first token that is not padding, `"last"` the last one, `"mean"` the mean over them.
-        attention_mask: (B, T); without it, padding is where `input_ids` hold `pad_token_id`.
+        pooling: `"cls"`: the first token that is not padding; `"last"`: the last one; `"mean"`: the mean of all.
+        attention_mask: (B, T), 0 at padding. Without it, padding is where `input_ids` equal `pad_token_id`.
 
     Raises:
-        ValueError: Several sequences, and nothing tells which of their tokens are padding.
+        ValueError: There are several sequences, and neither a mask nor a padding id says which tokens are padding.
     """
     mask = _token_mask(hidden_states, attention_mask, None if pooling == "cls" else input_ids, pad_token_id)
     if mask is None:
@@ -32,18 +29,18 @@ def pool(
     if pooling == "mean":
         weights = mask.to(hidden_states.dtype).unsqueeze(-1)  # (B, T, 1)
         return (hidden_states * weights).sum(1) / weights.sum(1).clamp(min=1)
-    places = torch.arange(mask.shape[1], device=mask.device)
-    token = (mask * places).argmax(-1) if pooling == "last" else mask.argmax(-1)  # (B,)
-    # Not len(), which would fix the batch size of an exported model.
+    indices = torch.arange(mask.shape[1], device=mask.device)
+    token = (mask * indices).argmax(-1) if pooling == "last" else mask.argmax(-1)  # (B,)
+    # shape[0] instead of len(), which would fix the batch size of an exported model.
     return hidden_states[torch.arange(token.shape[0], device=token.device), token]
 
 
 def kept_positions(hidden_states: torch.Tensor, logits_to_keep: int | torch.Tensor) -> torch.Tensor:
-    """The hidden states (B, T, D) that get logits, (B, kept, D), as all causal models of transformers choose them.
+    """Select the hidden states (B, T, D) that get logits, as transformers' causal models do: (B, N, D).
 
     Args:
-        logits_to_keep: the number of the last positions, 0 for all; positions (kept,) or (B, kept); or a boolean mask
-            (B, T), of which the chosen ones of all rows come as (kept, D).
+        logits_to_keep: Number of last positions, 0 for all; or positions (N,) or (B, N); or a boolean mask (B, T),
+            which selects from all rows together and gives (N, D).
     """
     if torch.is_tensor(logits_to_keep) and logits_to_keep.ndim == 2:
         if logits_to_keep.dtype == torch.bool:
@@ -53,7 +50,7 @@ def kept_positions(hidden_states: torch.Tensor, logits_to_keep: int | torch.Tens
 
 
 def _token_mask(hidden_states, attention_mask, input_ids, pad_token_id) -> torch.Tensor | None:
-    """(B, T) with 1 at each token and 0 at padding, or `None` where there is no padding."""
+    """Mask (B, T) with 1 at tokens and 0 at padding; `None` if there is no padding."""
     batch_size, length = hidden_states.shape[:2]
     if attention_mask is not None and attention_mask.ndim == 2:
         return attention_mask[:, -length:].to(hidden_states.device, torch.int32)
@@ -68,7 +65,7 @@ def _token_mask(hidden_states, attention_mask, input_ids, pad_token_id) -> torch
 
 
 class Pooler(nn.Module):
-    """BERT's pooler: an activation, by default tanh, of a dense layer over the pooled vector."""
+    """BERT's pooler: a dense layer over the pooled vector, then an activation, by default tanh."""
 
     def __init__(self, config):
         super().__init__()
@@ -83,34 +80,34 @@ class Pooler(nn.Module):
 def take_positions(
     hidden_states: torch.Tensor, positions: torch.Tensor, labels: torch.Tensor | None = None
 ) -> torch.Tensor:
-    """The vectors of some tokens, (B, T, D) -> (N, D).
+    """Select the vectors of N tokens, (B, T, D) -> (N, D).
 
     Args:
-        positions: (N,), places b * T + t.
+        positions: (N,), the index b * T + t of each token.
         labels: (N,), or `None`.
 
     Raises:
-        ValueError: A position lies outside the batch, or there is not one label for each.
+        ValueError: A position lies outside the batch, or the number of labels is another one.
     """
     if positions.ndim != 1 or (labels is not None and labels.shape != positions.shape):
         given = "" if labels is None else f" and labels {tuple(labels.shape)}"
         raise ValueError(
-            f"masked_positions has the shape {tuple(positions.shape)}{given}, but both must be (N,): one place "
+            f"masked_positions has the shape {tuple(positions.shape)}{given}, but both must be (N,): the index "
             "b * T + t in the batch and one label for each masked token"
         )
     vectors = hidden_states.flatten(0, 1)  # (B * T, D)
     try:
-        # Not vectors[positions], which counts a negative place from the end.
+        # embedding() instead of vectors[positions], which counts a negative index from the end.
         return nn.functional.embedding(positions.to(vectors.device), vectors)
     except IndexError:
         raise ValueError(
-            f"masked_positions range from {positions.min()} to {positions.max()}, but the batch has the places 0 to "
+            f"masked_positions range from {positions.min()} to {positions.max()}, but the batch has the indices 0 to "
             f"{vectors.shape[0] - 1}: count them as b * T + t"
         ) from None
 
 
 class MaskedTokenTransform(nn.Module):
-    """What BERT does before the projection to the vocabulary: dense, activation, layer norm."""
+    """BERT's transform before the projection to the vocabulary: dense layer, activation, layer norm."""
 
     def __init__(self, config):
         super().__init__()

@@ -1,7 +1,4 @@
-"""The residual sub-layer and the layer made of two or three of them (2017 paper, section 3.1).
-
-Shapes: B batch, T target or only length, S source length, D width.
-"""
+"""The residual sub-layer, and the layer of two or three sub-layers (2017 paper, section 3.1)."""
 
 from collections.abc import Callable
 
@@ -15,12 +12,12 @@ from .caches import takes_cache
 from .feed_forward import FeedForward
 from .operations import Dropout
 
-# Arguments of a kernel that describe the layout of self attention; cross attention has other keys.
+# Kernel arguments that describe the packed rows of self attention. Cross attention has other keys.
 SELF_ATTENTION_KWARGS = ("position_ids", "cu_seq_lens_q", "cu_seq_lens_k", "max_length_q", "max_length_k")
 
 
 class Residual(nn.Module):
-    """A sub-layer's residual connection, dropout and layer norm.
+    """Residual connection, dropout and layer norm around a sub-layer.
 
     `norm_position="post"`: norm(x + dropout(sublayer(x))), section 5.4 of the 2017 paper.
     `norm_position="pre"`: x + dropout(sublayer(norm(x))), section 2.3 of the GPT-2 paper.
@@ -43,12 +40,12 @@ class Residual(nn.Module):
 
 
 class VanillaLayer(GradientCheckpointingLayer):
-    """Self attention, cross attention where there is a source, and feed-forward, each a residual sub-layer.
+    """Self attention, cross attention (in a decoder with a source) and feed-forward, each a residual sub-layer.
 
     Args:
         config: A vanilla configuration.
-        layer_idx: Place of the layer in its stack.
-        is_causal: Whether self attention sees no token behind it (decoders).
+        layer_idx: Index of the layer in its stack.
+        is_causal: Whether a token attends only to itself and the tokens before it (decoders).
         has_cross_attention: Whether the layer attends to an encoder's states.
     """
 
@@ -72,7 +69,7 @@ class VanillaLayer(GradientCheckpointingLayer):
         past_key_values: Cache | None = None,
         **kwargs,
     ) -> torch.Tensor:
-        """(B, T, D) -> (B, T, D); `encoder_hidden_states` is (B, S, D). The masks are those of the kernel in use."""
+        """(B, T, D) -> (B, T, D). `encoder_hidden_states` is (B, S, D); masks have the form that the kernel takes."""
         hidden_states = self.self_attn_residual(
             hidden_states,
             lambda states: self.self_attn(states, attention_mask, past_key_values=past_key_values, **kwargs)[0],
@@ -85,5 +82,5 @@ class VanillaLayer(GradientCheckpointingLayer):
                     states, encoder_attention_mask, encoder_hidden_states, past_key_values, **cross_kwargs
                 )[0],
             )
-        # Not the module itself: the hooks of an offloaded model would move a module that is an argument.
+        # A lambda, because the hooks of an offloaded model would move a module that is passed as an argument.
         return self.feed_forward_residual(hidden_states, lambda states: self.feed_forward(states))

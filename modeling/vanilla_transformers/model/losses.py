@@ -1,7 +1,7 @@
-"""Losses that give the same gradient however a batch is cut into micro-batches.
+"""Losses whose gradient does not depend on how a batch is cut into micro-batches.
 
-With `num_items_in_batch`, the number of targets in the whole optimizer step, each loss is a sum over its targets
-divided by that number; without it, a mean over the targets at hand.
+With `num_items_in_batch`, the number of targets in the whole optimizer step, a loss is the sum over its targets divided
+by that number. Without it, a loss is the mean over its targets.
 """
 
 from collections.abc import Sequence
@@ -13,15 +13,15 @@ IGNORE_INDEX = -100
 
 
 def reduce_loss(losses: torch.Tensor, num_targets: torch.Tensor | int, num_items_in_batch=None) -> torch.Tensor:
-    """Sum of `losses` (any shape) over `num_items_in_batch`, or over `num_targets` where that is `None`.
+    """Sum of `losses` (any shape) divided by `num_items_in_batch`, or by `num_targets` if that is `None`.
 
-    Without a single target the result is 0 rather than NaN.
+    Without any target the result is 0, not NaN.
     """
     return losses.sum() / loss_divisor(num_targets, num_items_in_batch, losses.device)
 
 
 def loss_divisor(num_targets: torch.Tensor | int, num_items_in_batch, device: torch.device) -> torch.Tensor:
-    """What `reduce_loss` divides by."""
+    """The divisor of `reduce_loss`, at least 1."""
     divisor = num_targets if num_items_in_batch is None else num_items_in_batch
     if not torch.is_tensor(divisor):
         divisor = torch.tensor(divisor)
@@ -34,19 +34,19 @@ def cross_entropy_loss(
     num_items_in_batch: torch.Tensor | int | None = None,
     label_smoothing: float = 0.0,
 ) -> torch.Tensor:
-    """Cross entropy in fp32 with label smoothing as torch defines it: its mass is spread over all classes.
+    """Cross entropy in fp32, with label smoothing as torch defines it: the mass is spread over all V classes.
 
     Args:
-        logits: (..., C).
-        labels: (...), class ids; -100 marks what is no target.
+        logits: (..., V).
+        labels: (...), class ids; -100 where there is no target.
         num_items_in_batch: Number of targets in the whole optimizer step.
-        label_smoothing: Share of the mass that is spread (Szegedy et al. 2016; 2017 paper, section 5.4).
+        label_smoothing: Share of the probability mass that is spread (Szegedy et al. 2016; 2017 paper, section 5.4).
 
     Returns:
         A scalar.
 
     Raises:
-        ValueError: A label is no class, or there is not one label for each target.
+        ValueError: A label is not a class id, or the labels have another shape.
     """
     labels = flat_labels(labels, logits.shape[:-1]).to(logits.device)
     try:
@@ -63,10 +63,10 @@ def cross_entropy_loss(
 
 
 def flat_labels(labels: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
-    """The class ids (N,) of predictions of a shape, which `labels` must have too.
+    """Labels of a given shape as class ids (N,).
 
     Raises:
-        ValueError: They have another shape, or are no ids.
+        ValueError: The labels have another shape, or are not integers.
     """
     shape = tuple(shape)
     _check_labels(labels, shape, *([(*shape, 1)] if len(shape) == 1 else []))
@@ -76,7 +76,7 @@ def flat_labels(labels: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
 
 
 def out_of_range(labels: torch.Tensor, num_classes: int) -> ValueError:
-    """What is to be raised where a label is no class."""
+    """The error to raise if a label is not a class id."""
     return ValueError(
         f"labels range from {labels.min()} to {labels.max()}, but there are {num_classes} classes or tokens, "
         f"and only {IGNORE_INDEX} marks what is no target: use the model's own tokenizer or label ids"
@@ -84,17 +84,17 @@ def out_of_range(labels: torch.Tensor, num_classes: int) -> ValueError:
 
 
 def _check_labels(labels: torch.Tensor, *shapes: tuple[int, ...]) -> None:
-    """Refuse labels that would be matched with other predictions than theirs, or with none."""
+    """Refuse labels of another shape, which would be matched with wrong predictions."""
     if tuple(labels.shape) not in shapes:
         needed = " or ".join(str(tuple(map(int, shape))) for shape in shapes)
         raise ValueError(f"labels have the shape {tuple(labels.shape)}, but the predictions call for {needed}")
 
 
 def shift_labels_left(labels: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
-    """The labels (B, T) of an input of that shape, each moved to the token before it, which predicts it.
+    """Labels (B, T), each moved to the token before it, which predicts it.
 
     Raises:
-        ValueError: They have another shape.
+        ValueError: The labels do not have the given shape.
     """
     _check_labels(labels, tuple(shape))
     return nn.functional.pad(labels, (0, 1), value=IGNORE_INDEX)[..., 1:]
@@ -103,12 +103,10 @@ def shift_labels_left(labels: torch.Tensor, shape: Sequence[int]) -> torch.Tenso
 def shift_labels_right(
     labels: torch.Tensor, pad_token_id: int | None, decoder_start_token_id: int | None
 ) -> torch.Tensor:
-    """The decoder's input for labels (B, T): each moved to the token after it, behind the start token.
-
-    Ignored labels become padding.
+    """Decoder input for labels (B, T): the start token, then all labels but the last; -100 becomes padding.
 
     Raises:
-        ValueError: A special id is missing.
+        ValueError: A special id is `None`.
     """
     if pad_token_id is None or decoder_start_token_id is None:
         name = "pad_token_id" if pad_token_id is None else "decoder_start_token_id"
@@ -124,15 +122,15 @@ def shift_labels_right(
 def sequence_classification_loss(
     logits: torch.Tensor, labels: torch.Tensor, config, num_items_in_batch=None, label_smoothing: float = 0.0
 ) -> torch.Tensor:
-    """Loss of one prediction a sequence.
+    """Loss of one prediction for each sequence, by `config.problem_type`.
 
-    `config.problem_type` decides, and is set from the labels where it is `None`: squared error for one label a row of
-    floats (`"regression"`), cross entropy for class ids (`"single_label_classification"`), else binary cross entropy
-    of each class (`"multi_label_classification"`).
+    `"regression"`: squared error. `"single_label_classification"`: cross entropy. `"multi_label_classification"`:
+    binary cross entropy of each class. If it is `None`, it is set from the labels: regression if `num_labels` is 1,
+    else several classes a row if the labels are floats, else one class.
 
     Args:
         logits: (B, num_labels).
-        labels: (B,) or, for several labels a row, (B, num_labels).
+        labels: (B,), or (B, num_labels) with several classes or numbers for each sequence.
     """
     labels = labels.to(logits.device)
     if config.problem_type is None:
@@ -163,37 +161,38 @@ def span_loss(
     num_items_in_batch: torch.Tensor | int | None = None,
     label_smoothing: float = 0.0,
 ) -> torch.Tensor:
-    """Mean of the cross entropies of a span's two ends; an end outside the input or on padding is no target.
+    """Mean of the cross entropies of a span's start and end.
 
-    Padding is no place where a span could end, so the width to which a batch is padded does not change the loss.
+    A start or end outside the input or on padding is not a target. Probabilities are over positions that are not
+    padding, so the width to which a batch is padded does not change the loss.
 
     Args:
         start_logits, end_logits: (B, S).
         start_positions, end_positions: (B,) or (B, 1).
-        attention_mask: (B, S), 0 at padding; one of four dimensions says nothing of it.
+        attention_mask: (B, S), 0 at padding; a mask of four dimensions is ignored.
         num_items_in_batch: Number of spans in the whole optimizer step.
-        label_smoothing: Share of the mass that is spread over the places that are not padding.
+        label_smoothing: Share of the probability mass that is spread over the positions that are not padding.
     """
-    is_place = torch.ones_like(start_logits, dtype=torch.bool)
+    is_token = torch.ones_like(start_logits, dtype=torch.bool)
     if attention_mask is not None and attention_mask.ndim == 2:
-        is_place = attention_mask.to(start_logits.device).bool()
+        is_token = attention_mask.to(start_logits.device).bool()
     start_loss, end_loss = (
-        _place_loss(logits, places, is_place, num_items_in_batch, label_smoothing)
-        for logits, places in ((start_logits, start_positions), (end_logits, end_positions))
+        _position_loss(logits, positions, is_token, num_items_in_batch, label_smoothing)
+        for logits, positions in ((start_logits, start_positions), (end_logits, end_positions))
     )
     return (start_loss + end_loss) / 2
 
 
-def _place_loss(logits, places, is_place, num_items_in_batch, label_smoothing) -> torch.Tensor:
-    """Cross entropy over the places of a row (B, S) where `is_place`; `places` holds one of them a row."""
-    _check_labels(places, tuple(logits.shape[:1]), (logits.shape[0], 1))
-    places = places.reshape(-1, 1).to(logits.device)
-    inside = places.clamp(0, logits.shape[1] - 1)
-    is_target = (places == inside) & is_place.gather(1, inside)  # (B, 1)
-    # Not minus infinity, whose gradient is NaN in a row of padding alone.
-    log_probs = logits.float().masked_fill(~is_place, torch.finfo(torch.float32).min).log_softmax(-1)
+def _position_loss(logits, positions, is_token, num_items_in_batch, label_smoothing) -> torch.Tensor:
+    """Cross entropy of one position a row, over the positions (B, S) where `is_token`."""
+    _check_labels(positions, tuple(logits.shape[:1]), (logits.shape[0], 1))
+    positions = positions.reshape(-1, 1).to(logits.device)
+    inside = positions.clamp(0, logits.shape[1] - 1)
+    is_target = (positions == inside) & is_token.gather(1, inside)  # (B, 1)
+    # The smallest number instead of minus infinity, whose gradient is NaN in a row of padding alone.
+    log_probs = logits.float().masked_fill(~is_token, torch.finfo(torch.float32).min).log_softmax(-1)
     losses = -log_probs.gather(1, inside)
     if label_smoothing:
-        spread = -log_probs.where(is_place, 0.0).sum(1, keepdim=True) / is_place.sum(1, keepdim=True).clamp(min=1)
+        spread = -log_probs.where(is_token, 0.0).sum(1, keepdim=True) / is_token.sum(1, keepdim=True).clamp(min=1)
         losses = (1 - label_smoothing) * losses + label_smoothing * spread
     return reduce_loss(losses.where(is_target, 0.0), is_target.sum(), num_items_in_batch)

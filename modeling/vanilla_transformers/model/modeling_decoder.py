@@ -1,7 +1,4 @@
-"""The decoder family: causal models in the manner of GPT-2 (Radford et al. 2019).
-
-Shapes: B batch, T length, P past length, D width, V vocabulary.
-"""
+"""The decoder family: causal models in the manner of GPT-2 (Radford et al. 2019)."""
 
 from typing import TYPE_CHECKING
 
@@ -52,9 +49,9 @@ class VanillaDecoderModel(VanillaStack):
 
     @torch.no_grad()
     def _init_weights(self, module):
-        """Scale what is added to the residual stream by 1 / sqrt(number of additions), GPT-2 paper, section 2.3."""
+        """Scale projections into the residual stream by 1 / sqrt(number of residual sums) (GPT-2 paper, section 2.3)."""
         super()._init_weights(module)
-        # Projection by projection: transformers skips modules without weights of their own in code that is not its own.
+        # One projection at a time: transformers does not visit modules without own weights in code outside its package.
         if any(module in (layer.self_attn.o_proj, layer.feed_forward.down_proj) for layer in self.layers):
             std = self.config.initializer_range * (2 * self.config.num_hidden_layers) ** -0.5
             init.normal_(module.weight, mean=0.0, std=std)
@@ -132,13 +129,13 @@ class VanillaDecoderForCausalLM(VanillaPreTrainedModel, VanillaGenerationMixin):
         """Logits (B, T, V) and, with labels, the loss.
 
         Args:
-            labels: (B, T), aligned with `input_ids` and shifted here; -100 is no target.
-            logits_to_keep: Number of last positions, or the positions, that get logits; 0 for all.
+            labels: (B, T), aligned with `input_ids` and shifted here; -100 where there is no target.
+            logits_to_keep: Number of last positions that get logits, or their indices; 0 for all.
             num_items_in_batch: Number of targets in the whole optimizer step.
             return_logits: With labels, `False` gives the loss alone, in less memory.
-            shift_labels: Among the other keyword arguments, (B, T), labels that are shifted already.
+            shift_labels: Among the other keyword arguments: labels (B, T) that are shifted already.
         """
-        # No parameter, as in transformers: Trainer takes each that has "label" in its name for needed in evaluation.
+        # Not a parameter, as in transformers: Trainer requires each parameter with "label" in its name in evaluation.
         shift_labels: torch.Tensor | None = kwargs.pop("shift_labels", None)
         has_labels = labels is not None or shift_labels is not None
         outputs = self.model(
@@ -168,7 +165,7 @@ let_trainer_shift_labels(VanillaDecoderForCausalLM)
 
 
 class VanillaDecoderClassifier(VanillaPreTrainedModel):
-    """A decoder and one linear layer: what the classifying heads have in common.
+    """A decoder and one linear layer: the base of the classifying heads.
 
     Args:
         config: A [`VanillaDecoderConfig`].
@@ -199,7 +196,7 @@ class VanillaDecoderClassifier(VanillaPreTrainedModel):
         num_items_in_batch: torch.Tensor | int | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> SequenceClassifierOutputWithPast | TokenClassifierOutput:
-        """Logits and, with labels, the loss; their shapes are those of the class."""
+        """Logits and, with labels, the loss; the class gives the shapes."""
         outputs = self.model(
             input_ids,
             attention_mask,
@@ -218,7 +215,7 @@ class VanillaDecoderClassifier(VanillaPreTrainedModel):
 
 
 class VanillaDecoderForSequenceClassification(VanillaDecoderClassifier):
-    """The decoder with one prediction a sequence, read from the last token by default.
+    """The decoder with one prediction for each sequence, read from the last token by default.
 
     Logits (B, num_labels) from `labels` (B,) or (B, num_labels).
     """
@@ -234,13 +231,13 @@ class VanillaDecoderForSequenceClassification(VanillaDecoderClassifier):
         return self.score(pool(hidden_states, pooling, attention_mask, input_ids, pad_token_id))
 
     def loss_of(self, logits, labels, num_items_in_batch) -> torch.Tensor:
-        """The loss that the labels call for."""
+        """The loss of `config.problem_type`."""
         smoothing = self.training_label_smoothing
         return sequence_classification_loss(logits, labels, self.config, num_items_in_batch, smoothing)
 
 
 class VanillaDecoderForTokenClassification(VanillaDecoderClassifier):
-    """The decoder with one class a token: logits (B, T, num_labels) from `labels` (B, T)."""
+    """The decoder with one class for each token: logits (B, T, num_labels) from `labels` (B, T)."""
 
     output_class = TokenClassifierOutput
 

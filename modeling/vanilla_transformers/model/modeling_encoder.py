@@ -1,7 +1,4 @@
-"""The encoder family: bidirectional models in the manner of BERT (Devlin et al. 2019).
-
-Shapes: B batch, T length, D width, V vocabulary, N masked tokens.
-"""
+"""The encoder family: bidirectional models in the manner of BERT (Devlin et al. 2019)."""
 
 from typing import TYPE_CHECKING
 
@@ -40,11 +37,11 @@ if TYPE_CHECKING:
 
 
 class VanillaEncoderModel(VanillaStack):
-    """The bare encoder, with a pooler where `config.pooler` asks for one.
+    """The bare encoder, with a pooler if `config.pooler` is true.
 
     Args:
         config: A [`VanillaEncoderConfig`].
-        add_pooling_layer: `False` leaves the pooler out, as the heads do that have no use for it.
+        add_pooling_layer: `False` leaves the pooler out, as heads do that do not read it.
     """
 
     config: VanillaEncoderConfig
@@ -66,7 +63,7 @@ class VanillaEncoderModel(VanillaStack):
         inputs_embeds: torch.Tensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> BaseModelOutputWithPooling:
-        """Hidden states (B, T, D) and, with a pooler, one vector a sequence (B, D).
+        """Hidden states (B, T, D) and, with a pooler, one vector for each sequence (B, D).
 
         Args:
             input_ids: (B, T), or give `inputs_embeds` (B, T, D).
@@ -81,7 +78,7 @@ class VanillaEncoderModel(VanillaStack):
         return BaseModelOutputWithPooling(last_hidden_state=hidden_states, pooler_output=pooled)
 
     def pool(self, hidden_states, attention_mask, input_ids) -> torch.Tensor:
-        """One vector a sequence, (B, T, D) -> (B, D), as `config.classifier_pooling` says."""
+        """One vector for each sequence, (B, T, D) -> (B, D), by `config.classifier_pooling`."""
         pooling, pad_token_id = self.config.classifier_pooling, self.config.pad_token_id
         return pool(hidden_states, pooling, attention_mask, input_ids, pad_token_id)
 
@@ -116,16 +113,15 @@ class VanillaEncoderForMaskedLM(VanillaPreTrainedModel):
         return_logits: bool = True,
         **kwargs: Unpack[TransformersKwargs],
     ) -> MaskedLMOutput:
-        """Logits (B, T, V) and, with `labels` (B, T) that hold -100 wherever nothing was masked, the loss.
+        """Logits (B, T, V) and, with `labels` (B, T), -100 where no token was masked, the loss.
 
         Args:
-            masked_positions: (N,), places b * T + t of the tokens to predict. The head then computes theirs alone:
-                logits (N, V) from labels (N,), with the same loss and gradients as over all tokens, of which 15 % or
-                so are masked.
+            masked_positions: (N,), the index b * T + t of each token to predict. The head then computes these tokens
+                only, often 15 % of all: logits (N, V) from labels (N,), with the same loss and gradients.
             return_logits: With labels, `False` gives the loss alone, in less memory.
 
         Raises:
-            ValueError: A masked position lies outside the batch, or labels do not go with the positions.
+            ValueError: A masked position lies outside the batch, or the number of labels is another one.
         """
         outputs = self.model(input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, **kwargs)
         hidden_states = outputs.last_hidden_state
@@ -138,17 +134,17 @@ class VanillaEncoderForMaskedLM(VanillaPreTrainedModel):
 
 
 class VanillaEncoderClassifier(VanillaPreTrainedModel):
-    """An encoder, dropout and one linear layer: what the classifying heads have in common.
+    """An encoder, dropout and one linear layer: the base of the classifying heads.
 
     Args:
         config: A [`VanillaEncoderConfig`].
         num_outputs: Width of the linear layer.
-        reads_sequence: Whether the head reads one vector a sequence, which the pooler then makes, or each token.
+        reads_sequence: Whether the head reads one (pooled) vector for each sequence, or a vector for each token.
     """
 
     config: VanillaEncoderConfig
-    # A head whose width does not follow `num_labels` has a name of its own: under a common one, a folder saved from
-    # one head could not be loaded as the other.
+    # A head whose width is not `num_labels` has a name of its own. With a common name, a folder saved from one head
+    # could not be loaded as another.
     output_name = "classifier"
     output_class: type = TokenClassifierOutput
 
@@ -173,7 +169,7 @@ class VanillaEncoderClassifier(VanillaPreTrainedModel):
         num_items_in_batch: torch.Tensor | int | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> SequenceClassifierOutput | TokenClassifierOutput | MultipleChoiceModelOutput:
-        """Logits and, with labels, the loss; their shapes are those of the class.
+        """Logits and, with labels, the loss; the class gives the shapes.
 
         Args:
             input_ids: (B, T), or give `inputs_embeds` (B, T, D).
@@ -202,12 +198,12 @@ class VanillaEncoderClassifier(VanillaPreTrainedModel):
         return self.get_submodule(self.output_name)(self.dropout(vectors)), outputs
 
     def loss_of(self, logits, labels, num_items_in_batch) -> torch.Tensor:
-        """Cross entropy of logits (..., classes) and labels (...), -100 where there is none."""
+        """Cross entropy of logits (..., V) and labels (...), -100 where there is no label."""
         return cross_entropy_loss(logits, labels, num_items_in_batch, self.training_label_smoothing)
 
 
 class VanillaEncoderForSequenceClassification(VanillaEncoderClassifier):
-    """The encoder with one prediction a sequence: a class, several classes, or numbers.
+    """The encoder with one prediction for each sequence: a class, several classes, or numbers.
 
     Logits (B, num_labels) from `labels` (B,) or (B, num_labels).
     """
@@ -218,13 +214,13 @@ class VanillaEncoderForSequenceClassification(VanillaEncoderClassifier):
         super().__init__(config, config.num_labels, reads_sequence=True)
 
     def loss_of(self, logits, labels, num_items_in_batch) -> torch.Tensor:
-        """The loss that the labels call for."""
+        """The loss of `config.problem_type`."""
         smoothing = self.training_label_smoothing
         return sequence_classification_loss(logits, labels, self.config, num_items_in_batch, smoothing)
 
 
 class VanillaEncoderForTokenClassification(VanillaEncoderClassifier):
-    """The encoder with one class a token: logits (B, T, num_labels) from `labels` (B, T)."""
+    """The encoder with one class for each token: logits (B, T, num_labels) from `labels` (B, T)."""
 
     def __init__(self, config):
         super().__init__(config, config.num_labels, reads_sequence=False)
@@ -303,14 +299,14 @@ class VanillaEncoderForQuestionAnswering(VanillaEncoderClassifier):
 
 
 def _num_choices(input_ids: torch.Tensor | None, inputs_embeds: torch.Tensor | None) -> int:
-    """The choices of each row; any number where nothing is given, of which the encoder tells."""
+    """Number of choices of each row; 1 if there is no input, which the encoder refuses."""
     for tensor, shape in ((input_ids, "(B, choices, T)"), (inputs_embeds, "(B, choices, T, D)")):
         if tensor is None:
             continue
         if tensor.ndim != shape.count(",") + 1:
             raise ValueError(
                 f"the inputs have the shape {tuple(tensor.shape)}, but one of {shape} is needed: stack the choices of "
-                "each row, also where there is only one row"
+                "each row, also for a single row"
             )
         return tensor.shape[1]
     return 1

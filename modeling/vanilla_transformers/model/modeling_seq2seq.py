@@ -1,7 +1,4 @@
-"""The original encoder-decoder (Vaswani et al. 2017).
-
-Shapes: B batch, S source length, T target length, P past length, D width, V vocabulary.
-"""
+"""The original encoder-decoder (Vaswani et al. 2017)."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -57,7 +54,7 @@ class VanillaSeq2SeqModel(VanillaPreTrainedModel):
             self.decoder.embed_tokens = value
 
     def get_expanded_tied_weights_keys(self, all_submodels: bool = False) -> dict[str, str]:
-        """Shared token tables are one whatever `tie_word_embeddings` says, which is about the projection."""
+        """Tie shared token tables whatever `tie_word_embeddings` is, which is about the projection."""
         if all_submodels:
             return super().get_expanded_tied_weights_keys(all_submodels=True)
         return dict(self._tied_weights_keys) if self.config.share_encoder_decoder_embeddings else {}
@@ -90,10 +87,10 @@ class VanillaSeq2SeqModel(VanillaPreTrainedModel):
             encoder_outputs: What the encoder returned before, a `BaseModelOutput` or a tuple.
             past_key_values: Keys and values of the P target tokens before, and of the source.
             token_type_ids: (B, S), where `config.type_vocab_size` is not 0.
-            position_ids, decoder_position_ids: (B or 1, S) and (B or 1, T). Given both, and no masks, they may pack
-                several pairs into a row, in the same order: the n-th target then sees the n-th source alone.
-            cu_seq_lens_q, cu_seq_lens_k, max_length_q, max_length_k: Among the other keyword arguments, the lengths of
-                packed rows for a kernel that reads them: "q" those of the targets, "k" those of the sources.
+            position_ids, decoder_position_ids: (B or 1, S) and (B or 1, T). Both together, without masks, may pack
+                several pairs into a row, in the same order: target n then attends to source n only.
+            cu_seq_lens_q, cu_seq_lens_k, max_length_q, max_length_k: Among the other keyword arguments: lengths of
+                packed rows for a kernel that reads them, "q" of the targets, "k" of the sources.
         """
         if encoder_outputs is None:
             encoder_outputs = self.encoder(
@@ -126,10 +123,10 @@ class VanillaSeq2SeqModel(VanillaPreTrainedModel):
 
 
 class VanillaSeq2SeqForConditionalGeneration(VanillaPreTrainedModel, VanillaGenerationMixin):
-    """The encoder-decoder with its projection to the vocabulary, for translation and the like."""
+    """The encoder-decoder with its projection to the vocabulary, for translation and other text-to-text tasks."""
 
     config: VanillaSeq2SeqConfig
-    # The base model adds the decoder's table: all three are one matrix (section 3.4).
+    # The base model ties the decoder's table: all three are one matrix (section 3.4).
     _tied_weights_keys = {"lm_head.weight": "model.encoder.embed_tokens.weight"}
     _tp_plan = LM_HEAD_TP_PLAN
     _pp_plan = LM_HEAD_PP_PLAN
@@ -142,14 +139,14 @@ class VanillaSeq2SeqForConditionalGeneration(VanillaPreTrainedModel, VanillaGene
         if not config.share_encoder_decoder_embeddings:
             self._tied_weights_keys = {"lm_head.weight": "model.decoder.embed_tokens.weight"}
         self.post_init()
-        # Labels are the decoder's targets as they are; the loss that transformers would infer shifts them again.
+        # The loss type that transformers would infer shifts labels, which here are the decoder's targets already.
         self.loss_type = "ForMaskedLM"
 
     def resize_token_embeddings(self, *args, **kwargs) -> nn.Embedding:
-        """As in transformers, for a vocabulary that source and target share.
+        """As in transformers, if source and target share their vocabulary.
 
         Raises:
-            ValueError: They have tables of their own.
+            ValueError: Source and target have their own tables.
         """
         if not self.config.share_encoder_decoder_embeddings:
             raise ValueError(
@@ -159,7 +156,7 @@ class VanillaSeq2SeqForConditionalGeneration(VanillaPreTrainedModel, VanillaGene
         return super().resize_token_embeddings(*args, **kwargs)
 
     def prepare_decoder_input_ids_from_labels(self, labels: torch.Tensor) -> torch.Tensor:
-        """Decoder input (B, T) of labels (B, T): shifted right behind `decoder_start_token_id`."""
+        """Decoder input (B, T) of labels (B, T), see [`shift_labels_right`]."""
         return shift_labels_right(labels, self.config.pad_token_id, self.config.decoder_start_token_id)
 
     @takes_cache
@@ -184,9 +181,8 @@ class VanillaSeq2SeqForConditionalGeneration(VanillaPreTrainedModel, VanillaGene
         """Logits (B, T, V) and, with labels, the loss.
 
         Args:
-            labels: (B, T), the target as it is to come out, -100 at padding. Without decoder input they are shifted
-                right to make it.
-            logits_to_keep: Number of last target positions, or the positions, that get logits; 0 for all.
+            labels: (B, T), the target, -100 at padding. If there is no decoder input, it is the labels shifted right.
+            logits_to_keep: Number of last target positions that get logits, or their indices; 0 for all.
             num_items_in_batch: Number of targets in the whole optimizer step.
             return_logits: With labels, `False` gives the loss alone, in less memory.
 

@@ -1,10 +1,8 @@
-"""The operations that can be exchanged for faster ones: the one seam between this folder and `fast/`.
+"""The operations that can be replaced by faster ones: the one seam between this folder and `fast/`.
 
-The files of this folder travel with a saved model, and compute everything by public functions of torch and
-transformers. Where the package is installed, `vanilla_transformers.fast` puts functions of its own into `OPERATIONS`,
-which give the same tokens, and the same numbers within 1e-5, in less time.
-
-Shapes: B batch, T target or only length, S source length, D width, H heads, V vocabulary.
+The files of this folder are saved with a model, and compute everything by public functions of torch and transformers.
+If the package is installed, `vanilla_transformers.fast` puts its own functions into `OPERATIONS`. These give the same
+tokens, and the same numbers within 1e-5, in less time.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -30,7 +28,7 @@ def projection_loss(
     num_items_in_batch: torch.Tensor | int | None,
     label_smoothing: float,
 ) -> torch.Tensor:
-    """`cross_entropy_loss` of the logits (..., V) that a projection makes of hidden states (..., D)."""
+    """`cross_entropy_loss` of the logits (..., V) of hidden states (..., D)."""
     return cross_entropy_loss(projection(hidden_states), labels, num_items_in_batch, label_smoothing)
 
 
@@ -41,35 +39,35 @@ def packed_mask(
     position_ids: torch.Tensor | None,
     kwargs: Mapping[str, Any],
 ) -> Any:
-    """What the attention kernel is to be given instead of a mask for packed rows; `None` if it needs a mask.
+    """What the attention kernel gets instead of a mask for packed rows; `None` if it needs a mask.
 
     Args:
-        stack: Whose configuration and mode decide.
+        stack: The stack that attends.
         inputs_embeds: (B, T, D).
-        attention_mask: (B, T) or `None`.
-        position_ids: (B or 1, T) or `None`.
-        kwargs: Other arguments of the forward pass.
+        attention_mask: (B, S) or `None`.
+        position_ids: (B or 1, S) or `None`.
+        kwargs: The other arguments of the forward pass.
     """
     return None
 
 
 def before_generate(kwargs: Mapping[str, Any]) -> None:
-    """Looks at the arguments of `generate` before transformers sees them."""
+    """Called with the keyword arguments of `generate` before transformers reads them."""
 
 
 def search(model: Any, stock_search: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """The tokens of what `generate` has prepared.
+    """The token ids that a search finds, from the inputs that `generate` has prepared.
 
     Args:
         model: An encoder-decoder or a decoder with a language-model head.
-        stock_search: transformers' search, which takes the other arguments.
+        stock_search: transformers' search, a function of the other arguments.
     """
     return stock_search(*args, **kwargs)
 
 
 @dataclass
 class Operations:
-    """The functions in use. Each replacement takes and returns what the default does."""
+    """The functions in use. A replacement has the same arguments and results as the default."""
 
     linear: Callable[..., torch.Tensor] = nn.functional.linear
     dropout: Callable[[torch.Tensor, float, bool], torch.Tensor] = nn.functional.dropout
@@ -80,7 +78,7 @@ class Operations:
     search: Callable[..., Any] = search
 
     def exchange(self, **functions: Callable[..., Any]) -> None:
-        """Puts other functions into use, by the names of the fields.
+        """Replace functions, by the names of the fields.
 
         Raises:
             TypeError: There is no operation of that name.
@@ -93,7 +91,7 @@ class Operations:
 
     @contextmanager
     def plain(self) -> Iterator[None]:
-        """While active, the defaults are in use."""
+        """Context in which the defaults are in use."""
         before = {field.name: getattr(self, field.name) for field in fields(self)}
         self.exchange(**{field.name: field.default for field in fields(self)})  # type: ignore[arg-type]
         try:

@@ -1,7 +1,4 @@
-"""What keeps the sequences of a packed row apart: a mask, or a kernel that is told their lengths.
-
-Shapes: B batch, T target or only length, S source length.
-"""
+"""Packed rows: several sequences in one row, kept apart by a mask, or by a kernel that reads their lengths."""
 
 from typing import Any
 
@@ -13,10 +10,12 @@ lengths of the queries' and the keys' sequences, and the greatest length of each
 
 
 def same_sequence(attention_mask, query_position_ids, key_position_ids):
-    """Mask function that keeps the sequences packed into a row apart, or `None` where nothing is packed.
+    """Mask function that is true for a query and a key of the same packed sequence; `None` if nothing is packed.
+
+    Rows are packed if there are position ids and no mask.
 
     Args:
-        attention_mask: A mask already says what is seen; nothing is packed then.
+        attention_mask: (B, S) or `None`.
         query_position_ids, key_position_ids: (B or 1, T) and (B or 1, S), or `None`.
     """
     if attention_mask is not None or query_position_ids is None or key_position_ids is None:
@@ -31,16 +30,16 @@ def same_sequence(attention_mask, query_position_ids, key_position_ids):
 
 
 def sequence_ids(position_ids: torch.Tensor) -> torch.Tensor:
-    """Number (B, T) of the packed sequence that each token belongs to: a new one where positions do not go on."""
+    """Index (B, T) of the packed sequence of each token. A sequence begins where positions do not continue."""
     return (position_ids.diff(prepend=position_ids[:, :1] - 1) != 1).cumsum(-1)
 
 
 def of_one_side(kwargs: dict[str, Any], side: str) -> dict[str, Any]:
-    """Keyword arguments for self attention in an encoder-decoder, where queries are the target and keys the source.
+    """Keyword arguments of self attention in one stack of an encoder-decoder.
 
     Args:
-        kwargs: Those of both sides.
-        side: "q" for the target's own, "k" for the source's own.
+        kwargs: For cross attention: "q" lengths are those of the targets, "k" lengths those of the sources.
+        side: "q" for the target's self attention, "k" for the source's.
     """
     own = {name: kwargs[name[:-1] + side] for name in PACKED_LENGTHS if name[:-1] + side in kwargs}
     return kwargs | own

@@ -1,7 +1,4 @@
-"""Stacks of layers: the encoder and the decoder of the 2017 paper's figure 1, from token ids to hidden states.
-
-Shapes: B batch, T target or only length, S source length, P past length, D width, V vocabulary.
-"""
+"""Stacks of layers: the encoder and the decoder of the 2017 paper's figure 1, from token ids to hidden states."""
 
 from typing import Any
 
@@ -24,14 +21,14 @@ from .parallel_plans import CROSS_ATTENTION_TP_PLAN, STACK_FSDP_PLAN, STACK_PP_P
 
 
 class VanillaStack(VanillaPreTrainedModel):
-    """Token table, input embedding, layers and final norm, and the two ways through them: `encode` and `decode`.
+    """Token table, input embedding, layers and final norm; `encode` runs them bidirectionally, `decode` causally.
 
     Args:
         config: A vanilla configuration.
         num_layers: Number of layers.
-        is_causal: Whether self attention sees no token behind it.
+        is_causal: Whether a token attends only to itself and the tokens before it.
         has_cross_attention: Whether the layers attend to an encoder's states.
-        vocab_size: Number of tokens, by default `config.vocab_size`.
+        vocab_size: Number of tokens in the table, by default `config.vocab_size`.
     """
 
     def __init__(
@@ -56,19 +53,20 @@ class VanillaStack(VanillaPreTrainedModel):
     def _init_weights(self, module):
         super()._init_weights(module)
         if module is self.embed_tokens and self.config.scales_embeddings and not self.config.is_encoder_decoder:
-            # Times sqrt(D) that is a variance of 1, of the order of the sinusoids' 1/2, without which the one stack
-            # learns slowly. An encoder-decoder learns faster from the smaller table (benchmarks/LOG.md).
+            # Scaled by sqrt(D), the embeddings then have variance 1, near the sinusoids' 1/2. Smaller embeddings make a
+            # single stack learn slowly; an encoder-decoder learns faster from them (measured: benchmarks/LOG.md).
             padding = None if module.padding_idx is None else module.weight[module.padding_idx].clone()
             init.normal_(module.weight, std=self.config.hidden_size**-0.5)
-            # `init` leaves a loaded weight alone, but does not know a row of one: whether the row changed tells.
+            # `init` leaves a loaded weight unchanged, but cannot see that a row belongs to one. So the row is zeroed
+            # only if it has changed.
             if padding is not None and not torch.equal(module.weight[module.padding_idx], padding):
                 init.zeros_(module.weight[module.padding_idx])
 
     def embed(self, input_ids: torch.Tensor | None, inputs_embeds: torch.Tensor | None) -> torch.Tensor:
-        """Token embeddings (B, T, D), looked up or as given.
+        """Token embeddings (B, T, D) of ids (B, T), or `inputs_embeds` (B, T, D) unchanged.
 
         Raises:
-            ValueError: Both or neither were given, they have another shape, or an id is not in the vocabulary.
+            ValueError: Both or neither are given, the shape is wrong, or an id is not in the vocabulary.
         """
         if inputs_embeds is not None and input_ids is None:
             if inputs_embeds.ndim != 3 or inputs_embeds.shape[-1] != self.config.hidden_size:
@@ -81,8 +79,8 @@ class VanillaStack(VanillaPreTrainedModel):
             raise ValueError("exactly one of input_ids and inputs_embeds is needed for each stack")
         if input_ids.ndim != 2 or input_ids.is_floating_point():
             raise ValueError(
-                f"input_ids have the shape {tuple(input_ids.shape)} and are {input_ids.dtype}, but whole numbers of "
-                "the shape (B, T) are needed, also where there is one sequence"
+                f"input_ids have the shape {tuple(input_ids.shape)} and are {input_ids.dtype}, but integers of the "
+                "shape (B, T) are needed, also for a single sequence"
             )
         try:
             return self.embed_tokens(input_ids)
@@ -95,8 +93,8 @@ class VanillaStack(VanillaPreTrainedModel):
     def encode(self, input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, **kwargs) -> torch.Tensor:
         """Hidden states (B, S, D) of ids (B, S) or embeddings (B, S, D).
 
-        `position_ids` (B or 1, S) without `attention_mask` may pack several sequences into a row: each begins where
-        the positions do not go on, and sees itself alone.
+        `position_ids` (B or 1, S) without `attention_mask` may pack several sequences into a row. A sequence begins
+        where positions do not continue, and its tokens attend to each other only.
         """
         refuse_unknown_cache(kwargs)
         inputs_embeds = self.embed(input_ids, inputs_embeds)
@@ -108,7 +106,7 @@ class VanillaStack(VanillaPreTrainedModel):
                 attention_mask=attention_mask,
                 and_mask_function=same_sequence(attention_mask, position_ids, position_ids),
             )
-        length = None  # of packed sequences it is not that of the row
+        length = None  # in packed rows it is not the length of the row
         if position_ids is None:
             length = inputs_embeds.shape[1]
             position_ids = default_position_ids(inputs_embeds, attention_mask)
@@ -133,21 +131,21 @@ class VanillaStack(VanillaPreTrainedModel):
     ) -> tuple[torch.Tensor, Cache | None]:
         """Hidden states (B, T, D) of embeddings (B, T, D), and the cache.
 
-        `attention_mask` (B, P + T) covers cached tokens too. `position_ids` (B or 1, T) without it may pack several
-        sequences into a row, as in [`encode`].
+        `attention_mask` (B, P + T) includes the cached tokens. `position_ids` (B or 1, T) without a mask may pack
+        several sequences into a row, as in [`encode`].
         """
         refuse_unknown_cache(kwargs)
         past = past_key_values
         if isinstance(past, EncoderDecoderCache):
             past = past.self_attention_cache
-        # A cache that is made only here is empty and must not hide a packed row from the mask.
+        # The mask is made before the cache: with an empty cache, transformers would not look for packed rows.
         mask: Any = None
         if past is None:
             mask = OPERATIONS.packed_mask(self, inputs_embeds, attention_mask, position_ids, kwargs)
         if mask is None:
-            # By position: the name of the cache depends on the version of transformers.
+            # Positional arguments, because the name of the cache depends on the version of transformers.
             mask = create_causal_mask(self.config, inputs_embeds, attention_mask, past, position_ids)
-        # The pages of continuous batching are no `Cache` and come with positions.
+        # The paged cache of continuous batching is not a `Cache`, and comes with position ids.
         past_length = past.get_seq_length() if isinstance(past, Cache) else 0
         if use_cache and past_key_values is None:
             past_key_values = self._new_cache()
@@ -155,12 +153,12 @@ class VanillaStack(VanillaPreTrainedModel):
             position_ids = default_position_ids(inputs_embeds, attention_mask, past_length)
         else:
             kwargs["position_ids"] = position_ids
-        # A row without a cache may be packed, and a static cache knows its length only on the device.
+        # Unknown if the row may be packed (position ids and no cache), or if a static cache has it on the device.
         is_known = past is not None or "position_ids" not in kwargs
         length = inputs_embeds.shape[1] + past_length if is_known and not torch.is_tensor(past_length) else None
         hidden_states = self.input_embedding(inputs_embeds, position_ids, length, token_type_ids)
         for layer in self.layers:
-            # Tensors that need a gradient go by position: reentrant checkpointing does not see keywords.
+            # Tensors that need a gradient are positional arguments: reentrant checkpointing ignores keywords.
             hidden_states = layer(
                 hidden_states,
                 mask,
@@ -251,7 +249,7 @@ class VanillaDecoderStack(VanillaStack):
         """Decode with cross attention to `encoder_hidden_states` (B, S, D); see [`VanillaStack.decode`]."""
         inputs_embeds = self.embed(input_ids, inputs_embeds)
         if isinstance(past_key_values, Cache) and not isinstance(past_key_values, EncoderDecoderCache):
-            # Cross attention would otherwise add its keys to those of self attention.
+            # Without a cache of its own, cross attention would append its keys to those of self attention.
             past_key_values = EncoderDecoderCache(past_key_values, DynamicCache(config=self.config))
         encoder_mask: Any = None
         if encoder_hidden_states is not None:
@@ -305,11 +303,11 @@ class VanillaDecoderStack(VanillaStack):
 def default_position_ids(
     inputs_embeds: torch.Tensor, attention_mask: torch.Tensor | None, past_length: int | torch.Tensor = 0
 ) -> torch.Tensor:
-    """Positions (B or 1, T) that count from the first token which is not padding, so that left padding changes nothing.
+    """Positions (B or 1, T), counted from the first token that is not padding: left padding changes nothing.
 
     Args:
         inputs_embeds: (B, T, D).
-        attention_mask: (B, P + T) or `None`; one of four dimensions says nothing of padding.
+        attention_mask: (B, P + T), or `None`; a mask of four dimensions is ignored.
         past_length: Number of cached tokens P.
     """
     position_ids = (torch.arange(inputs_embeds.shape[1], device=inputs_embeds.device) + past_length).unsqueeze(0)
