@@ -4,18 +4,37 @@ Nothing here travels with a saved model. `plug_in` puts these functions into `mo
 the code of the models asks for them; without them everything works, slower.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+
 from vanilla_transformers.fast import dropout, generation, linear, linear_cross_entropy, packed_kernel, softmax
-from vanilla_transformers.model.operations import OPERATIONS
+from vanilla_transformers.model.operations import OPERATIONS, Operations
+
+OURS = Operations(
+    linear=linear.linear,
+    dropout=dropout.apply_dropout,
+    softmax=softmax.softmax,
+    projection_loss=linear_cross_entropy.linear_cross_entropy_loss,
+    packed_mask=packed_kernel.packed_lengths,
+    before_generate=generation.mark_callers_caches,
+    search=generation.find_tokens,
+)
+"""The functions of this folder."""
 
 
-def plug_in() -> None:
-    """Puts all functions of this folder into use."""
-    OPERATIONS.exchange(
-        linear=linear.linear,
-        dropout=dropout.apply_dropout,
-        softmax=softmax.softmax,
-        projection_loss=linear_cross_entropy.linear_cross_entropy_loss,
-        packed_mask=packed_kernel.packed_lengths,
-        before_generate=generation.mark_callers_caches,
-        search=generation.find_tokens,
-    )
+def plug_in(operations: Operations = OURS) -> None:
+    """Put functions into use."""
+    for name, function in asdict(operations).items():
+        setattr(OPERATIONS, name, function)
+
+
+@contextmanager
+def unplugged() -> Iterator[None]:
+    """Context in which models compute as they do where the package is not installed."""
+    before = Operations(**asdict(OPERATIONS))
+    plug_in(Operations())
+    try:
+        yield
+    finally:
+        plug_in(before)

@@ -40,10 +40,7 @@ def eager_attention_forward(
 
 
 def attention_implementation(config: Any) -> str:
-    """The name of a model's attention kernel.
-
-    It is sdpa if a later transformers keeps the name elsewhere: eager attention takes the masks of sdpa too.
-    """
+    """The name of a model's attention kernel; sdpa if a later transformers keeps the name elsewhere."""
     return getattr(config, "_attn_implementation", "sdpa")
 
 
@@ -53,7 +50,6 @@ class MultiHeadAttention(nn.Module):
     The kernel is any function registered with transformers' attention interface, such as eager or sdpa.
 
     Args:
-        config: A vanilla configuration.
         layer_idx: Index of the layer in its stack, by which a cache is addressed.
         is_causal: Whether a query attends only to keys at its position and before it, if there is no mask.
     """

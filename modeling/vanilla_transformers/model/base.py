@@ -1,7 +1,13 @@
 """The base of all models: loading, saving and the features of transformers that they support.
 
 One alphabet of shapes for all files of this folder: B batch, T target or only length, S source length, P past (cached)
-length, D width, H heads, K head width, V vocabulary or number of classes, N number of selected tokens.
+length, D width, H heads, K head width, V vocabulary or number of classes, N number of selected tokens. `config` is
+always a vanilla configuration.
+
+Each `modeling_*` file imports all files that it needs, some for type checkers only. The reason: several processes may
+load this code from the Hub at the same time. transformers copies the files that a file imports if they are missing, but
+does not look into a file that is already there. So a file that is imported indirectly could be missing in a second
+process. These imports can go when transformers copies under a lock.
 """
 
 import torch
@@ -61,3 +67,7 @@ class VanillaPreTrainedModel(PreTrainedModel):
             return logits, cross_entropy_loss(logits, labels, num_items_in_batch, smoothing)
         loss = OPERATIONS.projection_loss(self.lm_head, hidden_states, labels, num_items_in_batch, smoothing)
         return None, loss
+
+    def loss_of(self, logits, labels, num_items_in_batch) -> torch.Tensor:
+        """Cross entropy of logits (..., V) and labels (...), -100 where there is no label."""
+        return cross_entropy_loss(logits, labels, num_items_in_batch, self.training_label_smoothing)

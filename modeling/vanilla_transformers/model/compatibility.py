@@ -5,7 +5,6 @@ A later release may remove any of these names, and a saved model may be loaded u
 
 import functools
 import importlib
-import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -30,7 +29,9 @@ def find(path: str, *names: str) -> Any:
 _capture_outputs = find("transformers.utils.output_capturing", "capture_outputs")
 _OutputRecorder = find("transformers.utils.output_capturing", "OutputRecorder")
 _causal_models = find("transformers.models.auto.modeling_auto", "MODEL_FOR_CAUSAL_LM_MAPPING_NAMES")
-_merge_with_config_defaults = find("transformers.utils.generic", "merge_with_config_defaults")
+_merge = find("transformers.utils.generic", "merge_with_config_defaults")
+merge_with_config_defaults: Callable[..., Any] = _merge or (lambda forward: forward)
+"""transformers' decorator that takes `use_cache` and `is_causal` from the configuration if a call does not set them."""
 
 
 def let_trainer_shift_labels(model_class: type) -> None:
@@ -73,21 +74,3 @@ def capture_outputs(forward: Callable[..., Any]) -> Callable[..., Any]:
 def output_recorder(module_class: type[nn.Module], index: int, layer_name: str) -> Any:
     """Declares which output of a module class `capture_outputs` records, by the name of the module in a layer."""
     return None if _OutputRecorder is None else _OutputRecorder(module_class, index=index, layer_name=layer_name)
-
-
-def merge_with_config_defaults(forward: Callable[..., Any]) -> Callable[..., Any]:
-    """transformers' decorator that takes `use_cache` from the configuration if a call does not give it."""
-    if _merge_with_config_defaults is not None:
-        return _merge_with_config_defaults(forward)
-    parameters = list(inspect.signature(forward).parameters)
-
-    @functools.wraps(forward)
-    def wrapped(self, *args, **kwargs):
-        if "use_cache" in parameters[1 + len(args) :]:  # not given by position
-            if getattr(self, "gradient_checkpointing", False) and self.training:
-                kwargs["use_cache"] = False
-            elif kwargs.get("use_cache") is None:
-                kwargs["use_cache"] = getattr(self.config, "use_cache", None)
-        return forward(self, *args, **kwargs)
-
-    return wrapped

@@ -59,6 +59,10 @@ class VanillaConfig(PreTrainedConfig):
     keys_to_ignore_at_inference: ClassVar[list[str]] = ["past_key_values", "cache"]
     # All classes of the family: a folder saved from any head loads by every Auto class without the package.
     family_auto_map: ClassVar[dict[str, str]] = {}
+    minima: ClassVar[dict[str, int]] = {
+        "vocab_size": 1, "hidden_size": 1, "num_attention_heads": 1, "intermediate_size": 1, "num_hidden_layers": 1,
+        "max_position_embeddings": 1, "position_offset": 0, "type_vocab_size": 0,
+    }  # fmt: skip
 
     vocab_size: int = 37000
     hidden_size: int = 512
@@ -113,12 +117,9 @@ class VanillaConfig(PreTrainedConfig):
 
     def validate_architecture(self):
         super().validate_architecture()
-        for name in self._positive_fields:
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}, but must be at least 1")
-        for name in ("position_offset", "type_vocab_size"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} is {getattr(self, name)}, but must not be negative")
+        for name, least in self.minima.items():
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} is {getattr(self, name)}, but must be at least {least}")
         for name in ("layer_norm_eps", "initializer_range"):
             if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"{name} is {getattr(self, name)}, but must be greater than 0 and finite")
@@ -159,8 +160,3 @@ class VanillaConfig(PreTrainedConfig):
         for name in ("hidden_dropout_prob", "attention_probs_dropout_prob", "label_smoothing"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, but must lie in [0, 1)")
-
-    @property
-    def _positive_fields(self) -> tuple[str, ...]:
-        sizes = ("vocab_size", "hidden_size", "num_attention_heads", "intermediate_size", "max_position_embeddings")
-        return (*sizes, "num_hidden_layers")

@@ -34,6 +34,7 @@ class VanillaSeq2SeqConfig(VanillaConfig):
     # match nothing.
     base_model_tp_plan: ClassVar[dict[str, str]] = {}
     base_model_fsdp_plan: ClassVar[dict[str, str]] = {}
+    minima = VanillaConfig.minima | {"decoder_layers": 1}
     family_auto_map = {
         "AutoConfig": "configuration_vanilla.VanillaSeq2SeqConfig",
         "AutoModel": "modeling_seq2seq.VanillaSeq2SeqModel",
@@ -60,10 +61,6 @@ class VanillaSeq2SeqConfig(VanillaConfig):
                 "give one of them; the decoder has decoder_layers"
             )
         return super().__new__(cls)
-
-    @property
-    def _positive_fields(self) -> tuple[str, ...]:
-        return (*super()._positive_fields, "decoder_layers")
 
     @property
     def encoder_vocab_size(self) -> int:

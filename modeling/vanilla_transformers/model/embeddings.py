@@ -12,11 +12,7 @@ class SinusoidalPositions(nn.Module):
     """Fixed positions: sines and cosines of wavelengths from 2 pi to 10000 x 2 pi (section 3.5).
 
     The table is a buffer that is not saved; [`VanillaPreTrainedModel`] fills it again after loading. Positions that
-    are, or may be, beyond the table are computed on the fly and not stored.
-
-    Args:
-        config: A vanilla configuration.
-    """
+    are, or may be, beyond the table are computed on the fly and not stored."""
 
     table: torch.Tensor
 
@@ -52,11 +48,7 @@ class SinusoidalPositions(nn.Module):
         return torch.exp(torch.arange(self.width // 2, device=device).float() * -step)
 
     def forward(self, position_ids: torch.Tensor, length: int | None) -> torch.Tensor:
-        """Position ids (B or 1, T) -> position vectors (B or 1, T, D).
-
-        Args:
-            length: Greatest position + 1, or `None` if it is not known.
-        """
+        """Position ids (B or 1, T) below `length` (`None`: not known) -> position vectors (B or 1, T, D)."""
         position_ids = position_ids + self.offset
         if length is not None and length + self.offset <= self.num_positions:
             try:
@@ -67,11 +59,7 @@ class SinusoidalPositions(nn.Module):
 
 
 class LearnedPositions(nn.Embedding):
-    """A trained table of positions (BERT, GPT-2). The first `position_offset` rows are not used.
-
-    Args:
-        config: A vanilla configuration.
-    """
+    """A trained table of positions (BERT, GPT-2). The first `position_offset` rows are not used."""
 
     def __init__(self, config):
         super().__init__(config.max_position_embeddings + config.position_offset, config.hidden_size)
@@ -79,10 +67,7 @@ class LearnedPositions(nn.Embedding):
         self.max_length = config.max_position_embeddings
 
     def forward(self, position_ids: torch.Tensor, length: int | None = None) -> torch.Tensor:
-        """Position ids (B or 1, T) -> position vectors (B or 1, T, D).
-
-        Args:
-            length: Greatest position + 1, or `None` if it is not known.
+        """Position ids (B or 1, T) below `length` (`None`: not known) -> position vectors (B or 1, T, D).
 
         Raises:
             ValueError: The sequence is longer than the table.
@@ -106,11 +91,7 @@ POSITIONS = {"sinusoidal": SinusoidalPositions, "learned": LearnedPositions, "no
 
 
 class InputEmbedding(nn.Module):
-    """Scale token embeddings, add positions and token types, normalize, apply dropout, each as configured.
-
-    Args:
-        config: A vanilla configuration.
-    """
+    """Scale token embeddings, add positions and token types, normalize, apply dropout, each as configured."""
 
     def __init__(self, config):
         super().__init__()

@@ -7,22 +7,18 @@ from transformers.activations import ACT2FN
 from .operations import Linear
 
 
-def pool(
-    hidden_states: torch.Tensor,
-    pooling: str,
-    attention_mask: torch.Tensor | None = None,
-    input_ids: torch.Tensor | None = None,
-    pad_token_id: int | None = None,
-) -> torch.Tensor:
-    """One vector for each sequence, (B, T, D) -> (B, D).
+def pool(hidden_states, config, attention_mask=None, input_ids=None) -> torch.Tensor:
+    """One vector for each sequence by `config.classifier_pooling`, (B, T, D) -> (B, D).
+
+    `"cls"`: the first token that is not padding; `"last"`: the last one; `"mean"`: the mean of all.
 
     Args:
-        pooling: `"cls"`: the first token that is not padding; `"last"`: the last one; `"mean"`: the mean of all.
-        attention_mask: (B, T), 0 at padding. Without it, padding is where `input_ids` equal `pad_token_id`.
+        attention_mask: (B, T), 0 at padding. Without it, padding is where `input_ids` equal `config.pad_token_id`.
 
     Raises:
         ValueError: There are several sequences, and neither a mask nor a padding id says which tokens are padding.
     """
+    pooling, pad_token_id = config.classifier_pooling, config.pad_token_id
     mask = _token_mask(hidden_states, attention_mask, None if pooling == "cls" else input_ids, pad_token_id)
     if mask is None:
         return {"cls": hidden_states[:, 0], "last": hidden_states[:, -1], "mean": hidden_states.mean(1)}[pooling]

@@ -20,11 +20,7 @@ class Residual(nn.Module):
     """Residual connection, dropout and layer norm around a sub-layer.
 
     `norm_position="post"`: norm(x + dropout(sublayer(x))), section 5.4 of the 2017 paper.
-    `norm_position="pre"`: x + dropout(sublayer(norm(x))), section 2.3 of the GPT-2 paper.
-
-    Args:
-        config: A vanilla configuration.
-    """
+    `norm_position="pre"`: x + dropout(sublayer(norm(x))), section 2.3 of the GPT-2 paper."""
 
     def __init__(self, config):
         super().__init__()
@@ -43,7 +39,6 @@ class VanillaLayer(GradientCheckpointingLayer):
     """Self attention, cross attention (in a decoder with a source) and feed-forward, each a residual sub-layer.
 
     Args:
-        config: A vanilla configuration.
         layer_idx: Index of the layer in its stack.
         is_causal: Whether a token attends only to itself and the tokens before it (decoders).
         has_cross_attention: Whether the layer attends to an encoder's states.

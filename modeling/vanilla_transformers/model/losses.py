@@ -34,16 +34,13 @@ def cross_entropy_loss(
     num_items_in_batch: torch.Tensor | int | None = None,
     label_smoothing: float = 0.0,
 ) -> torch.Tensor:
-    """Cross entropy in fp32, with label smoothing as torch defines it: the mass is spread over all V classes.
+    """Cross entropy in fp32, a scalar, with label smoothing as torch defines it: the mass is spread over all V classes.
 
     Args:
         logits: (..., V).
         labels: (...), class ids; -100 where there is no target.
         num_items_in_batch: Number of targets in the whole optimizer step.
         label_smoothing: Share of the probability mass that is spread (Szegedy et al. 2016; 2017 paper, section 5.4).
-
-    Returns:
-        A scalar.
 
     Raises:
         ValueError: A label is not a class id, or the labels have another shape.
@@ -134,7 +131,8 @@ def sequence_classification_loss(
     """
     labels = labels.to(logits.device)
     if config.problem_type is None:
-        config.problem_type = _problem_type(config.num_labels, labels)
+        several = "multi_label_classification" if labels.is_floating_point() else "single_label_classification"
+        config.problem_type = "regression" if config.num_labels == 1 else several
     if config.problem_type == "single_label_classification":
         return cross_entropy_loss(logits, labels, num_items_in_batch, label_smoothing)
     if config.problem_type == "regression":
@@ -144,12 +142,6 @@ def sequence_classification_loss(
         _check_labels(labels, tuple(logits.shape))
         losses = nn.functional.binary_cross_entropy_with_logits(logits.float(), labels.float(), reduction="none")
     return reduce_loss(losses, losses.numel(), num_items_in_batch)
-
-
-def _problem_type(num_labels: int, labels: torch.Tensor) -> str:
-    if num_labels == 1:
-        return "regression"
-    return "multi_label_classification" if labels.is_floating_point() else "single_label_classification"
 
 
 def span_loss(

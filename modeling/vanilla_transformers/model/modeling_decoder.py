@@ -22,15 +22,13 @@ from .configuration_vanilla import VanillaDecoderConfig
 from .generation import VanillaGenerationMixin
 from .heads import kept_positions, pool
 from .layers import VanillaLayer
-from .losses import cross_entropy_loss, sequence_classification_loss, shift_labels_left
+from .losses import sequence_classification_loss, shift_labels_left
 from .operations import Dropout, Linear
 from .parallel_plans import LM_HEAD_FSDP_PLAN, LM_HEAD_PP_PLAN, LM_HEAD_TP_PLAN
 from .stacks import VanillaStack
 
 if TYPE_CHECKING:
-    # Several processes may load this code at the same time. transformers copies the files that this one imports if they
-    # are missing, but does not look into a file that is already there. Naming all of them here keeps a second process
-    # from importing a half-copied set. Can go when transformers copies under a lock.
+    # All other files that this one needs; `base.py` says why.
     from .configuration_base import VanillaConfig as VanillaConfig
     from .embeddings import InputEmbedding as InputEmbedding
     from .feed_forward import FeedForward as FeedForward
@@ -49,7 +47,7 @@ class VanillaDecoderModel(VanillaStack):
 
     @torch.no_grad()
     def _init_weights(self, module):
-        """Scale projections into the residual stream by 1 / sqrt(number of residual sums) (GPT-2 paper, section 2.3)."""
+        """Scale projections into the residual stream by 1 / sqrt(number of sub-layers) (GPT-2 paper, section 2.3)."""
         super()._init_weights(module)
         # One projection at a time: transformers does not visit modules without own weights in code outside its package.
         if any(module in (layer.self_attn.o_proj, layer.feed_forward.down_proj) for layer in self.layers):
@@ -138,27 +136,15 @@ class VanillaDecoderForCausalLM(VanillaPreTrainedModel, VanillaGenerationMixin):
         # Not a parameter, as in transformers: Trainer requires each parameter with "label" in its name in evaluation.
         shift_labels: torch.Tensor | None = kwargs.pop("shift_labels", None)
         has_labels = labels is not None or shift_labels is not None
-        outputs = self.model(
-            input_ids,
-            attention_mask,
-            position_ids,
-            past_key_values,
-            inputs_embeds,
-            use_cache=False if has_labels else use_cache,
-            **kwargs,
-        )
+        inputs = (input_ids, attention_mask, position_ids, past_key_values, inputs_embeds)
+        outputs = self.model(*inputs, use_cache=False if has_labels else use_cache, **kwargs)
         hidden_states = kept_positions(outputs.last_hidden_state, logits_to_keep)
         targets = shift_labels
         if targets is None and labels is not None:
             targets = shift_labels_left(labels, hidden_states.shape[:-1])
         logits, loss = self.logits_and_loss(hidden_states, targets, num_items_in_batch, return_logits)
-        return CausalLMOutputWithPast(
-            loss=loss,
-            logits=logits,
-            **under_its_name(outputs.get(CACHE)),
-            hidden_states=outputs.hidden_states,
-            attentions=outputs.attentions,
-        )
+        others = {name: value for name, value in outputs.items() if name != "last_hidden_state"}
+        return CausalLMOutputWithPast(loss=loss, logits=logits, **others)
 
 
 let_trainer_shift_labels(VanillaDecoderForCausalLM)
@@ -168,7 +154,6 @@ class VanillaDecoderClassifier(VanillaPreTrainedModel):
     """A decoder and one linear layer: the base of the classifying heads.
 
     Args:
-        config: A [`VanillaDecoderConfig`].
         has_bias: Whether the linear layer has a bias.
     """
 
@@ -197,15 +182,8 @@ class VanillaDecoderClassifier(VanillaPreTrainedModel):
         **kwargs: Unpack[TransformersKwargs],
     ) -> SequenceClassifierOutputWithPast | TokenClassifierOutput:
         """Logits and, with labels, the loss; the class gives the shapes."""
-        outputs = self.model(
-            input_ids,
-            attention_mask,
-            position_ids,
-            past_key_values,
-            inputs_embeds,
-            use_cache=False if labels is not None else use_cache,
-            **kwargs,
-        )
+        inputs = (input_ids, attention_mask, position_ids, past_key_values, inputs_embeds)
+        outputs = self.model(*inputs, use_cache=use_cache if labels is None else False, **kwargs)
         logits = self.classify(outputs.last_hidden_state, attention_mask, input_ids)
         loss = None if labels is None else self.loss_of(logits, labels, num_items_in_batch)
         cache = under_its_name(outputs.get(CACHE)) if self.output_class is SequenceClassifierOutputWithPast else {}
@@ -227,8 +205,7 @@ class VanillaDecoderForSequenceClassification(VanillaDecoderClassifier):
 
     def classify(self, hidden_states, attention_mask, input_ids) -> torch.Tensor:
         """(B, T, D) -> (B, num_labels)."""
-        pooling, pad_token_id = self.config.classifier_pooling, self.config.pad_token_id
-        return self.score(pool(hidden_states, pooling, attention_mask, input_ids, pad_token_id))
+        return self.score(pool(hidden_states, self.config, attention_mask, input_ids))
 
     def loss_of(self, logits, labels, num_items_in_batch) -> torch.Tensor:
         """The loss of `config.problem_type`."""
@@ -248,10 +225,6 @@ class VanillaDecoderForTokenClassification(VanillaDecoderClassifier):
     def classify(self, hidden_states, attention_mask, input_ids) -> torch.Tensor:
         """(B, T, D) -> (B, T, num_labels)."""
         return self.score(self.dropout(hidden_states))
-
-    def loss_of(self, logits, labels, num_items_in_batch) -> torch.Tensor:
-        """Cross entropy of labels, -100 where there is none."""
-        return cross_entropy_loss(logits, labels, num_items_in_batch, self.training_label_smoothing)
 
 
 __all__ = [

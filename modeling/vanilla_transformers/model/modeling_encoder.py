@@ -20,15 +20,13 @@ from .compatibility import capture_outputs, merge_with_config_defaults
 from .configuration_vanilla import VanillaEncoderConfig
 from .heads import MaskedTokenTransform, Pooler, pool, take_positions
 from .layers import VanillaLayer
-from .losses import cross_entropy_loss, sequence_classification_loss, span_loss
+from .losses import sequence_classification_loss, span_loss
 from .operations import Dropout, Linear
 from .parallel_plans import LM_HEAD_FSDP_PLAN, LM_HEAD_PP_PLAN, LM_HEAD_TP_PLAN
 from .stacks import VanillaStack
 
 if TYPE_CHECKING:
-    # Several processes may load this code at the same time. transformers copies the files that this one imports if they
-    # are missing, but does not look into a file that is already there. Naming all of them here keeps a second process
-    # from importing a half-copied set. Can go when transformers copies under a lock.
+    # All other files that this one needs; `base.py` says why.
     from .caches import CACHE as CACHE
     from .configuration_base import VanillaConfig as VanillaConfig
     from .embeddings import InputEmbedding as InputEmbedding
@@ -40,7 +38,6 @@ class VanillaEncoderModel(VanillaStack):
     """The bare encoder, with a pooler if `config.pooler` is true.
 
     Args:
-        config: A [`VanillaEncoderConfig`].
         add_pooling_layer: `False` leaves the pooler out, as heads do that do not read it.
     """
 
@@ -74,13 +71,8 @@ class VanillaEncoderModel(VanillaStack):
         hidden_states = self.encode(input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, **kwargs)
         pooled = None
         if self.pooler is not None:
-            pooled = self.pooler(self.pool(hidden_states, attention_mask, input_ids))
+            pooled = self.pooler(pool(hidden_states, self.config, attention_mask, input_ids))
         return BaseModelOutputWithPooling(last_hidden_state=hidden_states, pooler_output=pooled)
-
-    def pool(self, hidden_states, attention_mask, input_ids) -> torch.Tensor:
-        """One vector for each sequence, (B, T, D) -> (B, D), by `config.classifier_pooling`."""
-        pooling, pad_token_id = self.config.classifier_pooling, self.config.pad_token_id
-        return pool(hidden_states, pooling, attention_mask, input_ids, pad_token_id)
 
 
 class VanillaEncoderForMaskedLM(VanillaPreTrainedModel):
@@ -128,16 +120,14 @@ class VanillaEncoderForMaskedLM(VanillaPreTrainedModel):
         if masked_positions is not None:
             hidden_states = take_positions(hidden_states, masked_positions, labels)
         logits, loss = self.logits_and_loss(self.transform(hidden_states), labels, num_items_in_batch, return_logits)
-        return MaskedLMOutput(
-            loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
-        )
+        others = {name: value for name, value in outputs.items() if name != "last_hidden_state"}
+        return MaskedLMOutput(loss=loss, logits=logits, **others)
 
 
 class VanillaEncoderClassifier(VanillaPreTrainedModel):
     """An encoder, dropout and one linear layer: the base of the classifying heads.
 
     Args:
-        config: A [`VanillaEncoderConfig`].
         num_outputs: Width of the linear layer.
         reads_sequence: Whether the head reads one (pooled) vector for each sequence, or a vector for each token.
     """
@@ -194,12 +184,8 @@ class VanillaEncoderClassifier(VanillaPreTrainedModel):
         if self.reads_sequence:
             vectors = outputs.pooler_output
             if vectors is None:
-                vectors = self.model.pool(outputs.last_hidden_state, attention_mask, input_ids)
+                vectors = pool(outputs.last_hidden_state, self.config, attention_mask, input_ids)
         return self.get_submodule(self.output_name)(self.dropout(vectors)), outputs
-
-    def loss_of(self, logits, labels, num_items_in_batch) -> torch.Tensor:
-        """Cross entropy of logits (..., V) and labels (...), -100 where there is no label."""
-        return cross_entropy_loss(logits, labels, num_items_in_batch, self.training_label_smoothing)
 
 
 class VanillaEncoderForSequenceClassification(VanillaEncoderClassifier):
@@ -300,16 +286,13 @@ class VanillaEncoderForQuestionAnswering(VanillaEncoderClassifier):
 
 def _num_choices(input_ids: torch.Tensor | None, inputs_embeds: torch.Tensor | None) -> int:
     """Number of choices of each row; 1 if there is no input, which the encoder refuses."""
-    for tensor, shape in ((input_ids, "(B, choices, T)"), (inputs_embeds, "(B, choices, T, D)")):
-        if tensor is None:
-            continue
-        if tensor.ndim != shape.count(",") + 1:
-            raise ValueError(
-                f"the inputs have the shape {tuple(tensor.shape)}, but one of {shape} is needed: stack the choices of "
-                "each row, also for a single row"
-            )
-        return tensor.shape[1]
-    return 1
+    tensor, shape = (input_ids, "(B, choices, T)") if inputs_embeds is None else (inputs_embeds, "(B, choices, T, D)")
+    if tensor is not None and tensor.ndim != shape.count(",") + 1:
+        raise ValueError(
+            f"the inputs have the shape {tuple(tensor.shape)}, but one of {shape} is needed: stack the choices of each "
+            "row, also for a single row"
+        )
+    return 1 if tensor is None else tensor.shape[1]
 
 
 __all__ = [

@@ -20,9 +20,7 @@ from .parallel_plans import LM_HEAD_FSDP_PLAN, LM_HEAD_PP_PLAN, LM_HEAD_TP_PLAN
 from .stacks import VanillaDecoderStack, VanillaEncoderStack
 
 if TYPE_CHECKING:
-    # Several processes may load this code at the same time. transformers copies the files that this one imports if they
-    # are missing, but does not look into a file that is already there. Naming all of them here keeps a second process
-    # from importing a half-copied set. Can go when transformers copies under a lock.
+    # All other files that this one needs; `base.py` says why.
     from .attention import MultiHeadAttention as MultiHeadAttention
     from .compatibility import find as find
     from .configuration_base import VanillaConfig as VanillaConfig
@@ -192,31 +190,14 @@ class VanillaSeq2SeqForConditionalGeneration(VanillaPreTrainedModel, VanillaGene
             use_cache = False
             if decoder_input_ids is None and decoder_inputs_embeds is None:
                 decoder_input_ids = self.prepare_decoder_input_ids_from_labels(labels)  # type: ignore[assignment]
-        outputs = self.model(
-            input_ids,
-            attention_mask,
-            decoder_input_ids,
-            decoder_attention_mask,
-            encoder_outputs,
-            past_key_values,
-            inputs_embeds,
-            decoder_inputs_embeds,
-            use_cache=use_cache,
-            **kwargs,
-        )
+        source = (input_ids, attention_mask)
+        target = (decoder_input_ids, decoder_attention_mask, encoder_outputs, past_key_values)
+        embeds = (inputs_embeds, decoder_inputs_embeds)
+        outputs = self.model(*source, *target, *embeds, use_cache=use_cache, **kwargs)
         hidden_states = kept_positions(outputs.last_hidden_state, logits_to_keep)
         logits, loss = self.logits_and_loss(hidden_states, labels, num_items_in_batch, return_logits)
-        return Seq2SeqLMOutput(
-            loss=loss,
-            logits=logits,
-            **under_its_name(outputs.get(CACHE)),
-            decoder_hidden_states=outputs.decoder_hidden_states,
-            decoder_attentions=outputs.decoder_attentions,
-            cross_attentions=outputs.cross_attentions,
-            encoder_last_hidden_state=outputs.encoder_last_hidden_state,
-            encoder_hidden_states=outputs.encoder_hidden_states,
-            encoder_attentions=outputs.encoder_attentions,
-        )
+        others = {name: value for name, value in outputs.items() if name != "last_hidden_state"}
+        return Seq2SeqLMOutput(loss=loss, logits=logits, **others)
 
 
 __all__ = ["VanillaSeq2SeqForConditionalGeneration", "VanillaSeq2SeqModel"]

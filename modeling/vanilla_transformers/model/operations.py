@@ -5,9 +5,8 @@ If the package is installed, `vanilla_transformers.fast` puts its own functions 
 tokens, and the same numbers within 1e-5, in less time.
 """
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -41,12 +40,8 @@ def packed_mask(
 ) -> Any:
     """What the attention kernel gets instead of a mask for packed rows; `None` if it needs a mask.
 
-    Args:
-        stack: The stack that attends.
-        inputs_embeds: (B, T, D).
-        attention_mask: (B, S) or `None`.
-        position_ids: (B or 1, S) or `None`.
-        kwargs: The other arguments of the forward pass.
+    The arguments are those of the forward pass of a stack: `inputs_embeds` (B, T, D), `attention_mask` (B, S),
+    `position_ids` (B or 1, S) and all other keyword arguments.
     """
     return None
 
@@ -56,16 +51,11 @@ def before_generate(kwargs: Mapping[str, Any]) -> None:
 
 
 def search(model: Any, stock_search: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """The token ids that a search finds, from the inputs that `generate` has prepared.
-
-    Args:
-        model: An encoder-decoder or a decoder with a language-model head.
-        stock_search: transformers' search, a function of the other arguments.
-    """
+    """The token ids that a search finds, from inputs that `generate` has prepared for transformers' search."""
     return stock_search(*args, **kwargs)
 
 
-@dataclass
+@dataclass(slots=True)
 class Operations:
     """The functions in use. A replacement has the same arguments and results as the default."""
 
@@ -76,28 +66,6 @@ class Operations:
     packed_mask: Callable[..., Any] = packed_mask
     before_generate: Callable[[Mapping[str, Any]], None] = before_generate
     search: Callable[..., Any] = search
-
-    def exchange(self, **functions: Callable[..., Any]) -> None:
-        """Replace functions, by the names of the fields.
-
-        Raises:
-            TypeError: There is no operation of that name.
-        """
-        unknown = functions.keys() - {field.name for field in fields(self)}
-        if unknown:
-            raise TypeError(f"there is no operation {', '.join(sorted(unknown))}")
-        for name, function in functions.items():
-            setattr(self, name, function)
-
-    @contextmanager
-    def plain(self) -> Iterator[None]:
-        """Context in which the defaults are in use."""
-        before = {field.name: getattr(self, field.name) for field in fields(self)}
-        self.exchange(**{field.name: field.default for field in fields(self)})  # type: ignore[arg-type]
-        try:
-            yield
-        finally:
-            self.exchange(**before)
 
 
 OPERATIONS = Operations()

@@ -24,21 +24,13 @@ class VanillaStack(VanillaPreTrainedModel):
     """Token table, input embedding, layers and final norm; `encode` runs them bidirectionally, `decode` causally.
 
     Args:
-        config: A vanilla configuration.
         num_layers: Number of layers.
         is_causal: Whether a token attends only to itself and the tokens before it.
         has_cross_attention: Whether the layers attend to an encoder's states.
         vocab_size: Number of tokens in the table, by default `config.vocab_size`.
     """
 
-    def __init__(
-        self,
-        config,
-        num_layers: int,
-        is_causal: bool = False,
-        has_cross_attention: bool = False,
-        vocab_size: int | None = None,
-    ):
+    def __init__(self, config, num_layers: int, is_causal=False, has_cross_attention=False, vocab_size=None):
         super().__init__(config)
         self.embed_tokens = nn.Embedding(vocab_size or config.vocab_size, config.hidden_size, config.padding_row)
         self.input_embedding = InputEmbedding(config)
@@ -147,6 +139,8 @@ class VanillaStack(VanillaPreTrainedModel):
             mask = create_causal_mask(self.config, inputs_embeds, attention_mask, past, position_ids)
         # The paged cache of continuous batching is not a `Cache`, and comes with position ids.
         past_length = past.get_seq_length() if isinstance(past, Cache) else 0
+        if use_cache is None:
+            use_cache = self.config.use_cache
         if use_cache and past_key_values is None:
             past_key_values = self._new_cache()
         if position_ids is None:
@@ -176,12 +170,7 @@ class VanillaStack(VanillaPreTrainedModel):
 
 
 class VanillaEncoderStack(VanillaStack):
-    """Bidirectional layers (section 3.1, "Encoder").
-
-    Args:
-        config: A vanilla configuration.
-        num_layers: Number of layers.
-    """
+    """Bidirectional layers (section 3.1, "Encoder")."""
 
     _tp_plan = STACK_TP_PLAN
     _pp_plan = STACK_PP_PLAN
@@ -210,12 +199,7 @@ class VanillaEncoderStack(VanillaStack):
 
 
 class VanillaDecoderStack(VanillaStack):
-    """Causal layers with cross attention (section 3.1, "Decoder").
-
-    Args:
-        config: A vanilla configuration.
-        num_layers: Number of layers.
-    """
+    """Causal layers with cross attention (section 3.1, "Decoder")."""
 
     _tp_plan = STACK_TP_PLAN | CROSS_ATTENTION_TP_PLAN
     _pp_plan = STACK_PP_PLAN
@@ -276,14 +260,9 @@ class VanillaDecoderStack(VanillaStack):
         )
 
     def cross_attention_mask(self, inputs_embeds, attention_mask, encoder_hidden_states, apart=None):
-        """The mask of the kernel in use for embeddings (B, T, D) that attend to encoder states (B, S, D).
+        """The kernel's mask for embeddings (B, T, D) that attend to encoder states (B, S, D).
 
-        Args:
-            attention_mask: (B, S), 0 at padding; or `None`.
-            apart: The mask function of packed rows, or `None`.
-
-        Raises:
-            ValueError: Rows are packed, but the kernel takes no mask.
+        `attention_mask` is (B, S) or `None`; `apart` is the mask function of packed rows, or `None`.
         """
         mask = create_bidirectional_mask(
             config=self.config,

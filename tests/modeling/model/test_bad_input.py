@@ -62,7 +62,7 @@ def long_inputs(model_class, length: int) -> dict[str, torch.Tensor]:
         ),
         ({"hidden_size": 0}, "hidden_size is 0, but must be at least 1"),
         ({"num_hidden_layers": 0}, "num_hidden_layers is 0, but must be at least 1"),
-        ({"position_offset": -1}, "position_offset is -1, but must not be negative"),
+        ({"position_offset": -1}, "position_offset is -1, but must be at least 0"),
         ({"hidden_dropout_prob": 1.5}, "hidden_dropout_prob is 1.5, but must lie in"),
         ({"label_smoothing": -0.1}, "label_smoothing is -0.1, but must lie in"),
         ({"norm_position": "middle"}, "expected one of ('post', 'pre'), got middle"),
