@@ -1,7 +1,7 @@
 """What makes models faster when the package is installed: the same tokens, and the same numbers within 1e-5.
 
-Nothing here travels with a saved model. `plug_in` puts these functions into `model/operations.py`, the one place where
-the code of the models asks for them; without them everything works, slower.
+Nothing here is saved with a model. `plug_in` puts these functions into `OPERATIONS` of `model/operations.py`, the only
+place where the code of the models calls them. Without them everything works, but slower.
 """
 
 from collections.abc import Iterator

@@ -1,7 +1,9 @@
-"""Dropout (Srivastava et al. 2014) that takes a quarter of torch's time on a CPU.
+"""Dropout (Srivastava et al. 2014) in a quarter of torch's time on a CPU (benchmarks/dropout.py).
 
-There torch draws one random number an element, in one thread: on small models that is a fifth of a training step. Here
-each 64-bit draw of the same generator decides on four elements.
+On a CPU torch draws one random number for each element, in one thread: a fifth of the training step of a small model.
+Here one 64-bit number of the same generator decides on four elements.
+
+State: the generator of a thread, set by `drawing_from`.
 """
 
 import threading
@@ -12,15 +14,17 @@ import torch
 from torch import nn
 
 _NUM_LEVELS = 2**16
+"""Levels of a 16-bit random number: dropout probabilities are multiples of 1 / 2^16."""
 
 _of_thread = threading.local()
 
 
 @contextmanager
 def drawing_from(generator: torch.Generator) -> Iterator[None]:
-    """While active, dropout on a CPU draws from `generator` in this thread, and from torch's default one in others.
+    """Context in which dropout on a CPU draws from `generator` in this thread.
 
-    Threads that share a generator would get other numbers each time they are run.
+    Other threads draw from torch's default generator. If threads shared a generator, the order of their draws, and so
+    the numbers, would differ from run to run.
     """
     before = getattr(_of_thread, "generator", None)
     _of_thread.generator = generator
@@ -31,10 +35,10 @@ def drawing_from(generator: torch.Generator) -> Iterator[None]:
 
 
 def apply_dropout(states: torch.Tensor, p: float, training: bool) -> torch.Tensor:
-    """Sets elements to zero with probability `p` and scales the others by 1 / (1 - p); any shape.
+    """Set elements to zero with probability `p` and scale the others by 1 / (1 - p); any shape.
 
-    On a CPU `p` is rounded to a multiple of 2^-16, in the scale as well, so that the expectation stays exact. Compiled
-    code and other devices have kernels of their own, which are used there.
+    On a CPU `p` is rounded to a multiple of 2^-16, also in the scale, so the expectation is exact. Compiled code and
+    other devices use torch's own kernels.
     """
     num_dropped = round(p * _NUM_LEVELS)
     is_plain = type(states) is torch.Tensor and states.device.type == "cpu" and not torch.compiler.is_compiling()
@@ -44,6 +48,6 @@ def apply_dropout(states: torch.Tensor, p: float, training: bool) -> torch.Tenso
     draws = torch.empty(-(-states.numel() // 4), dtype=torch.int64).random_(-(2**63), None, generator=generator)
     draws = draws.view(torch.int16)
     draws = draws[: states.numel()].view(states.shape)
-    # In place, the comparison leaves 0 and 1 as integers, which convert faster than booleans.
+    # The in-place comparison gives the integers 0 and 1, which are converted faster than booleans.
     keep = draws.ge_(num_dropped - _NUM_LEVELS // 2).to(states.dtype)
     return states * keep.mul_(_NUM_LEVELS / (_NUM_LEVELS - num_dropped))

@@ -1,10 +1,11 @@
-"""A step of decoding through layers as functions of their weights, without the modules around them.
+"""One decoding step, computed from the weights directly.
 
-A step has a row for each sentence or beam. To multiply so few takes less time than to call the modules that do it, and
-less than a CPU needs to lay out their weights for it. So for as long as a search goes on, oneDNN keeps the weights as
-it needs them, queries, keys and values are one product, and activation and residual connection are part of others.
+A step has one row for each sentence or beam. With so few rows, calling modules and re-laying out weights cost more than
+the products. So oneDNN packs the weights once for each search, queries, keys and values are one product, and activation
+and residual sum are fused into products.
 
-Shapes: B sentences, K alternatives, N slots of the cache, D width, H heads, W head width, M = B x K rows.
+Shapes: B sentences, K alternatives, N slots of the cache, S source length, D width, H heads, W head width,
+M = B x K rows.
 """
 
 from typing import Any
@@ -29,17 +30,17 @@ from vanilla_transformers.fast.untouched import is_called_alone, is_untouched_mo
 from vanilla_transformers.model.attention import attention_implementation, eager_attention_forward
 from vanilla_transformers.model.layers import VanillaLayer
 
-_ROWS_PACKED_FOR = 32  # whatever their number is later; packed for one row, many are slower
-_EXACT_ROWS = 16  # a larger number is filled up to one that there may be a kernel for
+_ROWS_PACKED_FOR = 32  # for any row count: with weights packed for one row, products of many rows are slower
+_EXACT_ROWS = 16  # larger row counts are padded to one of `row_count`, to compile few kernels
 
 _MOST_COPIED = 2**28
-"""Weights of a model that are held a second time, as the products need them; 1 GB in fp32."""
+"""Number of weights up to which a packed copy is made; 1 GB in fp32."""
 
 _MANY_HEADS = 64
-"""Heads of all sentences from which on the batched products of a CPU are faster than its fused attention."""
+"""B x H from which two batched products are faster than sdpa on a CPU."""
 
 _KERNELS = (eager_attention_forward, ALL_ATTENTION_FUNCTIONS["sdpa"])
-# By name: transformers may move or rename its classes, and only speed depends on them.
+# Names instead of classes: transformers may move or rename them, and then only the fusion is lost.
 _FUSED_ACTIVATIONS = {
     "torch.nn.modules.activation.ReLU": ("relu", ""),
     "transformers.activations.GELUActivation": ("gelu", "none"),
@@ -48,12 +49,12 @@ _FUSED_ACTIVATIONS = {
 
 
 class Product:
-    """Linear layers side by side, as one product.
+    """Linear layers with the same input, as one product.
 
     Args:
-        linears: they take the same inputs.
-        activation: of their outputs, or `None`.
-        is_packed: whether oneDNN holds the weights as it needs them.
+        linears: The linear layers.
+        activation: Applied to the outputs, or `None`.
+        is_packed: Whether oneDNN packs the weights.
     """
 
     def __init__(self, *linears: Any, activation: nn.Module | None = None, is_packed: bool):
@@ -65,7 +66,7 @@ class Product:
                 self.bias = torch.cat(
                     [torch.zeros_like(w[:, 0]) if b is None else b for w, b in zip(weights, biases, strict=True)]
                 )
-        self.bias = None if self.bias is None else self.bias.contiguous()  # oneDNN reads no other
+        self.bias = None if self.bias is None else self.bias.contiguous()  # oneDNN reads contiguous biases only
         self.weight = onednn_packed(weight, _ROWS_PACKED_FOR) if is_packed else weight
         self.is_packed = is_packed
         self.activation = activation
@@ -73,7 +74,7 @@ class Product:
         self.fused = _FUSED_ACTIVATIONS.get(f"{kind.__module__}.{kind.__qualname__}")
 
     def __call__(self, rows: torch.Tensor, residual: torch.Tensor | None = None) -> torch.Tensor:
-        """(M, inputs) -> (M, outputs), `residual` (M, outputs) added."""
+        """(M, inputs) -> (M, outputs), plus `residual` (M, outputs) if given."""
         num_rows = len(rows)
         free = row_count(num_rows) - num_rows if self.is_packed and num_rows > _EXACT_ROWS else 0
         if not free:
@@ -98,11 +99,11 @@ class Product:
 
 
 class FusedLayers:
-    """The layers of a decoder and its head.
+    """The layers and the head of a decoder for which [`can_fuse`] is true.
 
     Args:
-        stack: the decoder; [`can_fuse`] says whether its layers are.
-        head: the projection to the vocabulary.
+        stack: The decoder.
+        head: The projection to the vocabulary.
     """
 
     def __init__(self, stack: Any, head: Any):
@@ -121,11 +122,11 @@ class FusedLayers:
         """(B, K, D) -> (B, K, D).
 
         Args:
-            hidden_states: of the newest tokens.
-            slots: of each layer the cache, to which keys and values of these tokens are added.
-            mask: (B, 1, K, N), added to the scores, or `None`.
-            source: of each layer keys and values of the source (B, H, S, W); none of a decoder.
-            source_mask: (B, 1, 1, S), likewise.
+            hidden_states: Of the newest tokens.
+            slots: The cache of each layer, to which the keys and values of these tokens are appended.
+            mask: (B, 1, K, N), added to the attention scores; or `None`.
+            source: Keys and values (B, H, S, W) of the source for each layer; empty for a decoder.
+            source_mask: (B, 1, 1, S), added to the scores of cross attention; or `None`.
         """
         shape = hidden_states.shape
         rows = hidden_states.flatten(0, 1)
@@ -191,7 +192,7 @@ def _after(rows: torch.Tensor, residual: Any) -> torch.Tensor:
 def attention(
     query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, mask: torch.Tensor | None, scaling: float
 ) -> torch.Tensor:
-    """softmax(Q K^T x scaling + mask) V of queries (B, H, K, W) -> (B x K, H x W), computed in the type of the keys."""
+    """softmax(Q K^T x scaling + mask) V of queries (B, H, K, W) -> (B x K, H x W), in the dtype of the keys."""
     dtype, query = query.dtype, query.to(keys.dtype)
     num_heads = query.shape[0] * query.shape[1]
     if query.device.type != "cpu" or (num_heads < _MANY_HEADS and keys.dtype != torch.bfloat16):
@@ -205,10 +206,7 @@ def attention(
 
 
 def can_fuse(stack: Any, head: Any) -> bool:
-    """Whether layers and head are nothing but their weights, and these not too many to be held twice.
-
-    There is no adapter, hook, shard, quantized weight or training then.
-    """
+    """Whether the layers and the head are untouched and in evaluation mode, and small enough for a packed copy."""
     dtype = head.weight.dtype
     modules = [head, *stack.layers.modules()]
     modules.remove(stack.layers)
@@ -230,7 +228,7 @@ def _kernel(config: Any) -> Any:
 
 
 def _packs(weight: torch.Tensor) -> bool:
-    """Whether a product of packed weights is fast here, and not only possible."""
+    """Whether products with packed weights are faster on this processor."""
     if weight.device.type != "cpu" or not torch.backends.mkldnn.enabled or not HAS_PACKED_LINEAR:
         return False
     if weight.dtype == torch.float32:

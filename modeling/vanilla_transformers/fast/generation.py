@@ -1,8 +1,8 @@
-"""Which searches of `generate` are ours, which find the tokens that transformers' loops find in less time.
+"""Chooses between our searches and transformers' loops for a call of `generate`.
 
-They do all but: beams that are drawn, streaming, scores or attentions beside the tokens, stopping by anything but
-length and end token, processors of logits that see several sequences at once, a cache of the caller's, flash and flex
-attention, and models that are spread over devices. Those are left to transformers.
+Our searches find the same tokens in less time. Left to transformers are: beam sampling, streaming, scores or attentions
+in the output, stopping criteria other than length and end tokens, logits processors that combine several sequences, a
+cache of the caller, flash and flex attention, and models on several devices.
 """
 
 from collections.abc import Callable, Mapping
@@ -22,8 +22,9 @@ from vanilla_transformers.fast.untouched import is_untouched_model
 from vanilla_transformers.model.attention import attention_implementation
 from vanilla_transformers.model.caches import CACHE
 
-# What looks at each sequence by itself: a sequence may leave the batch, and beams stand alone at first. By name: where
-# transformers moves or renames a class, searches become slower, and a saved model still loads.
+# Logits processors that treat each sequence independently. Only these are allowed: finished sentences leave the batch,
+# and the first step scores one beam for each sentence. Names instead of classes: if transformers moves or renames one,
+# its loops are used.
 _PROCESSORS = {
     "MinLengthLogitsProcessor",
     "MinNewTokensLengthLogitsProcessor",
@@ -48,22 +49,22 @@ _PROCESSORS = {
 _INPUTS = {"attention_mask", "logits_to_keep", CACHE, "use_cache"}
 _ATTENTION = ("eager", "sdpa")
 _FROM_CALLER = "is_from_caller_of_vanilla_generate"
-"""Marks a cache that the caller of `generate` has made, and wants filled."""
+"""Marks a cache that the caller of `generate` has passed, and expects to be filled."""
 
 
 def mark_callers_caches(kwargs: Mapping[str, Any]) -> None:
-    """Marks the caches among the arguments of `generate`, which their caller wants filled."""
+    """Mark the caches among the arguments of `generate`."""
     for value in kwargs.values():
         if isinstance(value, Cache):
             setattr(value, _FROM_CALLER, True)
 
 
 def find_tokens(model: Any, stock_search: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """What `generate` has prepared, searched here or else by transformers.
+    """The token ids (rows, longest length) for inputs that `generate` has prepared, by our search or transformers'.
 
     Args:
-        model: an encoder-decoder or a decoder with a language-model head.
-        stock_search: transformers' method, which takes what follows.
+        model: An encoder-decoder or a decoder with a language-model head.
+        stock_search: transformers' method, a function of the other arguments.
     """
     if not HAS_KNOWN_SEARCHES or not can_search(model, *args, **kwargs):
         return stock_search(*args, **kwargs)
@@ -79,7 +80,7 @@ def find_tokens_here(
     *_: Any,
     **kwargs: Any,
 ) -> torch.Tensor:
-    """The token ids, (rows, longest length), by the searches here."""
+    """The token ids (rows, longest length), by our search."""
     processors, banned = logits_processor, None
     if not generation_config.do_sample:
         processors, banned = without_banned(logits_processor, model.config.vocab_size, input_ids.device)
@@ -90,7 +91,7 @@ def find_tokens_here(
 
 
 def step_decoder(model: Any, input_ids: torch.Tensor, num_beams: int, num_steps: int, **kwargs: Any) -> StepDecoder:
-    """The decoder of what `generate` has prepared, one row of it for each of its `num_beams` equal ones."""
+    """The decoder for inputs that `generate` has prepared, with one row for each sentence instead of `num_beams`."""
     mask, positions, encoded = (kwargs.get(name) for name in ("attention_mask", "position_ids", "encoder_outputs"))
     states = None if encoded is None else encoded[0]
     once = (None if tensor is None else tensor[::num_beams] for tensor in (mask, positions, states))
@@ -98,11 +99,11 @@ def step_decoder(model: Any, input_ids: torch.Tensor, num_beams: int, num_steps:
 
 
 def search_settings(criteria: Any, config: GenerationConfig, banned: torch.Tensor | None) -> SearchSettings:
-    """What is searched for, of what `generate` has prepared."""
+    """The settings of our search for arguments that `generate` has prepared."""
     ends = next((each.eos_token_id for each in criteria if hasattr(each, "eos_token_id")), None)
     fill = (special_tokens(config) or (None, None))[0]
     if config.num_beams > 1 and not fill and ends is not None:
-        fill = ends[0]  # to beam search in transformers a padding id of 0 is none
+        fill = ends[0]  # transformers' beam search treats a padding id of 0 as missing
     return SearchSettings(
         max_length=criteria.max_length,
         ends=ends,
@@ -119,7 +120,10 @@ def search_settings(criteria: Any, config: GenerationConfig, banned: torch.Tenso
 def without_banned(
     processors: LogitsProcessorList, vocab_size: int, device: torch.device
 ) -> tuple[LogitsProcessorList, torch.Tensor | None]:
-    """Processors that only ban some tokens make two copies of all scores; these tokens instead, where that is all."""
+    """If the only processor bans single tokens, the token ids instead of it.
+
+    Setting their scores to minus infinity avoids two copies of all scores.
+    """
     if len(processors) != 1 or _name(processors[0]) != "NoBadWordsLogitsProcessor":
         return processors, None
     words = list(processors[0].sequence_bias)
@@ -138,9 +142,9 @@ def can_search(
     streamer: Any = None,
     **kwargs: Any,
 ) -> bool:
-    """Whether the searches here do all that is asked."""
+    """Whether our searches can do what a call of `generate` asks for."""
     given = {name for name, value in kwargs.items() if value is not None}
-    # An encoder's positions are in what it has returned, and are not those of the targets.
+    # In an encoder-decoder `position_ids` are those of the source, which the encoder has read already.
     known = _INPUTS | {"encoder_outputs" if model.config.is_encoder_decoder else "position_ids"}
     cache = kwargs.get(CACHE)
     config, criteria = generation_config, stopping_criteria
@@ -171,24 +175,24 @@ def can_search(
         or not all(map(_looks_at_rows, logits_processor))
         or (num_ends + 2) * config.num_beams > model.config.vocab_size
         or attention_implementation(model.config) not in _ATTENTION
-        or model.training  # other shapes draw other numbers for dropout; gradient checkpointing drops the cache
+        or model.training  # dropout would draw other numbers; gradient checkpointing disables the cache
         or not is_untouched_model(model)
     )
 
 
 def _looks_at_rows(processor: Any) -> bool:
-    """Whether a processor looks at each sequence by itself, and keeps nothing of any."""
+    """Whether a processor treats each sequence independently, and stores no sequence."""
     kept = getattr(processor, "prompt_ignore_length", None)
     return _name(processor) in _PROCESSORS and not torch.is_tensor(kept)
 
 
 def _name(part: Any) -> str | None:
-    """The name of a class of transformers' generation; `None` of any other class."""
+    """The class name of a part of transformers' generation; `None` for any other object."""
     return type(part).__name__ if type(part).__module__.startswith("transformers.generation.") else None
 
 
 def _end_as_configured(criteria: StoppingCriteriaList, ends: torch.Tensor | None) -> bool:
-    """Whether nothing but one length and the configured end tokens ends a sequence."""
+    """Whether only the maximum length and the configured end tokens end a sequence."""
     kinds = {_name(each): each for each in criteria}
     expected = {"MaxLengthCriteria"} if ends is None else {"MaxLengthCriteria", "EosTokenCriteria"}
     if set(kinds) != expected or len(criteria) != len(expected):

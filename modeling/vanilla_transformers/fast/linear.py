@@ -14,18 +14,18 @@ from vanilla_transformers.fast.private_names import HAS_ONEDNN_LINEAR, onednn_li
 from vanilla_transformers.fast.untouched import is_untouched_tensor
 
 MIN_ROWS = 32
-"""With fewer rows oneDNN is no faster."""
+"""Rows from which oneDNN is faster than MKL (benchmarks/LOG.md)."""
 
 _ROW_COUNTS_PER_OCTAVE = 8
-"""Numbers of rows from a power of two to the next. oneDNN compiles a kernel for each, in 1 to 2 ms and 0.6 MB."""
+"""Row counts in use between a power of two and the next. oneDNN compiles a kernel for each one: 1 to 2 ms, 0.6 MB."""
 
 
 def linear(input: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
-    """`torch.nn.functional.linear`, on AMD's processors with AVX-512 in half the time.
+    """`torch.nn.functional.linear`, in half the time on AMD processors with AVX-512.
 
-    In fp32 torch multiplies by MKL, which leaves AVX-512 unused there. oneDNN, which torch has for bf16, does not.
-    Whatever is not a plain tensor in fp32 on such a processor goes the usual way: other types, autocast, forward-mode
-    derivatives, traced, compiled and exported code, sharded and quantized weights.
+    For fp32 torch uses MKL, which does not use AVX-512 on AMD. oneDNN, which torch uses for bf16, does. Everything but
+    dense fp32 tensors on such a processor goes to torch's function: other types, autocast, forward-mode derivatives,
+    traced, compiled and exported code, sharded and quantized weights.
 
     Args:
         input: (..., K).
@@ -40,7 +40,7 @@ def linear(input: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None 
     if free:
         rows = nn.functional.pad(rows, (0, 0, 0, free))
     output = (_Linear.apply if torch.is_grad_enabled() else onednn_linear)(rows, weight, bias)
-    if free:  # a slice of all rows would be copied in the backward pass too
+    if free:  # without the condition, the backward pass would copy all rows
         output = output[:num_rows]
     return output.unflatten(0, input.shape[:-1])
 
@@ -58,7 +58,7 @@ class _Linear(torch.autograd.Function):
     def backward(ctx, grad):
         input, weight = ctx.saved_tensors
         grad = grad.contiguous()
-        # These are products of the same kind, so there are derivatives of any order.
+        # The gradients are computed by `linear` again, so there are derivatives of any order.
         return (
             None if weight is None else linear(grad, weight.t()),
             None if input is None else linear(grad.t(), input.t()),
@@ -67,13 +67,13 @@ class _Linear(torch.autograd.Function):
 
 
 def row_count(num_rows: int) -> int:
-    """The number of rows, or the next larger one that there may be a kernel for."""
+    """The smallest row count in use that is not below `num_rows`."""
     step = max(1, (1 << num_rows.bit_length() - 1) // _ROW_COUNTS_PER_OCTAVE)
     return -(-num_rows // step) * step
 
 
 def _is_for_onednn(input: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> bool:
-    # Decoding has too few rows and a step of a small model many products, so what is asked first is what tells that.
+    # The cheapest checks come first: a decoding step has many products, and nearly all of them have too few rows.
     return (
         not torch.compiler.is_compiling()
         and not torch.jit.is_tracing()
@@ -95,18 +95,18 @@ def _is_for_onednn(input: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor
 
 
 def _fits(bias: torch.Tensor, weight: torch.Tensor) -> bool:
-    """Whether oneDNN reads a bias as it lies."""
+    """Whether oneDNN can read a bias without a copy."""
     return is_untouched_tensor(bias, torch.float32) and bias.shape == weight.shape[:1] and bias.is_contiguous()
 
 
 @cache
 def onednn_is_faster() -> bool:
-    """Whether oneDNN multiplies fp32 faster than the library that torch takes for it."""
+    """Whether oneDNN multiplies fp32 faster than MKL, which torch uses: on AMD with AVX-512."""
     has_product = torch.backends.mkldnn.is_available() and HAS_ONEDNN_LINEAR
     return has_product and torch.backends.cpu.get_cpu_capability() == "AVX512" and "AuthenticAMD" in _vendor()
 
 
 def _vendor() -> str:
-    """Who made the processor, among other words."""
+    """A text that contains the vendor of the processor."""
     described = Path("/proc/cpuinfo")
     return described.read_text() if described.is_file() else platform.processor()

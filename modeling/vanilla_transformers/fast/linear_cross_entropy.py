@@ -1,9 +1,10 @@
-"""The loss of a projection to the vocabulary without its logits.
+"""Cross entropy of a projection to the vocabulary, without storing all logits (fused linear cross entropy).
 
-Of N targets and V tokens, the logits (N, V), their copy in fp32 and the gradients of both are the largest tensors of a
-training step. Without them a step takes less memory, and less time where vocabulary and batch are large: the gradient
-is made in the forward pass, some rows at a time, while their logits are in the cache (Hsu et al. 2024, "Liger Kernel",
-fused linear cross entropy).
+For N targets and V tokens, the logits (N, V), their fp32 copy and the gradients of both are the largest tensors of a
+training step. Here the gradient is computed in the forward pass, a chunk of rows at a time, while the logits of the
+chunk are in the cache (Hsu et al. 2024, "Liger Kernel"). This saves memory, and time if vocabulary and batch are large.
+
+Shapes: N targets, D width, V vocabulary, C rows of a chunk.
 """
 
 import math
@@ -16,13 +17,14 @@ from vanilla_transformers.fast.linear import linear
 from vanilla_transformers.fast.untouched import is_untouched_module
 from vanilla_transformers.model.losses import IGNORE_INDEX, cross_entropy_loss, flat_labels, loss_divisor, out_of_range
 
-# Logits at a time: as many as the caches of a CPU hold, and enough to keep a GPU busy.
+# Number of logits of a chunk: what fits into the cache of a CPU core, and what keeps a GPU busy (benchmarks/LOG.md).
 CPU_CHUNK_SIZE = 2**21
 GPU_CHUNK_SIZE = 2**26
-MIN_ROWS = 256  # fewer are no work for a matrix product
+MIN_ROWS = 256  # rows of a chunk; with fewer, matrix products are inefficient
 CPU_BLOCK_BYTES = 2**25
-"""Errors that become gradients together: each time the gradient of the weights is read and written once more."""
-_SURE = 1e-30  # a probability that is no smaller has all its digits in fp32
+"""Bytes of logit gradients that are turned into parameter gradients at once. Each block of this size reads and writes
+the whole weight gradient once."""
+_SURE = 1e-30  # a probability of at least this value has full fp32 precision
 
 
 def linear_cross_entropy_loss(
@@ -32,10 +34,10 @@ def linear_cross_entropy_loss(
     num_items_in_batch: torch.Tensor | int | None = None,
     label_smoothing: float = 0.0,
 ) -> torch.Tensor:
-    """`cross_entropy_loss(projection(hidden_states), labels, ...)` without the logits in whole.
+    """`cross_entropy_loss(projection(hidden_states), labels, ...)` without storing all logits.
 
-    Where `projection` is more than an `nn.Linear` with weights of its own (adapted, hooked, sharded or compiled), the
-    logits are computed after all. There are no second derivatives.
+    If `projection` is not an untouched `nn.Linear` (adapted, hooked, sharded or compiled), the logits are computed and
+    stored. There are no second derivatives.
     """
     if (
         torch.compiler.is_compiling()
@@ -48,7 +50,7 @@ def linear_cross_entropy_loss(
     vectors = hidden_states.reshape(-1, hidden_states.shape[-1])
     is_target = labels.ne(IGNORE_INDEX)
     num_targets = is_target.sum()
-    if device.type == "cpu":  # elsewhere their number would have to be waited for
+    if device.type == "cpu":  # on a GPU, reading the number would block
         if num_targets < len(labels):
             rows = is_target.nonzero().squeeze(1)
             vectors, labels = vectors.index_select(0, rows), labels[rows]
@@ -63,18 +65,18 @@ def linear_cross_entropy_loss(
 
 
 class _LinearCrossEntropy(torch.autograd.Function):
-    """Sum of the cross entropies of `vectors @ weight.T + bias`, divided by a number; its gradient is made with it."""
+    """Sum of the cross entropies of `vectors @ weight.T + bias`, divided by `divisor`, and its gradient."""
 
     @staticmethod
     def forward(ctx, vectors, weight, bias, labels, divisor, label_smoothing, dtype):
-        """(N, D), (V, D), (V,) or `None`, (N,) and () -> scalar in fp32."""
-        ctx.dtypes = vectors.dtype, weight.dtype, weight.dtype  # a bias has that of its weight
+        """Vectors (N, D), weight (V, D), bias (V,) or `None`, labels (N,), divisor () -> scalar in fp32."""
+        ctx.dtypes = vectors.dtype, weight.dtype, weight.dtype  # a bias has the dtype of its weight
         needed = ctx.needs_input_grad[:3]
         is_target = labels.ne(IGNORE_INDEX).unsqueeze(1)  # (N, 1)
         tokens = labels.clamp(min=0).unsqueeze(1)
         with torch.autocast(vectors.device.type, enabled=False):
             weight, bias = weight.to(dtype), None if bias is None else bias.to(dtype)
-            vectors = vectors.to(dtype) * is_target  # so that other rows have no part in the gradient of the weights
+            vectors = vectors.to(dtype) * is_target  # ignored rows become zero, and add nothing to the weight gradient
             total = torch.zeros((), dtype=torch.float32, device=vectors.device)
             grads = [torch.empty_like(vectors, dtype=torch.float32) if needed[0] else None, None, None]
             for block in _blocks(len(vectors), weight):
@@ -85,9 +87,9 @@ class _LinearCrossEntropy(torch.autograd.Function):
                     total += _sum_of_losses(*of_rows, label_smoothing, room)
                 if errors is not None:
                     _add_gradients(grads, needed, errors, vectors, weight, block, is_target)
-                    del errors, room  # before there is another block of them
+                    del errors, room  # before the next block is allocated
             for number, tensor in enumerate((vectors, weight, bias)):
-                if needed[number] and grads[number] is None:  # there was no row
+                if needed[number] and grads[number] is None:  # without rows no block was computed
                     grads[number] = torch.zeros_like(tensor, dtype=torch.float32)
             loss = _smooth_and_divide(total, grads, divisor, vectors, weight, bias, label_smoothing, is_target)
         ctx.save_for_backward(*grads)
@@ -97,11 +99,12 @@ class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, grad):
-        """What `forward` made, multiplied by the gradient of the loss unless that is 1."""
+        """The gradients that `forward` computed, multiplied by the gradient of the loss unless that is 1."""
         grads = ctx.saved_tensors
-        # On other devices the answer would have to be waited for. In a graph that is kept, gradients are given once.
+        # Reading `grad` on a GPU would block. With `retain_graph=True` a second backward pass must not return the same
+        # tensors.
         if grad.device.type != "cpu" or grad != 1 or ctx.is_given:
-            # In fp32: a loss that was scaled for fp16 may be beyond its range.
+            # In fp32, because a loss that is scaled for fp16 may exceed the range of fp16.
             grads = [None if each is None else each * grad for each in grads]
         ctx.is_given = True
         found = (None if each is None else each.to(dtype) for each, dtype in zip(grads, ctx.dtypes, strict=True))
@@ -109,7 +112,10 @@ class _LinearCrossEntropy(torch.autograd.Function):
 
 
 def _sum_of_losses(vectors, weight, bias, tokens, is_target, label_smoothing, errors) -> torch.Tensor:
-    """The losses of some rows without what depends on the mean logit; writes the errors (C, V) where there is room."""
+    """Summed loss of a chunk of rows, without the label-smoothing term that depends on the mean logit.
+
+    `_smooth_and_divide` adds that term. Fills `errors` (C, V), if given, with softmax minus target.
+    """
     logits = linear(vectors, weight, bias)
     in_place = errors is not None and errors.dtype == torch.float32
     probs = torch.softmax(logits, 1, dtype=torch.float32, out=errors if in_place else None)
@@ -123,16 +129,16 @@ def _sum_of_losses(vectors, weight, bias, tokens, is_target, label_smoothing, er
 
 
 def _target_log_probs(logits, probs, targets, tokens) -> torch.Tensor:
-    """Log-probabilities (C, 1) of tokens (C, 1), whose logits are `targets`."""
+    """Log-probabilities (C, 1) of tokens (C, 1) with the logits `targets` (C, 1)."""
     found = probs.gather(1, tokens)
-    if found.device.type == "cpu" and found.min() > _SURE:  # elsewhere the answer would have to be waited for
+    if found.device.type == "cpu" and found.min() > _SURE:  # on a GPU, reading would block
         return found.log()
-    # The largest logit and the largest probability, which never is 0, tell the logarithm of the sum.
+    # log(sum of exp) = largest logit - log(largest probability), which is never log(0).
     return targets - logits.amax(1, keepdim=True).float() + probs.amax(1, keepdim=True).log()
 
 
 def _add_gradients(grads, needed, errors, vectors, weight, rows, is_target) -> None:
-    """Adds what the errors (N, V) of some rows make of the gradients of vectors, weight and bias, where needed."""
+    """Add the contribution of a block of errors (C, V) to the gradients of vectors, weight and bias, where needed."""
     if needed[0]:
         grads[0][rows] = linear(errors, weight.T)
     if needed[1]:
@@ -146,10 +152,10 @@ def _plus(total: torch.Tensor | None, term: torch.Tensor) -> torch.Tensor:
 
 
 def _smooth_and_divide(total, grads, divisor, vectors, weight, bias, label_smoothing, is_target) -> torch.Tensor:
-    """The loss: takes the smoothed share of the mean logit of each target off, and divides; `grads` likewise.
+    """Add the label-smoothing term to the loss and divide by the number of targets; the same for `grads`, in place.
 
-    The mean is linear, so that its gradient is the same for every row, or for every token: nothing of the size of the
-    logits is touched, and the largest gradient once.
+    The mean logit is linear in vectors and weight, so its gradient is the same for every row, or for every token. No
+    tensor of the size of the logits is needed, and the weight gradient is updated once.
     """
     vectors_grad, weight_grad, bias_grad = grads
     scale = 1 / divisor.float()
@@ -175,20 +181,20 @@ def _smooth_and_divide(total, grads, divisor, vectors, weight, bias, label_smoot
 
 
 def _blocks(num_rows: int, weight: torch.Tensor) -> list[slice]:
-    """The rows whose errors are held at a time."""
+    """The rows of each block, whose errors are stored together."""
     if weight.device.type != "cpu":
         return _equal_slices(0, num_rows, GPU_CHUNK_SIZE // len(weight))
     return _equal_slices(0, num_rows, CPU_BLOCK_BYTES // (len(weight) * weight.element_size()))
 
 
 def _chunks(block: slice, weight: torch.Tensor) -> list[slice]:
-    """The rows of a block whose logits are held at a time."""
+    """The rows of each chunk of a block, whose logits are stored together."""
     size = CPU_CHUNK_SIZE if weight.device.type == "cpu" else GPU_CHUNK_SIZE
     return _equal_slices(block.start, block.stop, size // len(weight))
 
 
 def _equal_slices(start: int, stop: int, most: int) -> list[slice]:
-    """Parts with about as many rows as each other, so that memory and kernels serve again."""
+    """Slices of nearly equal size, at most `most` rows, so that buffers and kernels are reused."""
     num_slices = max(1, math.ceil((stop - start) / max(MIN_ROWS, most)))
     size = max(1, math.ceil((stop - start) / num_slices))
     return [slice(first, min(first + size, stop)) for first in range(start, stop, size)]

@@ -20,11 +20,13 @@ _DTYPES = (torch.bfloat16, torch.float16)
 
 
 class PackedLengths(NamedTuple):
-    """Stands in place of a mask: where sequences end in rows that are laid end to end, the n-th of both sides a pair.
+    """Passed to the kernel instead of a mask: the lengths of the packed sequences.
+
+    Rows are laid end to end. Query sequence n attends to key sequence n.
 
     Attributes:
-        cu_seq_lens_q, cu_seq_lens_k: Lengths added up, from 0 to B x T and to B x S, padding included; (N + 1,), int32.
-        max_length_q, max_length_k: The greatest length, a number that the host knows.
+        cu_seq_lens_q, cu_seq_lens_k: Cumulative lengths (N + 1,), int32, from 0 to B x T and to B x S with padding.
+        max_length_q, max_length_k: The greatest length, a Python number.
     """
 
     cu_seq_lens_q: torch.Tensor
@@ -40,17 +42,17 @@ def packed_lengths(
     position_ids: torch.Tensor | None,
     kwargs: Mapping[str, Any],
 ) -> PackedLengths | None:
-    """The lengths among a forward pass's keyword arguments, if the kernel is to go by them; a mask is needed else.
+    """The packed lengths among the keyword arguments of a forward pass; `None` if the kernel needs a mask.
 
     Args:
-        model: The stack whose configuration and mode decide.
+        model: The stack, whose configuration and mode decide.
         inputs_embeds: (B, T, D).
-        attention_mask: One that says what is seen; the kernel takes none.
-        position_ids: (B or 1, T), which must begin anew with each sequence.
+        attention_mask: (B, S) or `None`; the kernel takes no mask.
+        position_ids: (B or 1, T), which must start again in each sequence.
         kwargs: The keyword arguments.
 
     Raises:
-        ValueError: There are lengths but no positions.
+        ValueError: There are lengths, but no position ids.
     """
     is_complete = all(kwargs.get(name) is not None for name in PackedLengths._fields)
     if attention_implementation(model.config) != VARLEN or attention_mask is not None or not is_complete:
@@ -62,20 +64,20 @@ def packed_lengths(
         )
     device, dtype = inputs_embeds.device, inputs_embeds.dtype
     if torch.is_autocast_enabled(device.type):
-        dtype = torch.get_autocast_dtype(device.type)  # that of queries, keys and values
+        dtype = torch.get_autocast_dtype(device.type)  # the dtype of queries, keys and values
     if varlen_problem(model.config, device, dtype, model.training) is not None:
         return None
     return PackedLengths(*(kwargs[name] for name in PackedLengths._fields))
 
 
 def varlen_problem(config: PreTrainedConfig, device: torch.device, dtype: torch.dtype, is_training: bool) -> str | None:
-    """What keeps the kernel from running, in words that follow its name, or `None`."""
+    """Why the kernel cannot run, as words that follow its name; `None` if it can."""
     head_dim = config.hidden_size // config.num_attention_heads
     if not _has_kernel(device):
         return "needs an NVIDIA GPU of compute capability 8.0 or higher"
     if dtype not in _DTYPES:
         return f"computes in bf16 or fp16, not in {str(dtype).removeprefix('torch.')}"
-    if head_dim % 8 or head_dim > 192:  # wider ones have no backward pass on some of these GPUs
+    if head_dim % 8 or head_dim > 192:  # wider heads have no backward pass on some of these GPUs
         return f"takes heads of a width up to 192 that 8 divides, not of {head_dim}"
     if is_training and config.attention_probs_dropout_prob > 0:
         return "has no dropout on attention weights: set attention_probs_dropout_prob to 0"
@@ -85,7 +87,7 @@ def varlen_problem(config: PreTrainedConfig, device: torch.device, dtype: torch.
 def _has_kernel(device: torch.device) -> bool:
     if varlen_attn is None or device.type != "cuda" or torch.version.cuda is None:
         return False
-    # A build for CUDA runs on machines without a driver too, where asking for a device raises an error.
+    # With a CUDA build of torch and no driver, asking for a device raises an error.
     if not torch.cuda.is_available() or not torch.backends.cuda.is_flash_attention_available():
         return False
     return torch.cuda.get_device_capability(device) >= (8, 0)
@@ -106,12 +108,12 @@ def varlen_attention_forward(
     Args:
         query: (B, H, T, K).
         key, value: (B, H, S, K).
-        attention_mask: Lengths, or a mask for sdpa, which then attends.
+        attention_mask: The packed lengths; or a mask, with which sdpa attends.
 
     Returns:
-        The values (B, T, H, K), and no weights.
+        The attended values (B, T, H, K), and `None` for the attention weights.
     """
-    # Not its class: code that came with a checkpoint has another one of the same name.
+    # A tuple is tested instead of the class: code that was loaded with a checkpoint has its own class of that name.
     if not isinstance(attention_mask, tuple):
         return AttentionInterface()["sdpa"](module, query, key, value, attention_mask, dropout, scaling, **kwargs)
     queries, keys, values = (states.transpose(1, 2).flatten(0, 1) for states in (query, key, value))
@@ -122,7 +124,7 @@ def varlen_attention_forward(
     return attended.unflatten(0, (query.shape[0], query.shape[2])), None
 
 
-# Code that comes with a checkpoint leaves what is there.
+# Another copy of this module, loaded with a checkpoint, may have registered the kernel already.
 if VARLEN not in AttentionInterface().valid_keys():
     AttentionInterface.register(VARLEN, varlen_attention_forward)
     AttentionMaskInterface.register(VARLEN, AttentionMaskInterface()["sdpa"])

@@ -1,7 +1,7 @@
-"""Private names of torch and transformers, each asked for once, here.
+"""Private names of torch and transformers, each looked up once, here.
 
-A release may take any of them away. No name is needed at import: where one is missing, a function answers that what it
-stands for is not available, and its callers go the public way, which takes more time and gives the same result.
+A later release may remove any of them. None is required at import. If one is missing, the function here that stands for
+it answers "not available", and its callers use public functions, which take more time and give the same result.
 
 Shapes: M rows, K inputs, N outputs.
 """
@@ -28,22 +28,22 @@ varlen_attn: Any = find("torch.nn.attention.varlen", "varlen_attn")
 _TELLS_INTERCEPTION = None not in (_dispatch_mode, _functorch_level, getattr(_forward_ad, "_current_level", None))
 
 HAS_ONEDNN_LINEAR = _linear_pointwise is not None
-"""Whether torch gives oneDNN's product of fp32."""
+"""Whether torch has oneDNN's linear operator for fp32."""
 HAS_PACKED_LINEAR = None not in (_linear_pointwise, _add_pointwise, _pack)
-"""Whether torch gives oneDNN's products with weights that stay laid out for them."""
+"""Whether torch has oneDNN's linear operators with packed weights."""
 _SEARCH_PARAMETERS = ["self", "input_ids", "logits_processor", "stopping_criteria", "generation_config"]
 HAS_KNOWN_SEARCHES = all(
     list(inspect.signature(search).parameters)[:5] == _SEARCH_PARAMETERS
     for search in (getattr(GenerationMixin, name, None) for name in ("_sample", "_beam_search"))
     if search is not None
 )
-"""Whether `generate` calls its loops with the arguments that ours take; one that is gone it does not call at all."""
+"""Whether `generate` calls its search loops with the arguments of ours. A loop that is missing is never called."""
 
 
 def operators_are_intercepted() -> bool:
-    """Whether something sees or changes each operator: a dispatch mode, forward derivatives, a functorch transform.
+    """Whether a dispatch mode, forward-mode derivatives or a functorch transform intercepts operators.
 
-    True as well where torch does not tell.
+    Also true if torch has no way to ask.
     """
     return (
         not _TELLS_INTERCEPTION
@@ -54,7 +54,7 @@ def operators_are_intercepted() -> bool:
 
 
 def has_packed_bf16() -> bool:
-    """Whether oneDNN's products with packed weights are there and multiply in bf16 on this processor."""
+    """Whether oneDNN's linear operators with packed weights are available in bf16 on this processor."""
     return HAS_PACKED_LINEAR and _has_bf16 is not None and _has_bf16()
 
 
@@ -67,7 +67,7 @@ def onednn_linear(
     """activation(input @ weight.T + bias) of (M, K), (N, K) and (N,) -> (M, N), if `HAS_ONEDNN_LINEAR`.
 
     Args:
-        activation: oneDNN's name of it, and of its algorithm.
+        activation: oneDNN's names of the activation and of its algorithm.
     """
     return _linear_pointwise(input, weight, bias, activation[0], [], activation[1])
 
@@ -75,47 +75,47 @@ def onednn_linear(
 def onednn_linear_plus(
     input: torch.Tensor, residual: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None
 ) -> torch.Tensor:
-    """input @ weight.T + bias + residual, likewise, if `HAS_PACKED_LINEAR`; `residual` is (M, N)."""
+    """input @ weight.T + bias + residual (M, N), if `HAS_PACKED_LINEAR`."""
     return _add_pointwise(input, residual, weight, bias, "add")
 
 
 def onednn_packed(weight: torch.Tensor, num_rows: int) -> torch.Tensor:
-    """A weight (N, K) laid out as oneDNN needs it for about `num_rows` rows, if `HAS_PACKED_LINEAR`."""
+    """A weight (N, K), packed by oneDNN for inputs of about `num_rows` rows, if `HAS_PACKED_LINEAR`."""
     return _pack(weight, num_rows)
 
 
 def has_forward_hooks(module: nn.Module) -> bool:
-    """Whether a call of the module does more than its `forward`; true as well where torch does not tell."""
+    """Whether a module has forward hooks; also true if torch has no way to ask."""
     return _any_of(module, "_forward_hooks", "_forward_pre_hooks")
 
 
 def has_backward_hooks(module: nn.Module) -> bool:
-    """The same of its gradients."""
+    """Whether a module has backward hooks; also true if torch has no way to ask."""
     return _any_of(module, "_backward_hooks", "_backward_pre_hooks")
 
 
 def has_hooks_with_kwargs(module: nn.Module) -> bool:
-    """Whether something reads the keyword arguments of the module; true as well where torch does not tell."""
+    """Whether a forward pre-hook reads keyword arguments; also true if torch has no way to ask."""
     return _any_of(module, "_forward_pre_hooks_with_kwargs")
 
 
 def has_global_hooks() -> bool:
-    """Whether something hooks the modules of all models; true as well where torch does not tell."""
+    """Whether there are hooks on all modules; also true if torch has no way to ask."""
     return _has_global_hook is None or _has_global_hook()
 
 
 def _any_of(module: nn.Module, *names: str) -> bool:
-    """Whether one of the module's tables has an entry or is not there."""
+    """Whether one of a module's hook tables has an entry or is missing."""
     return any(getattr(module, name, True) for name in names)
 
 
 def is_callers_cache(cache: Any) -> bool:
-    """Whether transformers' own mark says that the caller of `generate` has made a cache."""
+    """Whether transformers has marked a cache as made by the caller of `generate`."""
     return bool(getattr(cache, "_is_user_defined", False))
 
 
 def special_tokens(config: GenerationConfig) -> tuple[torch.Tensor | None, torch.Tensor | None] | None:
-    """Padding id and end ids as `generate` has prepared them, each a tensor or `None`; `None` if it does not tell."""
+    """The padding id and the end ids that `generate` has prepared, each a tensor or `None`; `None` if not available."""
     names = ("_pad_token_tensor", "_eos_token_tensor")
     if not all(hasattr(config, name) for name in names):
         return None

@@ -1,8 +1,9 @@
-"""Greedy search, sampling and beam search with the tokens that transformers' `_sample` and `_beam_search` find.
+"""Greedy search, sampling and beam search that find the same tokens as transformers' `_sample` and `_beam_search`.
 
-A sentence leaves the batch when nothing can change its result any more, so that no step is spent on it.
+A sentence leaves the batch when its result is final, so that no step is spent on it.
 
-Shapes: B sentences, K beams, C candidates, P length of the prompt, L longest length, V vocabulary.
+Shapes: B sentences (B' of them still in the batch), K beams, C candidates, P prompt length, L maximum length,
+V vocabulary.
 """
 
 import math
@@ -16,33 +17,33 @@ from vanilla_transformers.fast.step_decoder import StepDecoder
 from vanilla_transformers.fast.top_k import likeliest, top_k, top_log_probs
 
 _NEVER = -1e9
-"""The score of what must not be chosen, as in transformers: added to another one, nothing is left of that."""
+"""Score of a candidate that must not be chosen, as in transformers."""
 
 _SENTENCES = 8
-"""The batch becomes smaller by so many sentences at a time, or by one in so many: moving the others costs time too, and
-kernels of a CPU are compiled for each number of rows."""
+"""Finished sentences are removed only when at least an eighth of the batch can go, and the new batch size is a multiple
+of 8 (or a power of two below). Removing copies the other sentences, and CPU kernels are compiled for each row count."""
 
 _FREE_TOKENS = 32
-"""Room is made for so many more tokens, or for as many as there are."""
+"""Tokens for which a sequence buffer grows at least; it grows by its own length if that is more."""
 
 _LOGITS_ON_CPU, _LOGITS_ELSEWHERE = 1 << 19, 1 << 27
-"""Logits that are computed at once."""
+"""Number of logits that are computed at once: what fits into the cache of a CPU, and half a GB in fp32 elsewhere."""
 
 
 @dataclass(frozen=True)
 class SearchSettings:
-    """What is searched for.
+    """Settings of a search.
 
     Attributes:
         max_length: L, prompt included.
-        ends: ids that end a sentence, (number,); or `None`.
-        fill: id behind the end.
-        banned: ids that are never chosen, (number,); or `None`.
-        num_beams: K; with 1 there is one token after the other.
-        do_sample: whether these are drawn rather than the likeliest.
-        num_results: of the K, the number that is returned.
-        length_penalty: a finished sentence's score is its log-probability over its length to the power of this.
-        early_stopping: as in `GenerationConfig`: true, false or "never".
+        ends: End token ids (number,), or `None`.
+        fill: Padding id after the end of a sentence.
+        banned: Token ids (number,) that are never chosen, or `None`.
+        num_beams: K; 1 is greedy search or sampling.
+        do_sample: Whether tokens are drawn (sampling) instead of the likeliest (greedy search).
+        num_results: Number of beams that are returned for each sentence.
+        length_penalty: The score of a finished sentence is log-probability / length ** length_penalty.
+        early_stopping: As in `GenerationConfig`: true, false or "never".
     """
 
     max_length: int
@@ -57,12 +58,12 @@ class SearchSettings:
 
 
 def token_search(decoder: StepDecoder, processors: LogitsProcessorList, settings: SearchSettings) -> torch.Tensor:
-    """The likeliest token, or one that is drawn, again and again, (B, up to L).
+    """Greedy search or sampling: token ids (B, up to L), prompt included.
 
     Args:
-        decoder: with one alternative.
-        processors: change the logits (B, V) before each choice; rows must not depend on each other.
-        settings: when it ends.
+        decoder: With one alternative.
+        processors: Change the logits (B, V) before each choice; each row must be processed independently.
+        settings: With one beam.
     """
     prompt = decoder.prompt
     length = prompt.shape[1]
@@ -98,12 +99,14 @@ def token_search(decoder: StepDecoder, processors: LogitsProcessorList, settings
 
 
 def drawn(scores: torch.Tensor, rows: torch.Tensor, num_rows: int) -> torch.Tensor:
-    """A token for each row of scores (B', V), drawn by their softmax, (B',).
+    """A token (B',) for each row of scores (B', V), drawn from their softmax.
+
+    Random numbers are drawn for all B sentences, so that those of a sentence do not change when another one leaves.
 
     Args:
-        scores: of the sentences that are left.
-        rows: their places among all.
-        num_rows: of all, B: random numbers are drawn for each, so that no sentence gets others once one has left.
+        scores: Of the sentences in the batch.
+        rows: Index (B',) of each of them among all sentences.
+        num_rows: B.
     """
     probs = scores.softmax(-1)
     if len(rows) == num_rows:
@@ -112,12 +115,12 @@ def drawn(scores: torch.Tensor, rows: torch.Tensor, num_rows: int) -> torch.Tens
 
 
 def beam_search(decoder: StepDecoder, processors: LogitsProcessorList, settings: SearchSettings) -> torch.Tensor:
-    """The best finished sentences, (B x number of results, up to L), the best one of each first.
+    """Beam search: the best finished sequences (B x number of results, up to L), for each sentence the best one first.
 
     Args:
-        decoder: with K alternatives.
-        processors: change the log-probabilities (rows, V) before each choice; rows must not depend on each other.
-        settings: how many beams, and when it ends.
+        decoder: With K alternatives.
+        processors: Change the log-probabilities (rows, V) before each choice; each row must be processed independently.
+        settings: With K beams.
     """
     beams = Beams(decoder.prompt, settings)
     hidden_states = decoder.read_prompt()
@@ -138,14 +141,17 @@ def beam_search(decoder: StepDecoder, processors: LogitsProcessorList, settings:
 
 
 def with_room(sequences: torch.Tensor, settings: SearchSettings) -> torch.Tensor:
-    """Sequences (..., length) with room for some more tokens, at most for all."""
+    """Sequences (..., length), padded for more tokens, to at most L."""
     length = sequences.shape[-1]
     free = min(settings.max_length - length, max(_FREE_TOKENS, length))
     return torch.nn.functional.pad(sequences, (0, free), value=settings.fill)
 
 
 def staying(is_active: torch.Tensor) -> torch.Tensor | None:
-    """The places of the sentences that stay, if enough of all are finished; some stay that are finished too."""
+    """Indices of the sentences that stay in the batch; `None` if too few are finished.
+
+    Finished sentences stay too if the new batch size has space for them.
+    """
     num_rows, num_active = len(is_active), int(is_active.sum())
     few = num_active <= _SENTENCES
     size = 1 << (num_active - 1).bit_length() if few else math.ceil(num_active / _SENTENCES) * _SENTENCES
@@ -155,7 +161,7 @@ def staying(is_active: torch.Tensor) -> torch.Tensor | None:
 
 
 def logits_by_part(decoder: StepDecoder, hidden_states: torch.Tensor) -> Iterator[tuple[slice, torch.Tensor]]:
-    """Logits in fp32 of hidden states (B, ..., D), of some sentences at a time so that they stay in a CPU's cache."""
+    """Logits in fp32 of hidden states (B, ..., D), of some sentences at a time, so that they stay in the cache."""
     size = decoder.vocab_size * hidden_states[0, ..., 0].numel()
     most = _LOGITS_ON_CPU if hidden_states.device.type == "cpu" else _LOGITS_ELSEWHERE
     step = max(1, most // size)
@@ -165,11 +171,11 @@ def logits_by_part(decoder: StepDecoder, hidden_states: torch.Tensor) -> Iterato
 
 
 class Beams:
-    """The running beams of the sentences that are left, and the finished ones of all.
+    """The running beams of the sentences in the batch, and the finished beams of all sentences.
 
     Args:
-        prompt: ids (B, P).
-        settings: as for [`beam_search`].
+        prompt: Token ids (B, P).
+        settings: As for [`beam_search`].
     """
 
     def __init__(self, prompt: torch.Tensor, settings: SearchSettings):
@@ -179,11 +185,11 @@ class Beams:
         shape = (num_rows, settings.num_beams)
         self.rows = torch.arange(num_rows, device=prompt.device)
         self.sequences = with_room(prompt, settings)[:, None].expand(-1, settings.num_beams, -1)
-        # Equal beams are one; the others go on where the tokens that are allowed are fewer than they.
+        # All beams start equal, so only the first one counts. The others matter if fewer than K tokens are allowed.
         self.scores = torch.full(shape, _NEVER, dtype=torch.float32, device=prompt.device)
         self.scores[:, 0] = 0.0
         self.is_active = torch.ones(num_rows, dtype=torch.bool, device=prompt.device)
-        # Finished ones, best first: what they are, how good, how long, and whether there is one.
+        # The finished beams of each sentence, best first.
         self.state: dict[str, torch.Tensor] = {
             "sequences": self.sequences.clone(),
             "scores": torch.full(shape, _NEVER, dtype=torch.float32, device=prompt.device),
@@ -198,12 +204,14 @@ class Beams:
         """Scores, tokens and beams of the best continuations of some sentences, (B', C) each, best first.
 
         Args:
-            logits: (B', K, V), or (B', 1, V) at first, when all beams are equal; they are overwritten.
-            part: the sentences.
-            processors: change the log-probabilities.
+            logits: (B', K, V), or (B', 1, V) in the first step, when all beams are equal; overwritten.
+            part: The sentences.
+            processors: Change the log-probabilities.
         """
         num_ends = 0 if self.settings.ends is None else len(self.settings.ends)
-        number = max(2, 1 + num_ends) * self.settings.num_beams  # though all that can end do, enough goes on
+        number = (
+            max(2, 1 + num_ends) * self.settings.num_beams
+        )  # even if every beam ends with every end token, K candidates are left
         if len(processors):
             sequences = self.sequences[part, : logits.shape[1], : self.length].flatten(0, 1)
             log_probs = logits.log_softmax(-1).flatten(0, 1)
@@ -212,16 +220,16 @@ class Beams:
         else:
             values, tokens = top_log_probs(logits, number, self.settings.banned)
         totals = values + self.scores[part, :, None]
-        best, places = totals.flatten(1).topk(number)
-        return best, tokens.expand_as(totals).flatten(1).gather(1, places), places // number
+        best, indices = totals.flatten(1).topk(number)
+        return best, tokens.expand_as(totals).flatten(1).gather(1, indices), indices // number
 
     def extend(
         self, scores: torch.Tensor, tokens: torch.Tensor, parents: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Choose among the candidates; the next tokens and the beams that they continue, (B, K) each.
+        """Choose among the candidates: the next tokens, and the beams that they continue, (B, K) each.
 
         Args:
-            scores, tokens, parents: (B, C), as [`candidates`] gives them.
+            scores, tokens, parents: (B, C), the result of [`candidates`].
         """
         settings = self.settings
         if self.length == self.sequences.shape[-1]:
@@ -235,7 +243,7 @@ class Beams:
         if settings.ends is not None:
             is_end = is_end | torch.isin(tokens, settings.ends)
 
-        # What goes on, and what has just ended among the best.
+        # The candidates that continue; then those that have just ended.
         self.scores, chosen = (scores + is_end.to(scores.dtype) * _NEVER).topk(settings.num_beams)
         self.sequences = sequences.take_along_dim(chosen[..., None], dim=1)
         self._finish(sequences, scores, is_end)
@@ -249,7 +257,7 @@ class Beams:
         return tokens.gather(1, chosen), parents.gather(1, chosen)
 
     def keep(self, kept: torch.Tensor) -> None:
-        """All sentences leave but those at some places (B',)."""
+        """Keep the sentences with the given indices (B',) in the batch."""
         self._store()
         self.rows, self.sequences, self.scores, self.is_active = (
             tensor[kept] for tensor in (self.rows, self.sequences, self.scores, self.is_active)
@@ -257,14 +265,14 @@ class Beams:
         self.state = {name: tensor[kept] for name, tensor in self.state.items()}
 
     def results(self) -> torch.Tensor:
-        """The best finished sentences, as long as the longest of them."""
+        """The best finished sequences, cut to the longest of them."""
         self._store()
         number = self.settings.num_results
         length = self.prompt_length + int(self.all["lengths"][:, :number].max())
         return self.all["sequences"][:, :number, :length].flatten(0, 1)
 
     def _finish(self, sequences: torch.Tensor, scores: torch.Tensor, is_end: torch.Tensor) -> None:
-        """Puts what has ended among the best K candidates beside the finished ones, and keeps the best K."""
+        """Add the candidates that have ended, if they are among the best K, to the finished beams; keep the best K."""
         settings = self.settings
         is_new = is_end.clone()
         is_new[:, settings.num_beams :] = False
@@ -278,14 +286,14 @@ class Beams:
             "is_finished": is_new,
         }
         merged = {name: torch.cat((self.state[name], new), dim=1) for name, new in found.items()}
-        places = merged["scores"].topk(settings.num_beams)[1]
+        indices = merged["scores"].topk(settings.num_beams)[1]
         self.state = {
-            name: tensor.take_along_dim(places[..., None] if tensor.ndim == 3 else places, dim=1)
+            name: tensor.take_along_dim(indices[..., None] if tensor.ndim == 3 else indices, dim=1)
             for name, tensor in merged.items()
         }
 
     def _hypothetical_length(self) -> int:
-        """The number of tokens with which a running beam would score best."""
+        """The length at which a running beam would get its best score."""
         settings = self.settings
         longest = settings.early_stopping == "never" and settings.length_penalty > 0
         return (settings.max_length if longest else self.length) - self.prompt_length

@@ -1,11 +1,11 @@
-"""One step of decoding: the next hidden states of some sentences, whose alternatives share what they have in common.
+"""The decoder of a model, one step at a time. The alternatives (beams) of a sentence share keys and values.
 
-The alternatives (beams) of a sentence are queries of one row, not rows of their own: they attend to one copy of the
-source's and of the prompt's keys and values, and to those of all tokens that any alternative was given, each to its own
-by a mask. So nothing is copied when an alternative is dropped for another one.
+The K alternatives of a sentence are K queries of one row, not K rows. They attend to one copy of the keys and values of
+source and prompt, and to one cache of the tokens of all alternatives. A mask lets each alternative see its own tokens
+only. So no keys are copied when a beam is replaced.
 
-Shapes: B sentences, K alternatives, P length of the prompt, S length of the source, N slots of the cache, D width,
-H heads, W head width.
+Shapes: B sentences, K alternatives, P prompt length, S source length, N slots of the cache, D width, H heads,
+W head width.
 """
 
 from typing import Any
@@ -17,28 +17,28 @@ from transformers.cache_utils import Cache, DynamicCache, DynamicLayer, EncoderD
 from vanilla_transformers.fast.fused_layers import FusedLayers, can_fuse
 
 _FREE_STEPS = 8
-"""There is room for so many more tokens of each alternative, at least."""
+"""Steps for which a cache buffer grows at least."""
 
 
 _FEW_STEPS = 10
-"""To pack all weights takes as long as this many steps may save."""
+"""Packing the weights costs about as much time as it saves over this many steps; shorter searches skip it."""
 
 _MOST_IN_FP32 = 2**23
-"""Bytes of a decoder's keys and values that are held in fp32 where the weights are in bf16. A CPU has caches for so
-many, and small products in fp32 take it less time; for more of them it waits, so that half as many are better."""
+"""With bf16 weights, keys and values stay in fp32 up to this many bytes. While they fit into the cache, fp32 is faster;
+beyond it memory bandwidth decides, and bf16 is faster."""
 
 _WHOLE_SLOTS = 16
-"""Room for a multiple of so many slots lets products in bf16 read all of it, where they would copy a part."""
+"""Buffers hold a multiple of this many slots: a bf16 product reads a whole buffer without a copy, but copies a slice."""
 
 
 class SlotLayer(DynamicLayer):
-    """Keys and values (B, H, N, W) of one layer, in buffers (B, H, room, W) that are larger than they.
+    """Keys and values (B, H, N, W) of one layer, in buffers (B, H, capacity, W).
 
     Args:
-        num_free: slots to leave free where room is made, or half as many as are in use if that is more.
+        num_free: Free slots after a buffer has grown; half as many as are in use if that is more.
 
     Attributes:
-        is_whole: whether the free slots, filled with zeros and as few as possible, are returned with the others.
+        is_whole: Whether `update` returns the whole buffer, unused slots (zeros) included, instead of a slice.
     """
 
     def __init__(self, num_free: int):
@@ -49,11 +49,11 @@ class SlotLayer(DynamicLayer):
 
     @property
     def room(self) -> int:
-        """Slots that there is memory for."""
+        """Capacity of the buffers in slots."""
         return self.buffers[0].shape[2] if self.buffers else 0
 
     def update(self, key_states: torch.Tensor, value_states: torch.Tensor, *args, **kwargs):
-        """Write keys and values (B, H, T, W) behind the others; all of them (B, H, N or room, W)."""
+        """Append keys and values (B, H, T, W); returns all of them (B, H, N or capacity, W)."""
         new = key_states, value_states
         start = self.get_seq_length()
         end = start + key_states.shape[2]
@@ -68,36 +68,36 @@ class SlotLayer(DynamicLayer):
         return self.buffers if self.is_whole else (self.keys, self.values)
 
     def batch_select_indices(self, indices: torch.Tensor) -> None:
-        """Keep some sentences."""
+        """Keep the sentences with the given indices."""
         self.buffers = [buffer[indices] for buffer in self.buffers]
         self._show(self.get_seq_length())
 
     def compute_in(self, dtype: torch.dtype) -> None:
-        """Hold them in another type from now on."""
+        """Convert the buffers to another dtype."""
         self.buffers = [buffer.to(dtype) for buffer in self.buffers]
         self._show(self.get_seq_length())
 
     def become_whole(self, dtype: torch.dtype) -> None:
-        """Return free slots too from now on, in another type."""
+        """From now on, return whole buffers, in another dtype."""
         self.is_whole = True
         length = self.get_seq_length()
         self._make_room([buffer[:, :, :length].to(dtype) for buffer in self.buffers], length)
         self._show(length)
 
     def room_for(self, length: int) -> int:
-        """Slots that room is made for where `length` are needed."""
+        """Capacity of a new buffer for `length` slots."""
         if self.is_whole:
             return -(-length // _WHOLE_SLOTS) * _WHOLE_SLOTS
         return length + max(self.num_free, length // 2)
 
     def keep_slots(self, slots: torch.Tensor) -> None:
-        """Keep the slots (B, N'), other ones of each sentence."""
+        """Keep the slots with the indices (B, N'), different ones for each sentence."""
         length = slots.shape[1]
         num_rows, num_heads, room, width = self.buffers[0].shape
         heads = torch.arange(num_rows * num_heads, device=slots.device).view(num_rows, num_heads, 1)
-        places = (heads * room + slots[:, None]).flatten()
+        indices = (heads * room + slots[:, None]).flatten()
         shape = num_rows, num_heads, length, width
-        kept = [buffer.view(-1, width)[places].view(shape) for buffer in self.buffers]
+        kept = [buffer.view(-1, width)[indices].view(shape) for buffer in self.buffers]
         self._make_room(kept, length)
         self._show(length)
 
@@ -114,16 +114,20 @@ class SlotLayer(DynamicLayer):
 
 
 class StepDecoder:
-    """The decoder of a model, a token of each alternative at a time.
+    """The decoder of a model, one token of each alternative at a time.
+
+    Call `read_prompt` once, then `step` for each new token; `keep` between steps removes sentences. The first of two
+    modes is fused: steps go through `FusedLayers`, with keys and values in fp32, or, from a certain size on, in the
+    dtype of the weights and in whole buffers (`is_whole`). The other mode calls the modules of the model.
 
     Args:
-        model: an encoder-decoder or a decoder with a language-model head, on sdpa or eager attention.
-        prompt: ids (B, P).
+        model: An encoder-decoder or a decoder with a language-model head, with sdpa or eager attention.
+        prompt: Token ids (B, P).
         num_alternatives: K.
-        num_steps: tokens at most, which decide whether the layers are worth preparing.
+        num_steps: Maximum number of steps, which decides whether packing the weights pays.
         attention_mask: (B, S) of the source, or (B, P) of a decoder's prompt, 0 at padding; or `None`.
-        position_ids: of a decoder's prompt, (B, P), or `None`.
-        encoder_states: (B, S, D), or `None` of a decoder.
+        position_ids: (B, P) of a decoder's prompt, or `None`.
+        encoder_states: (B, S, D) of an encoder-decoder, or `None`.
     """
 
     def __init__(
@@ -159,7 +163,7 @@ class StepDecoder:
         self.mask: torch.Tensor | None = None  # (B, 1, K, N), added to the scores
 
     def read_prompt(self) -> torch.Tensor:
-        """Hidden states (B, 1, D) from which the first new token is predicted."""
+        """Hidden states (B, 1, D) that predict the first new token."""
         hidden_states = self._forward(self.prompt, self.prompt_mask, self.position_ids)[:, -1:]
         rows, length = self.prompt.shape
         dtype = hidden_states.dtype
@@ -174,11 +178,11 @@ class StepDecoder:
         return hidden_states
 
     def step(self, tokens: torch.Tensor, parents: torch.Tensor | None = None) -> torch.Tensor:
-        """Hidden states (B, K, D) from which the tokens that follow are predicted.
+        """Hidden states (B, K, D) that predict the next tokens.
 
         Args:
-            tokens: ids (B, K), the newest ones.
-            parents: (B, K), the alternatives before that each one continues; `None` if each continues itself.
+            tokens: Newest token ids (B, K).
+            parents: (B, K), the index of the previous alternative that each one continues; `None`: its own index.
         """
         if self.mask is not None:
             self._extend_mask(self.mask, parents)
@@ -200,7 +204,7 @@ class StepDecoder:
         return logits.unflatten(0, hidden_states.shape[:-1]).float()
 
     def keep(self, rows: torch.Tensor) -> None:
-        """Forget all sentences but some, (B',)."""
+        """Keep the sentences with the given indices (B',)."""
         self.slots.batch_select_indices(rows)
         if isinstance(self.cache, EncoderDecoderCache):
             self.cache.cross_attention_cache.batch_select_indices(rows)
@@ -214,23 +218,23 @@ class StepDecoder:
 
     @property
     def source_layers(self) -> list[Any]:
-        """Of each layer keys and values of the source, (B, H, S, W); none of a decoder."""
+        """Keys and values (B, H, S, W) of the source for each layer; empty for a decoder."""
         return self.cache.cross_attention_cache.layers if isinstance(self.cache, EncoderDecoderCache) else []
 
     def _prepare_fused_steps(self, dtype: torch.dtype) -> torch.dtype:
-        """The type in which attention is computed from now on, which is that of all that it needs."""
+        """Convert keys, values and masks for the fused steps; returns the dtype in which they compute attention."""
         if self._is_too_much_for_fp32():
             self._become_whole()
             return dtype
         if self.prompt.device.type == "cpu":
-            dtype = torch.promote_types(dtype, torch.float32)  # small matrices take a CPU more time in bf16
+            dtype = torch.promote_types(dtype, torch.float32)  # on a CPU, products of small matrices are slower in bf16
         for slots in self.slot_layers:
             slots.compute_in(dtype)
         for layer in self.source_layers:
             layer.keys, layer.values = layer.keys.to(dtype).contiguous(), layer.values.to(dtype).contiguous()
         mask = self.source_mask
         if mask is not None and mask.dtype == torch.bool:
-            for layer in self.source_layers:  # fused attention finds zero where nothing is seen
+            for layer in self.source_layers:  # sdpa gives zero for a query that sees no key
                 layer.values *= mask.any(-1, keepdim=True)
             self.source_mask = _additive(mask, dtype)
         elif mask is not None:
@@ -238,7 +242,7 @@ class StepDecoder:
         return dtype
 
     def _is_too_much_for_fp32(self) -> bool:
-        """Whether it is better to hold keys and values in bf16 from now on."""
+        """Whether keys and values have become too large for fp32, see `_MOST_IN_FP32`."""
         slots, is_bf16 = self.slot_layers[0], self.head.weight.dtype == torch.bfloat16
         if slots.is_whole or self.source_layers or not is_bf16 or self.fused is None or not self.fused.is_packed:
             return False
@@ -253,7 +257,7 @@ class StepDecoder:
             self.mask = _additive(self.mask == 0, dtype)
 
     def _mask_of_room(self) -> torch.Tensor | None:
-        """The mask of the step, of free slots too if layers return them."""
+        """The mask of a step, padded for unused slots if layers return them."""
         slots = self.slot_layers[0]
         if not slots.is_whole:
             return self.mask
@@ -274,7 +278,7 @@ class StepDecoder:
         return hidden_states
 
     def _extend_mask(self, mask: torch.Tensor, parents: torch.Tensor | None) -> None:
-        """Each alternative sees what its parent saw, and its newest token."""
+        """Let each alternative see the slots that its parent saw, and the slot of its newest token."""
         if parents is not None:
             mask = mask.take_along_dim(parents[:, None, :, None], dim=2)
             if self.slots.get_seq_length() + self.num_alternatives > self.slot_layers[0].room:
@@ -283,7 +287,7 @@ class StepDecoder:
         self.mask = torch.cat((mask, own.expand(*mask.shape[:2], -1, -1)), dim=-1)
 
     def _forget_slots(self, mask: torch.Tensor) -> torch.Tensor:
-        """Drop what no alternative sees any more, instead of ever more room for it."""
+        """Remove the slots that no alternative sees any more, instead of growing the buffers."""
         is_seen = (mask == 0).any(2)[:, 0]  # (B, N)
         slots = is_seen.int().argsort(dim=1, descending=True, stable=True)[:, : int(is_seen.sum(1).max())]
         for layer in self.slot_layers:
@@ -292,5 +296,5 @@ class StepDecoder:
 
 
 def _additive(is_seen: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """What is added to scores: 0 where it is seen, else so little that nothing is left of it."""
+    """Additive mask: 0 where `is_seen`, else the smallest number of the dtype."""
     return torch.zeros(is_seen.shape, dtype=dtype, device=is_seen.device).masked_fill(~is_seen, torch.finfo(dtype).min)

@@ -1,4 +1,4 @@
-"""The largest of many scores, in less time than torch takes for long rows on a CPU.
+"""The largest values of long rows, faster than torch's `argmax` and `topk` on a CPU.
 
 Shapes: V vocabulary.
 """
@@ -6,15 +6,15 @@ Shapes: V vocabulary.
 import torch
 
 _GROUP_SIZE = 32
-"""Values of a row that are looked at together where the largest ones are searched for."""
+"""Values of a group. The largest values of a row lie in the groups with the largest maxima."""
 
 
 def likeliest(scores: torch.Tensor, banned: torch.Tensor | None) -> torch.Tensor:
-    """The first place of the largest of scores (rows, V), as `argmax`, which on a CPU takes many times as long.
+    """Index of the largest score of each row (rows, V), like `argmax`, in a fraction of its time on a CPU.
 
     Args:
-        scores: (rows, V); they are overwritten.
-        banned: places that do not count, or `None`.
+        scores: (rows, V); overwritten.
+        banned: indices that are ignored, or `None`.
     """
     if banned is not None:
         scores[:, banned] = -torch.inf
@@ -27,12 +27,12 @@ def likeliest(scores: torch.Tensor, banned: torch.Tensor | None) -> torch.Tensor
 
 
 def top_log_probs(logits: torch.Tensor, number: int, banned: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
-    """The largest log-probabilities and their tokens, (..., number) each.
+    """The largest log-probabilities and their token ids, (..., number) each.
 
     Args:
-        logits: (..., V); they are overwritten, since others of their size take longer to make than to fill.
-        number: of tokens.
-        banned: ids that are not among them though they have a probability, or `None`.
+        logits: (..., V); overwritten, because allocating a tensor of that size takes longer than filling it.
+        number: Number of tokens.
+        banned: Token ids that are left out, although they keep their probability; or `None`.
     """
     if banned is None:
         values, tokens = top_k(logits, number)
@@ -43,15 +43,12 @@ def top_log_probs(logits: torch.Tensor, number: int, banned: torch.Tensor | None
         values, tokens = top_k(logits, number)
         logits[..., banned] = kept
         largest = torch.maximum(values[..., :1], kept.amax(-1, keepdim=True))
-    values = values - largest  # before the small logarithm, lest a large logit swallow it
+    values = values - largest  # before the logarithm is subtracted, which would be lost beside a large logit
     return values - logits.sub_(largest).exp_().sum(-1, keepdim=True).log_(), tokens
 
 
 def top_k(values: torch.Tensor, number: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """The largest values of rows (..., V) and their places, (..., number) each, as `topk` gives them.
-
-    On a CPU `topk` is slow for long rows. The largest values lie in the groups with the largest maxima.
-    """
+    """The largest values of rows (..., V) and their indices, (..., number) each, like `topk`."""
     num_groups, rest = divmod(values.shape[-1], _GROUP_SIZE)
     if values.device.type != "cpu" or rest or num_groups < 4 * number:
         return values.topk(number)

@@ -1,7 +1,7 @@
-"""May I go around this? One answer for a tensor, a module and a model.
+"""May fast code bypass this tensor, module or model? One answer for each of the three.
 
-Code that computes from weights directly, or leaves rows of a batch out, is right only where nothing else acts on the
-way: no hook, adapter, shard or quantized weight, and no method of a subclass or of an instance.
+Code that computes from weights directly, or removes rows from a batch, is right only if nothing else takes part: no
+hook, adapter, shard or quantized weight, and no overridden method.
 """
 
 from typing import Any
@@ -26,28 +26,28 @@ _METHODS = {
     "_update_model_kwargs_for_generation",
     "_hf_hook",
 }
-"""What an instance may have in place of its class's method: PEFT's prompts and accelerate's hooks do so."""
+"""Methods that PEFT's prompts and accelerate's hooks override on an instance."""
 
 
 def is_untouched_tensor(tensor: torch.Tensor, dtype: torch.dtype) -> bool:
-    """Whether a tensor is dense numbers of one type: no shard, no quantized weight, none that lies elsewhere."""
+    """Whether a tensor is an ordinary dense one of a given dtype: no shard, no quantized or offloaded weight."""
     return (
         type(tensor) in (torch.Tensor, nn.Parameter)
         and tensor.dtype == dtype
         and tensor.layout == torch.strided
         and not tensor.is_nested
-        and not hasattr(tensor, "ds_id")  # DeepSpeed's third stage gathers it when its module is called
+        and not hasattr(tensor, "ds_id")  # DeepSpeed ZeRO-3 gathers it when its module is called
     )
 
 
 def is_untouched_module(module: nn.Module, dtype: torch.dtype) -> bool:
-    """Whether the weights of a module of ours, a linear layer or a layer norm alone tell what it computes."""
+    """Whether a module of ours, a linear layer or a layer norm computes only what its class and its weights say."""
     module_class = type(module)
     return _FORWARDS.get(module_class) is module_class.forward and is_called_alone(module, dtype)
 
 
 def is_called_alone(module: nn.Module, dtype: torch.dtype) -> bool:
-    """Whether a call of a module runs its class's `forward` on its own weights, and nothing else."""
+    """Whether a call of a module runs the `forward` of its class on ordinary weights, and nothing else."""
     return (
         "forward" not in vars(module)
         and not has_forward_hooks(module)
@@ -57,10 +57,10 @@ def is_called_alone(module: nn.Module, dtype: torch.dtype) -> bool:
 
 
 def is_untouched_model(model: Any) -> bool:
-    """Whether `generate` may call the decoder of a language model of ours in place of the model, and leave rows out.
+    """Whether our searches may call the decoder of a language model instead of the model, and remove rows.
 
-    Not so with a method of a subclass or an instance, a hook of what is not called then, a hook that reads keyword
-    arguments (as PEFT's for batches with several adapters), or layers that do not stand where their caches are.
+    False with an overridden method, a hook of a module that is then not called, a hook that reads keyword arguments
+    (PEFT for batches with several adapters), or layers whose index is not that of their cache.
     """
     called = [model, model.model, model.lm_head]
     if model.config.is_encoder_decoder:
@@ -74,7 +74,7 @@ def is_untouched_model(model: Any) -> bool:
 
 
 def _layers_are_in_order(stack: Any) -> bool:
-    """Whether no layer was taken out or exchanged: a layer's number tells where its keys lie in the cache."""
+    """Whether no layer was removed or exchanged: a layer finds its keys in the cache by its index."""
     return all(
         attention.layer_idx == number
         for number, layer in enumerate(stack.layers)
