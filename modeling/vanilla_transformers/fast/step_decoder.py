@@ -28,7 +28,7 @@ _MOST_IN_FP32 = 2**23
 beyond it memory bandwidth decides, and bf16 is faster."""
 
 _WHOLE_SLOTS = 16
-"""Buffers hold a multiple of this many slots: a bf16 product reads a whole buffer without a copy, but copies a slice."""
+"""Buffers hold a multiple of this many slots. A bf16 product reads a buffer in place, but copies a slice."""
 
 
 class SlotLayer(DynamicLayer):
