@@ -1,6 +1,6 @@
 """Every block of shell and Python in README runs as it stands, on small models and a small Hub."""
 
-import json
+import ast
 import os
 import re
 import shutil
@@ -10,111 +10,110 @@ import sys
 import pytest
 from local_hub import LocalHub
 from project import ROOT
-from tiny_languages import nllb as tiny_nllb
-from transformers import AutoTokenizer, BertConfig, BertForMaskedLM, GPT2Config, GPT2LMHeadModel
+from transformers import AutoConfig, AutoTokenizer, BertConfig, BertForMaskedLM
 
-SET_UP = ("make ", "pip ", "uv ")  # which continuous integration and whoever installs the project run
-# In the place of `vanilla`: two steps of training are enough, and a server ends when it has answered.
+from vanilla_recipes.cli.parser import COMMANDS
+
+SET_UP = ("make ", "pip ")  # which continuous integration and whoever installs the project run
+MOST_LINES = 100
+# In the place of `vanilla`: two steps of training are enough.
 VANILLA = f"""#!/usr/bin/env bash
 case "$1" in
   train) exec {sys.executable} -m vanilla_recipes.cli "$@" "max_duration=4 steps" "evaluation.max_rows=4" \
     "checkpoint.every=null" "data.num_validation_rows=20" "averaging.ema_decay=null" "precision=fp32" ;;
-  serve) {sys.executable} -m vanilla_recipes.cli "$@" > serve.log 2>&1 & echo $! > serve.pid
-    for second in $(seq 120); do curl -s localhost:8000/v1/models > /dev/null && exit 0; sleep 1; done; exit 1 ;;
-  demo) {sys.executable} -m vanilla_recipes.cli "$@" > demo.log 2>&1 & demo=$!
-    for second in $(seq 120); do curl -s localhost:7860 > /dev/null && kill $demo && exit 0; sleep 1; done; exit 1 ;;
   *) exec {sys.executable} -m vanilla_recipes.cli "$@" ;;
 esac
 """
 SIZES = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 16}
 
 
-def blocks() -> list[tuple[str, str]]:
-    """Language and text of each block, in their order."""
-    return re.findall(r"^```(sh|python)\n(.*?)^```", (ROOT / "README.md").read_text(), flags=re.DOTALL | re.MULTILINE)
+def text() -> str:
+    return (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-def shell() -> str:
-    lines = [line for kind, text in blocks() if kind == "sh" for line in text.splitlines()]
-    return "\n".join(line for line in lines if not line.startswith(SET_UP))
+def blocks(language: str) -> list[str]:
+    """The blocks of a language, in their order."""
+    return re.findall(rf"^```{language}\n(.*?)^```", text(), flags=re.DOTALL | re.MULTILINE)
 
 
-def python() -> str:
-    return "\n".join(text for kind, text in blocks() if kind == "python")
+def shell() -> list[str]:
+    """The lines that whoever has the project installed can run."""
+    return [line for block in blocks("sh") for line in block.splitlines() if not line.startswith(SET_UP)]
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory):
-    """An empty folder with what README says is there."""
+def folder(tmp_path_factory):
+    """An empty folder, and the command `vanilla`."""
     folder = tmp_path_factory.mktemp("readme")
     (folder / "bin").mkdir()
     (folder / "bin" / "vanilla").write_text(VANILLA)
     (folder / "bin" / "vanilla").chmod(0o755)
-    (folder / "my" / "folder").mkdir(parents=True)
-    for split, count in (("train", 40), ("validation", 4)):
-        rows = [{"en": f"The dog {number} runs.", "de": f"Der Hund {number} rennt."} for number in range(count)] * 10
-        (folder / "my" / "folder" / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     return folder
 
 
 @pytest.fixture(scope="module")
-def environment(place):
-    """The Hub that README names models of, and the settings of a shell that reaches it."""
-    with LocalHub(place / "hub", {"hf_my_token": "me"}) as hub:
-        yield (
-            os.environ
-            | {
-                "PATH": f"{place / 'bin'}{os.pathsep}{os.environ['PATH']}",
-                "HF_ENDPOINT": hub.endpoint,
-                "HF_HOME": str(place / "home"),
-                "HF_HUB_DISABLE_XET": "1",
-                "HF_HUB_OFFLINE": "0",
-                "HF_TOKEN": "hf_my_token",
-                "OMP_NUM_THREADS": "1",
-            },
-            hub,
-        )
-
-
-@pytest.fixture(scope="module")
-def stock(environment, place, saved_models):
-    """Small models under the names of large ones."""
+def environment(folder, saved_models):
+    """The settings of a shell that reaches a Hub with a small model under the name of the large one in README."""
     tokenizer = AutoTokenizer.from_pretrained(saved_models["EncoderModel"])
-    ids = {"vocab_size": len(tokenizer), "pad_token_id": tokenizer.pad_token_id}
-    ends = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
-    deep = {"n_embd": 16, "n_layer": 12, "n_head": 2, "n_positions": 64, "vocab_size": len(tokenizer)}
-    models = {
-        "google-bert/bert-base-uncased": (BertForMaskedLM(BertConfig(**SIZES, **ids)), tokenizer),
-        "openai-community/gpt2": (GPT2LMHeadModel(GPT2Config(**deep, **ends)), tokenizer),
-        "facebook/nllb-200-distilled-600M": tiny_nllb(),
-    }
-    for name, (model, its_tokenizer) in models.items():
-        folder = place / "stock" / name
-        model.save_pretrained(folder)
-        its_tokenizer.save_pretrained(folder)
-        environment[1].add(name, folder)
+    config = BertConfig(**SIZES, vocab_size=len(tokenizer), pad_token_id=tokenizer.pad_token_id)
+    BertForMaskedLM(config).save_pretrained(folder / "bert")
+    tokenizer.save_pretrained(folder / "bert")
+    with LocalHub(folder / "hub", {"hf_my_token": "me"}) as hub:
+        hub.add("google-bert/bert-base-uncased", folder / "bert")
+        yield os.environ | {
+            "PATH": f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}",
+            "HF_ENDPOINT": hub.endpoint,
+            "HF_HOME": str(folder / "home"),
+            "HF_HUB_DISABLE_XET": "1",
+            "HF_HUB_OFFLINE": "0",
+            "HF_TOKEN": "hf_my_token",
+            "OMP_NUM_THREADS": "1",
+        }
+        assert hub.repositories.keys() == {("model", "google-bert/bert-base-uncased")}, "a dry run sent something"
+
+
+def test_it_stays_short():
+    assert len(text().splitlines()) <= MOST_LINES
 
 
 def test_set_up_is_all_that_is_left_out():
-    left_out = [line for kind, text in blocks() if kind == "sh" for line in text.splitlines()]
-    left_out = {line.split()[0] for line in left_out if line.startswith(SET_UP)}
-    assert left_out == {"make", "pip", "uv"}
-    assert len(blocks()) > 10
+    lines = [line.split() for block in blocks("sh") for line in block.splitlines()]
+    assert [words[:2] for words in lines if words[0] != "vanilla"] == [["make", "demo"], ["make", "test"]]
+
+
+def test_each_command_is_there():
+    """In a moment: the test that runs them takes minutes."""
+    used = [line.split()[1] for line in shell()]
+    assert len(used) >= 6
+    assert set(used) <= {name for name, *_ in COMMANDS}
+    assert len(blocks("python")) == 1
+    ast.parse(blocks("python")[0])
+
+
+def test_its_map_names_folders_that_are_there():
+    """Each folder or pattern in the first column; a name without a path lies beside the one before it."""
+    rows = re.findall(r"^\| (`.*?) \|", text(), flags=re.MULTILINE)
+    assert len(rows) >= 10
+    for row in rows:
+        first, *others = re.findall(r"`(.+?)`", row)
+        parent = first.rstrip("/").rpartition("/")[0]
+        for path in (first, *(f"{parent}/{other}".lstrip("/") for other in others)):
+            assert any(ROOT.glob(path)), path
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-@pytest.mark.usefixtures("stock")
-def test_every_block_runs(environment, place):
-    settings, hub = environment
-    script = f"set -eux\n{shell()}"
-    done = subprocess.run(["bash", "-c", script], cwd=place, env=settings, capture_output=True, text=True, check=False)
-    if (place / "serve.pid").exists():
-        os.kill(int((place / "serve.pid").read_text()), 15)
-    assert done.returncode == 0, done.stderr[-4000:]
-    assert {("model", "me/toy-translator"), ("space", "me/toy-translator")} <= hub.repositories.keys()
-    shutil.copytree(place / "runs" / "translation-toy", place / "runs" / "demo" / "translation")
-    done = subprocess.run(
-        [sys.executable, "-c", python()], cwd=place, env=settings, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr[-4000:]
+def test_every_block_runs(environment, folder):
+    def run(command: list[str]) -> str:
+        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr[-4000:]
+        return done.stdout
+
+    output = run(["bash", "-c", "\n".join(["set -eux", *shell()])])
+    assert "translation/toy" in output
+    assert AutoConfig.from_pretrained(folder / "models" / "bert").model_type == "vanilla_encoder"
+    assert AutoConfig.from_pretrained(folder / "models" / "marian").model_type == "marian"
+    assert list(folder.rglob("attention.html"))
+    shutil.copytree(folder / "runs" / "translation-toy", folder / "runs" / "demo" / "translation")
+    translations = ast.literal_eval(run([sys.executable, "-c", blocks("python")[0]]))
+    assert [type(each) for each in translations] == [str, str]
