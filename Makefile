@@ -3,6 +3,7 @@
 #   make demo     train a translator, a classifier and a storyteller from nothing, reload them, show them at work
 #   make test     lint + types + the quick tests
 #   make slow     the tests that take minutes
+#   make plain    the quick tests with the plain operations, as where the package is not installed
 #   make floor    the quick tests with the oldest versions that pyproject.toml allows, in .venv-floor
 #   make newest   the quick tests with the newest ones, in .venv-newest
 #   make bench    the benchmarks
@@ -36,7 +37,7 @@ INSTALL_TORCH = @.ci/install_torch $(BIN) '$(TORCH_BACKEND)' '$(TORCH)' $(UPGRAD
 # Whoever changes one of these installs again.
 INSTALL_INPUTS := pyproject.toml constraints.txt
 
-.PHONY: help demo test lint types slow floor newest versions-floor versions-newest bench clean
+.PHONY: help demo test plain lint types slow floor newest versions-floor versions-newest bench clean
 
 help:
 	@sed -n '1,/^$$/s/^# \{0,1\}//p' Makefile
@@ -79,6 +80,9 @@ PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 QUICK_TESTS = $(PYTEST) -n $(JOBS) --dist loadfile
 test: lint types
 	$(QUICK_TESTS)
+
+plain: $(VENV)/.dev
+	VANILLA_TRANSFORMERS_FAST=0 $(QUICK_TESTS) -m 'not slow and not fast'
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -69,6 +69,7 @@ def test_packed_equals_padded(name, kernel):
             torch.testing.assert_close(gradient, gradients[parameter], rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.fast
 @pytest.mark.parametrize("pack_length", ["128", "null"])
 @pytest.mark.parametrize("name", TASKS)
 def test_packed_equals_padded_with_a_kernel_that_takes_lengths(name, pack_length, monkeypatch):

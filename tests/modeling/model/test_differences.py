@@ -1,4 +1,4 @@
-"""Each row of modeling/DIFFERENCES.md holds, and so do the papers' own numbers."""
+"""Each row of docs/differences.md holds, and so do the papers' own numbers."""
 
 import math
 import re

@@ -15,6 +15,7 @@ from vanilla_recipes.engine.side_by_side import SideBySide, shallow_copy, side_b
 from vanilla_recipes.engine.step import Gradients, Loss
 from vanilla_recipes.settings.experiment import AdapterConfig, AveragingConfig, BatchConfig
 
+pytestmark = pytest.mark.fast  # groups are computed side by side only if dropout is that of `fast/`
 GROUPS = [np.arange(0, 7), np.arange(7, 12), np.arange(12, 22)]
 
 
