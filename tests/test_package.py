@@ -65,8 +65,8 @@ def test_the_source_distribution_has_what_a_checkout_has(built):
     assert {file.relative_to(ROOT).as_posix() for file in (*SOURCES, *files_below(ROOT / "configs"))} <= packed
     assert top == {
         "modeling", "recipes", "configs", "tests", "docs", "benchmarks", "findings", ".ci", "model_card.md", "Makefile",
-        "constraints.txt", "README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "CITATION.cff", "LICENSE", "pyproject.toml",
-        "mkdocs.yml", ".gitignore", "PKG-INFO",
+        "constraints.txt", "README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "CITATION.cff", "LICENSE",
+        "pyproject.toml", "mkdocs.yml", ".gitignore", "PKG-INFO",
     }  # fmt: skip
 
 
