@@ -7,6 +7,7 @@
 #   make floor    the quick tests with the oldest versions that pyproject.toml allows, in .venv-floor
 #   make newest   the quick tests with the newest ones, in .venv-newest
 #   make bench    the benchmarks
+#   make release  the wheel and the source distribution, installed from nothing, with the demo from the wheel
 #
 # PYTHON=python3.11 chooses the interpreter, VENV=path the virtual environment; PIP_ARGS='...' goes to every pip install.
 # TORCH_BACKEND=cpu, cu130 or another that uv knows chooses the build of torch; empty, it is the one that pip finds.
@@ -20,6 +21,7 @@ PYTHON ?= python3
 VENV ?= .venv
 DEMO ?= runs/demo
 PIP_ARGS ?=
+PACKAGE := -e .
 BIN := $(VENV)/bin
 CONSTRAINTS := -c constraints.txt
 UPGRADE :=
@@ -37,7 +39,7 @@ INSTALL_TORCH = @.ci/install_torch $(BIN) '$(TORCH_BACKEND)' '$(TORCH)' $(UPGRAD
 # Whoever changes one of these installs again.
 INSTALL_INPUTS := pyproject.toml constraints.txt
 
-.PHONY: help demo test plain lint types slow floor newest versions-floor versions-newest bench clean
+.PHONY: help demo test plain lint types slow floor newest versions-floor versions-newest bench release clean
 
 help:
 	@sed -n '1,/^$$/s/^# \{0,1\}//p' Makefile
@@ -51,7 +53,7 @@ $(VENV)/.made:
 
 $(VENV)/.runtime: $(VENV)/.made $(INSTALL_INPUTS)
 	$(INSTALL_TORCH)
-	$(PIP_INSTALL) -e .
+	$(PIP_INSTALL) $(PACKAGE)
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.runtime
@@ -118,8 +120,26 @@ versions-floor versions-newest: $(VENV)/.made
 	@status=0; $(QUICK_TESTS) --junitxml=$(VENV)/tests.xml || status=$$?; \
 	$(BIN)/python .ci/versions.py row $(@:versions-%=%) $(VENV)/tests.xml && exit $$status
 
+# Each of the two files is installed into an empty environment, away from the checkout's own.
+RELEASE := build/release
+$(VENV)/.release: $(VENV)/.dev
+	$(PIP_INSTALL) twine
+	@touch $@
+
+release: $(VENV)/.release
+	rm -rf dist $(RELEASE)
+	$(BIN)/python -m build --outdir dist .
+	$(BIN)/python -m twine check --strict dist/*
+	@for kind in tar.gz whl; do \
+	  $(MAKE) --no-print-directory $(RELEASE)/$$kind/.runtime VENV=$(RELEASE)/$$kind PACKAGE="$$(ls dist/*.$$kind)"; \
+	  $(RELEASE)/$$kind/bin/python -m pip check; \
+	  (cd $(RELEASE) && $$kind/bin/vanilla --version && $$kind/bin/vanilla configs); \
+	done
+	@$(MAKE) --no-print-directory demo VENV=$(RELEASE)/whl DEMO=$(RELEASE)/demo PACKAGE=dist/*.whl
+	@echo 'dist/ holds what was checked:'; ls dist
+
 bench: $(VENV)/.runtime
 	$(BIN)/python -m benchmarks
 
 clean:
-	rm -rf dist .pytest_cache .mypy_cache .ruff_cache *.egg-info
+	rm -rf dist build .pytest_cache .mypy_cache .ruff_cache *.egg-info
