@@ -1,7 +1,7 @@
-"""Our models in CTranslate2's format, which its C++ runtime translates and generates from, in int8 too.
+"""Exports our models to CTranslate2, a C++ runtime that translates and generates text, with int8 weights too.
 
-CTranslate2's specification of a Transformer is filled directly, so that nothing stands between the two: its own
-converters go through stock classes, and the one for Marian takes the decoder's start embedding for zero.
+CTranslate2's specification of a Transformer is filled directly from our weights. CTranslate2's own converters need
+stock classes, and the converter for Marian replaces the embedding of the decoder's start token with zeros.
 """
 
 import json
@@ -29,7 +29,7 @@ from vanilla_transformers.interop.probes import (
 )
 
 TOLERANCE = 1e-4
-# How far the log-probability of a token may move in the mean where precision is given up; integers: 0.1.
+# Largest mean difference of a token's log-probability, in nats. Integer types have INTEGER_TOLERANCE.
 MEAN_TOLERANCE = {"float16": 0.01, "bfloat16": 0.05}
 INTEGER_TOLERANCE = 0.1
 NUM_BEAMS = 4
@@ -38,22 +38,22 @@ NUM_BEAMS = 4
 def write(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path, quantization: str = "float32"
 ) -> None:
-    """Write `folder` as `ctranslate2.Translator` or `ctranslate2.Generator` reads it, the tokenizer beside it.
+    """Writes a model for `ctranslate2.Translator` or `ctranslate2.Generator`, and its tokenizer, into `folder`.
 
     Args:
         model: a `VanillaSeq2SeqForConditionalGeneration` or `VanillaDecoderForCausalLM`.
-        tokenizer: its tokenizer; CTranslate2 takes and gives tokens, not ids.
-        folder: made if it is not there.
+        tokenizer: the tokenizer of the model; CTranslate2's inputs and outputs are tokens, not ids.
+        folder: created if it does not exist.
         quantization: one of CTranslate2's types, such as `"float32"`, `"float16"`, `"bfloat16"`, `"int8"`.
 
     Raises:
-        InteropError: CTranslate2 is not installed, or cannot hold the model; the property is named.
+        InteropError: CTranslate2 is not installed, or cannot represent the model. The message names the property.
     """
     require_ctranslate2()
     check_representable(model)
     check_quantization(quantization)
     spec = seq2seq_spec(model, tokenizer) if model.config.is_encoder_decoder else decoder_spec(model, tokenizer)
-    spec.config.add_attribute("quantization", quantization)  # for `check`; CTranslate2 has no use for it
+    spec.config.add_attribute("quantization", quantization)  # for `check`; CTranslate2 ignores it
     spec.validate()
     spec.optimize(quantization)
     folder.mkdir(parents=True, exist_ok=True)
@@ -81,23 +81,22 @@ def check_representable(model: PreTrainedModel) -> None:
     name, config = type(model).__name__, model.config
     if name not in ("VanillaSeq2SeqForConditionalGeneration", "VanillaDecoderForCausalLM"):
         raise InteropError(
-            f"{name}: CTranslate2 takes VanillaSeq2SeqForConditionalGeneration and VanillaDecoderForCausalLM; export "
-            "another head of ours to onnx, and convert a stock model with `vanilla import` first"
+            f"{name}: CTranslate2 takes VanillaSeq2SeqForConditionalGeneration and VanillaDecoderForCausalLM only; "
+            "export our other heads to onnx, and convert a stock model with `vanilla import` first"
         )
     if config.hidden_act not in ACTIVATIONS:
         raise InteropError(
-            f"hidden_act is {config.hidden_act!r}, which CTranslate2 does not have; it has {', '.join(ACTIVATIONS)}: "
-            "export to onnx"
+            f"hidden_act is {config.hidden_act!r}, which CTranslate2 does not have; export to onnx, or use one of "
+            f"{', '.join(ACTIVATIONS)}"
         )
     if getattr(config, "source_vocab_size", None) is not None:
         raise InteropError(
-            f"source_vocab_size is {config.source_vocab_size}: source and target have vocabularies of their own, of "
-            "which the tokenizer names one; export to onnx"
+            f"source_vocab_size is {config.source_vocab_size}: source and target have separate vocabularies, but the "
+            "tokenizer has one; export to onnx"
         )
     if config.type_vocab_size:
         raise InteropError(
-            f"type_vocab_size is {config.type_vocab_size}, but CTranslate2 gives a text one sequence of tokens without "
-            "types: export to onnx"
+            f"type_vocab_size is {config.type_vocab_size}, but CTranslate2 has no token types: export to onnx"
         )
 
 
@@ -107,16 +106,16 @@ def check(
     folder: Path,
     sources: list[str],
 ) -> list[Check]:
-    """Compare what CTranslate2 makes of `folder` with the model itself.
+    """Compares the outputs of CTranslate2 with those of the exported model.
 
-    Float32 has to give the same log-probabilities and tokens. Where precision is given up, log-probabilities may move
-    a little in the mean, and how many outputs stay the same is told.
+    In float32 the log-probabilities and the tokens must agree. In any other type the mean difference of the
+    log-probabilities must be within a tolerance; the number of equal outputs is reported but not required.
 
     Args:
-        model: what was written, on the CPU.
-        tokenizer: its tokenizer.
-        folder: what [`write`] made of it.
-        sources: texts to translate, or to go on from.
+        model: the exported model, on the CPU.
+        tokenizer: the tokenizer of the model.
+        folder: the folder that [`write`] filled.
+        sources: texts to translate, or prompts to continue.
     """
     quantization = json.loads((folder / "config.json").read_text(encoding="utf-8"))["quantization"]
     model = in_float32(model)
@@ -144,7 +143,7 @@ def score_check(name: str, ours: torch.Tensor, theirs: torch.Tensor, quantizatio
 
 
 class Runtime:
-    """The model and CTranslate2's copy of it, asked for the same things, row by row of token ids."""
+    """Runs the model and its CTranslate2 export on the same rows of token ids."""
 
     def __init__(self, model: Any, tokenizer: Any) -> None:
         self.model = model
@@ -155,7 +154,7 @@ class Runtime:
 
 
 class Seq2SeqRuntime(Runtime):
-    """Sources and targets."""
+    """Runs an encoder-decoder: rows are sources, and targets are scored given their source."""
 
     def __init__(self, model: Any, tokenizer: Any, folder: Path) -> None:
         import ctranslate2
@@ -188,7 +187,7 @@ class Seq2SeqRuntime(Runtime):
 
 
 class DecoderRuntime(Runtime):
-    """Prompts and what follows them."""
+    """Runs a decoder: rows are prompts, and targets are their continuations."""
 
     def __init__(self, model: Any, tokenizer: Any, folder: Path) -> None:
         import ctranslate2
