@@ -83,7 +83,7 @@ def _cache_is_right(model: Any) -> bool:
 
 @contextmanager
 def _only_its_tokens(model: Any) -> Iterator[None]:
-    """Within the block, `generate` uses only the special tokens of the model: no beams, no stop strings, no sampling."""
+    """Within the block, `generate` uses only the special tokens of the model: no beams, stop strings or sampling."""
     own = model.generation_config
     model.generation_config = GenerationConfig(**{name: getattr(own, name, None) for name in _SPECIAL_TOKENS})
     try:
