@@ -83,10 +83,10 @@ def _prediction_measure(model: PreTrainedModel, passage: Passage, logits: torch.
     if logits.shape[-1] == 1 or problem_type in ("regression", "multi_label_classification"):
         return "no loss: the model does not choose one class, so its prediction cannot be used as the label"
     labels = logits.argmax(-1)
-    what = "mean -log p of what the whole model predicts"
+    what = "mean -log p of the predictions with all attention heads"
     names: Any = model.config.id2label
     if labels.ndim == 1 and names:
-        what = f"-log p of the class that the whole model predicts, {names[int(labels[0])]}"
+        what = f"-log p of the class that the model predicts with all attention heads, {names[int(labels[0])]}"
     return Measure(what, passage.inputs, labels, logits)
 
 

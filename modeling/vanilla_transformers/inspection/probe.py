@@ -151,7 +151,7 @@ def probing(model: PreTrainedModel, probes: Mapping[nn.Module, Probe]) -> Iterat
 
 
 def _configs(model: PreTrainedModel) -> list[PreTrainedConfig]:
-    """The configs of a model and its submodels, without duplicates. Outer configs come first: they set the inner ones."""
+    """The configs of a model and its submodels, each once, outer configs first: they set the inner ones."""
     found: dict[int, PreTrainedConfig] = {}
     queue = [module.config for module in model.modules() if isinstance(module, PreTrainedModel)]
     while queue:

@@ -71,7 +71,7 @@ def class_for_head(config: PreTrainedConfig, head: str | None = None) -> type[Pr
     architecture = architecture_of(config.model_type)
     if head is not None:
         if head not in architecture.heads:
-            raise InteropError(f"--head {head}: a {config.model_type} has {', '.join(architecture.heads)}")
+            raise InteropError(f"--head {head}: a {config.model_type} has the heads {', '.join(architecture.heads)}")
         return architecture.heads[head].stock_class
     names = config.architectures or [architecture.heads.get("base", next(iter(architecture.heads.values()))).theirs]
     return architecture.heads[stock_head(architecture, names[0])].stock_class
@@ -86,7 +86,9 @@ def our_class(config: PreTrainedConfig) -> type[PreTrainedModel]:
     classes = {each.ours.__name__: each.ours for every in ARCHITECTURES.values() for each in every.heads.values()}
     name = (config.architectures or [""])[0]
     if name not in classes:
-        raise InteropError(f"the architecture in its config.json is {name!r}, but must be one of {', '.join(classes)}")
+        raise InteropError(
+            f"the class in config.json (architectures) is {name!r}, but must be one of {', '.join(classes)}"
+        )
     return classes[name]
 
 

@@ -28,7 +28,7 @@ from vanilla_transformers.interop.probes import (
     random_rows,
 )
 
-TOLERANCE = 1e-4
+TOLERANCE = 1e-4  # of `difference_check`, in fp32
 # Largest mean difference of a token's log-probability, in nats. Integer types have INTEGER_TOLERANCE.
 MEAN_TOLERANCE = {"float16": 0.01, "bfloat16": 0.05}
 INTEGER_TOLERANCE = 0.1
@@ -62,6 +62,7 @@ def write(
 
 
 def require_ctranslate2() -> None:
+    """Raises an `InteropError` if CTranslate2 is not installed."""
     try:
         import ctranslate2  # noqa: F401
     except ImportError:
@@ -69,6 +70,7 @@ def require_ctranslate2() -> None:
 
 
 def check_quantization(quantization: str) -> None:
+    """Raises an `InteropError` if CTranslate2 does not know the type."""
     from ctranslate2.specs.model_spec import ACCEPTED_MODEL_TYPES
 
     if quantization not in ACCEPTED_MODEL_TYPES:
@@ -78,6 +80,7 @@ def check_quantization(quantization: str) -> None:
 
 
 def check_representable(model: PreTrainedModel) -> None:
+    """Raises an `InteropError` if CTranslate2 cannot represent the model. The message names the property."""
     name, config = type(model).__name__, model.config
     if name not in ("VanillaSeq2SeqForConditionalGeneration", "VanillaDecoderForCausalLM"):
         raise InteropError(
@@ -136,6 +139,7 @@ def check(
 
 
 def score_check(name: str, ours: torch.Tensor, theirs: torch.Tensor, quantization: str) -> Check:
+    """Compares log-probabilities in nats: by their largest difference in float32, by the mean difference otherwise."""
     if quantization == "float32":
         return difference_check(name, ours, theirs, TOLERANCE)
     mean = (ours - theirs).abs().mean().item()
@@ -150,6 +154,7 @@ class Runtime:
         self.tokens = vocabulary(tokenizer, model.config.vocab_size)
 
     def named(self, rows: list[list[int]]) -> list[list[str]]:
+        """The rows as tokens instead of ids."""
         return [[self.tokens[index] for index in row] for row in rows]
 
 
@@ -165,6 +170,7 @@ class Seq2SeqRuntime(Runtime):
         self.start, self.end = special_id(model, "decoder_start_token_id"), special_id(model, "eos_token_id")
 
     def theirs(self, rows: list[list[int]], num_new: int, num_beams: int) -> list[list[int]]:
+        """The token ids that CTranslate2 generates for each row."""
         results = self.translator.translate_batch(
             self.named(rows),
             beam_size=num_beams,
@@ -175,6 +181,7 @@ class Seq2SeqRuntime(Runtime):
         return [[self.ids[token] for token in result.hypotheses[0]] for result in results]
 
     def our_scores(self, rows: list[list[int]], targets: list[list[int]]) -> torch.Tensor:
+        """The log-probabilities of all target tokens and end tokens by our model, in one tensor."""
         scores = []
         for row, target in zip(rows, targets, strict=True):
             logits = self.model(torch.tensor([row]), decoder_input_ids=torch.tensor([[self.start, *target]])).logits
@@ -182,6 +189,7 @@ class Seq2SeqRuntime(Runtime):
         return torch.cat(scores)
 
     def their_scores(self, rows: list[list[int]], targets: list[list[int]]) -> torch.Tensor:
+        """The log-probabilities of all target tokens and end tokens by CTranslate2, in one tensor."""
         results = self.translator.score_batch(self.named(rows), self.named(targets), max_input_length=0)
         return torch.tensor([score for result in results for score in result.log_probs])
 
@@ -196,12 +204,14 @@ class DecoderRuntime(Runtime):
         self.generator = ctranslate2.Generator(str(folder), intra_threads=torch.get_num_threads())
 
     def theirs(self, rows: list[list[int]], num_new: int, num_beams: int) -> list[list[int]]:
+        """The token ids that CTranslate2 generates after each row."""
         results = self.generator.generate_batch(
             self.named(rows), beam_size=num_beams, max_length=num_new, include_prompt_in_result=False
         )
         return [result.sequences_ids[0] for result in results]
 
     def our_scores(self, rows: list[list[int]], targets: list[list[int]]) -> torch.Tensor:
+        """The log-probabilities by our model of all tokens of rows and targets except the first, in one tensor."""
         scores = []
         for row, target in zip(rows, targets, strict=True):
             ids = [*row, *target]
@@ -210,6 +220,7 @@ class DecoderRuntime(Runtime):
         return torch.cat(scores)
 
     def their_scores(self, rows: list[list[int]], targets: list[list[int]]) -> torch.Tensor:
+        """The log-probabilities by CTranslate2 of all tokens of rows and targets except the first, in one tensor."""
         whole = [[*row, *target] for row, target in zip(rows, targets, strict=True)]
         results = self.generator.score_batch(self.named(whole))
         return torch.tensor([score for result in results for score in result.log_probs])

@@ -43,7 +43,7 @@ def generate_with_ctranslate2(
         InteropError: CTranslate2 is not installed, or cannot represent the model.
     """
     if not model.config.is_encoder_decoder:
-        raise InteropError(f"{type(model).__name__}: {quantization} is for encoder-decoders; export it instead")
+        raise InteropError(f"{type(model).__name__}: {quantization} is for encoder-decoders; export this model instead")
     if model.device.type not in ("cpu", "cuda"):
         raise InteropError(f"{model.device}: CTranslate2 runs {quantization} on cpu and cuda; choose one of these")
     found: Any = model

@@ -25,6 +25,7 @@ ACTIVATIONS = {
 
 
 def seq2seq_spec(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Any:
+    """The specification of an encoder-decoder, with its weights and vocabularies."""
     from ctranslate2.specs import TransformerSpec
     from ctranslate2.specs.transformer_spec import TransformerDecoderSpec, TransformerEncoderSpec
 
@@ -46,6 +47,7 @@ def seq2seq_spec(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> 
 
 
 def decoder_spec(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Any:
+    """The specification of a decoder, with its weights and vocabulary."""
     from ctranslate2.specs import TransformerDecoderModelSpec
 
     config = model.config
@@ -61,6 +63,7 @@ def decoder_spec(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> 
 
 
 def stack_options(config: Any) -> dict[str, Any]:
+    """The options of CTranslate2's encoder and decoder specifications for one of our configurations."""
     from ctranslate2.specs import Activation
 
     return {
@@ -73,6 +76,7 @@ def stack_options(config: Any) -> dict[str, Any]:
 
 
 def fill_stack(spec: Any, table: Any, stack: Any) -> None:
+    """Fills the specification of an encoder or decoder; `table` is the specification of its embeddings."""
     config, embedding = stack.config, stack.input_embedding
     spec.pre_norm = config.norm_position == "pre"
     table.weight = copied(stack.embed_tokens.weight)
@@ -98,6 +102,7 @@ def positions(stack: Any) -> torch.Tensor:
 
 
 def fill_layer(spec: Any, layer: Any) -> None:
+    """Fills the specification of one layer."""
     attention = layer.self_attn
     fill_linear(spec.self_attention.linear[0], attention.q_proj, attention.k_proj, attention.v_proj)
     fill_linear(spec.self_attention.linear[1], attention.o_proj)
@@ -114,6 +119,7 @@ def fill_layer(spec: Any, layer: Any) -> None:
 
 
 def fill_norm(spec: Any, norm: nn.LayerNorm) -> None:
+    """Fills the specification of one layer norm."""
     spec.gamma, spec.beta = copied(norm.weight), copied(norm.bias)
 
 
@@ -153,6 +159,7 @@ def vocabulary(tokenizer: PreTrainedTokenizerBase, vocab_size: int) -> list[str]
 def fill_config(
     spec_config: Any, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, tokens: list[str]
 ) -> None:
+    """Fills the norm's epsilon and the special tokens of the specification's config."""
     end = tokens[special_id(model, "eos_token_id")]
     spec_config.layer_norm_epsilon = model.config.layer_norm_eps
     spec_config.eos_token = end

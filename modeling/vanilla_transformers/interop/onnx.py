@@ -26,7 +26,7 @@ from vanilla_transformers.interop.probes import (
     until_end,
 )
 
-TOLERANCE = 1e-4
+TOLERANCE = 1e-4  # of `difference_check`, in fp32
 LARGEST_FILE = 2**31 - 2**20  # bytes: an ONNX file must stay below 2 GiB, so larger weights go into a second file
 
 Tensors = dict[str, torch.Tensor]
@@ -57,6 +57,7 @@ def write(model: PreTrainedModel, folder: Path) -> None:
 
 
 def require_packages() -> None:
+    """Raises an `InteropError` if a package for the export is not installed."""
     try:
         import onnx  # noqa: F401
         import onnxruntime  # noqa: F401
@@ -66,6 +67,7 @@ def require_packages() -> None:
 
 
 def check_exportable(model: PreTrainedModel) -> None:
+    """Raises an `InteropError` if the class of the model cannot be exported."""
     name = type(model).__name__
     if not name.startswith("Vanilla") or name == "VanillaSeq2SeqModel":
         raise InteropError(
@@ -75,6 +77,7 @@ def check_exportable(model: PreTrainedModel) -> None:
 
 
 def write_graph(graph: Graph, folder: Path) -> None:
+    """Exports one graph into `folder`."""
     size = sum(tensor.numel() * tensor.element_size() for tensor in graph.module.state_dict().values())
     with torch.no_grad(), quiet():
         torch.onnx.export(
@@ -135,6 +138,7 @@ def check(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Pa
 
 
 def output_checks(model: PreTrainedModel, folder: Path, source: str, rows: Rows) -> Iterator[Check]:
+    """Compares the outputs of a padded batch and of its first row. `source` names the input in the checks."""
     run = runner(folder / "model.onnx")
     for name in output_names(model):
         pairs = [
@@ -157,6 +161,7 @@ def inputs_of(model: PreTrainedModel, rows: Rows) -> Tensors:
 
 
 def generation_checks(model: Any, folder: Path, source: str, rows: Rows) -> Iterator[Check]:
+    """Compares the greedy tokens and their logits. `source` names the input in the checks."""
     is_seq2seq = model.config.is_encoder_decoder
     num_new = num_new_tokens(model, rows)
     tokens, logits = (seq2seq_steps if is_seq2seq else decoder_steps)(model, folder, rows, num_new)
@@ -209,6 +214,7 @@ def seq2seq_steps(model: Any, folder: Path, rows: Rows, num_new: int) -> tuple[l
 
 
 def past_of(outputs: Tensors) -> Tensors:
+    """The cached keys and values among the outputs of a step, under their input names for the next step."""
     return {
         name.replace("present", "past_key_values"): tensor
         for name, tensor in outputs.items()

@@ -35,6 +35,7 @@ class Graph:
 
 
 def graphs(model: PreTrainedModel) -> list[Graph]:
+    """The graphs of one of our models."""
     if model.config.is_encoder_decoder:
         return seq2seq_graphs(model)
     if type(model).__name__ == "VanillaDecoderForCausalLM":
@@ -43,6 +44,7 @@ def graphs(model: PreTrainedModel) -> list[Graph]:
 
 
 def output_names(model: PreTrainedModel) -> list[str]:
+    """The names of a model's outputs, without the cache."""
     name = type(model).__name__
     if name.endswith("QuestionAnswering"):
         return ["start_logits", "end_logits"]
@@ -60,6 +62,7 @@ def plain_graph(model: Any, outputs: list[str], file: str = "model.onnx") -> Gra
 
 
 def decoder_graph(model: PreTrainedModel) -> Graph:
+    """The graph of one step of a decoder with a language-model head."""
     config = model.config
     ids, mask = torch.ones(2, 3, dtype=torch.long), torch.ones(2, 5, dtype=torch.long)
     past = past_names(config.num_hidden_layers)
@@ -68,6 +71,7 @@ def decoder_graph(model: PreTrainedModel) -> Graph:
 
 
 def seq2seq_graphs(model: PreTrainedModel) -> list[Graph]:
+    """The three graphs of an encoder-decoder: encoder, first decoding step, later decoding steps."""
     config, num_layers = model.config, model.config.decoder_layers
     ids, mask = torch.ones(2, 3, dtype=torch.long), torch.ones(2, 4, dtype=torch.long)
     common = {"input_ids": ids, "encoder_attention_mask": mask}
@@ -83,11 +87,13 @@ def seq2seq_graphs(model: PreTrainedModel) -> list[Graph]:
 
 
 def past_names(num_layers: int, *sides: str) -> list[str]:
+    """The input names of the cached keys and values, layer by layer; `sides` are name parts such as `"decoder."`."""
     parts = [side + part for side in sides or ("",) for part in ("key", "value")]
     return [f"past_key_values.{layer}.{part}" for layer in range(num_layers) for part in parts]
 
 
 def present(past: list[str]) -> list[str]:
+    """The output names of cached keys and values, given their input names."""
     return [name.replace("past_key_values", "present") for name in past]
 
 
@@ -167,8 +173,10 @@ class LaterStep(nn.Module):
 
 
 def cache_of(past: Sequence[torch.Tensor]) -> DynamicCache:
+    """A cache made of keys and values (B, H, P, K), alternating, layer by layer."""
     return DynamicCache(list(zip(past[::2], past[1::2], strict=True)))
 
 
 def tensors_of(cache: Any) -> list[torch.Tensor]:
+    """The keys and values (B, H, P, K) of a cache, alternating, layer by layer."""
     return [tensor for layer in cache.layers for tensor in (layer.keys, layer.values)]

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-NEW_TOKENS = 24
+NEW_TOKENS = 24  # generated for each row, at most
 
 Rows = list[list[int]]
 """Token ids of several texts, of different lengths."""

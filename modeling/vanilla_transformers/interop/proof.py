@@ -26,8 +26,8 @@ SENTENCES = (
 )
 """Texts from which a tokenizer makes real inputs."""
 
-NEW_TOKENS = 12
-LONGEST_INPUT = 64
+NEW_TOKENS = 12  # generated for each row, at most
+LONGEST_INPUT = 64  # tokens
 
 SEARCH_SETTINGS = (
     *("forced_bos_token_id", "forced_eos_token_id", "bad_words_ids", "suppress_tokens", "begin_suppress_tokens"),

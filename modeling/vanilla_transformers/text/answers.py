@@ -72,7 +72,8 @@ def longest_answer(
         settings: the settings that `generate` is called with.
         input_length: the number of tokens of the longest text of the batch.
         is_translation: whether answers are also limited to twice the input length plus 20 tokens. A translation is not
-            longer, and an untrained model would otherwise always generate up to the limit of the model.
+            longer, and an untrained model would otherwise always generate up to the limit of the model. This limit
+            always applies if the generation config has none.
     """
     if {"max_length", "max_new_tokens"} & set(settings):
         return {}

@@ -20,6 +20,7 @@ logger = logging.getLogger(__name__)
 
 _NUM_TOKENS = 4
 _PROMPT_LENGTH = 5
+# Largest difference of the logits of a step, relative to the largest of them.
 _TOLERANCES = {torch.float32: 1e-3, torch.float64: 1e-3}
 _TOLERANCE = 5e-2  # for dtypes of 16 bits and fewer: a cache changes the order of sums
 _SPECIAL_TOKENS = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id")

@@ -9,7 +9,7 @@ from typing import Any
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 _CODE = re.compile(r"[a-z]{2,3}_[A-Z][A-Za-z]{1,3}")  # NLLB's deu_Latn, mBART's de_DE
-_MOST_LISTED = 30
+_MOST_LISTED = 30  # language codes in an error message
 
 
 @dataclass(frozen=True)

@@ -137,7 +137,7 @@ def test_a_checkpoint_is_loaded_for_the_task_that_is_asked_for(tmp_path):
     assert convert(str(tmp_path), head="base").config.pooler is False
     with pytest.raises(InteropError, match=r"lacks 4 weights of a BertForSequenceClassification, for instance"):
         convert(str(tmp_path), head="sequence-classification")
-    with pytest.raises(InteropError, match="--head causal-lm: a bert has base, masked-lm"):
+    with pytest.raises(InteropError, match="--head causal-lm: a bert has the heads base, masked-lm"):
         convert(str(tmp_path), head="causal-lm")
 
 
