@@ -1,4 +1,4 @@
-"""The look of every figure of this project: `with matplotlib.style.context(PLOT_STYLE):`."""
+"""The matplotlib style of all figures of this project: `with matplotlib.style.context(PLOT_STYLE):`."""
 
 import warnings
 from pathlib import Path
@@ -19,7 +19,7 @@ PLOT_STYLE = {
     "axes.axisbelow": True,
     "axes.xmargin": 0.02,
     "axes.formatter.useoffset": False,
-    # Paul Tol's bright scheme, whose colours colour-blind readers can tell apart.
+    # Paul Tol's bright scheme: colour-blind readers can distinguish its colours.
     "axes.prop_cycle": "cycler('color', ['#4477AA', '#EE6677', '#228833', '#CCBB44', '#66CCEE', '#AA3377'])",
     "grid.color": "#E6E6E6",
     "lines.linewidth": 1.4,
@@ -28,7 +28,7 @@ PLOT_STYLE = {
 
 
 def save_png(figure: "Figure", path: str | Path) -> None:
-    """Writes a figure, without a warning for each character that the font lacks."""
+    """Saves a figure as PNG. Suppresses matplotlib's warning for each character that the font lacks."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing from")
         figure.savefig(path, format="png")

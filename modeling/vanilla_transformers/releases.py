@@ -1,4 +1,4 @@
-"""Tells, when the package is imported, of a release of torch or transformers that it was not made for."""
+"""Warns on import if the installed release of torch or transformers is outside the supported range."""
 
 import warnings
 from importlib.metadata import PackageNotFoundError, requires, version
@@ -10,7 +10,7 @@ _NAMES = ("torch", "transformers")
 
 
 def outside_range() -> list[str]:
-    """For each of the packages whose release this package does not allow, one line with the release and the range."""
+    """One line for each package whose installed release is outside the range that this package requires."""
     try:
         return [
             f"{requirement.name} {version(requirement.name)} is installed, but vanilla_transformers is made for "
@@ -21,7 +21,7 @@ def outside_range() -> list[str]:
             and not requirement.marker
             and not requirement.specifier.contains(version(requirement.name), prereleases=True)
         ]
-    except PackageNotFoundError:  # of a checkout on the path, which has no range or no version
+    except PackageNotFoundError:  # a source checkout on the path has no installed metadata
         return []
 
 

@@ -1,1 +1,1 @@
-"""What a model looks at: attention maps and what they are made of."""
+"""Attention maps, the effects of heads on the loss, and pictures of position tables."""

@@ -1,7 +1,7 @@
-"""What a model attends to in a text, and what its loss says of each head. It never goes to the Hub.
+"""Computes the attention maps of a text, and the effect of each head on the loss. This code is not saved with models.
 
-A map shows where a head looks, not what comes of it. Beside each stands how much the loss changes when the head gives
-zeros instead of the values that it attends to (Michel et al. 2019, "Are sixteen heads really better than one?").
+A map shows the attention weights of a head, but not their effect on the output. The effect of a head is the change of
+the loss if the head's output is replaced by zeros (Michel et al. 2019, "Are sixteen heads really better than one?").
 
 Shapes: T queries, S keys.
 """
@@ -27,7 +27,7 @@ from vanilla_transformers.inspection.probe import (
 )
 
 MOST_WEIGHTS = 50_000_000
-"""Weights of all maps together: 200 MB."""
+"""The largest number of weights in all maps together: 200 MB in fp32."""
 
 
 def attention_maps(
@@ -41,30 +41,34 @@ def attention_maps(
     effects: bool = True,
     progress: bool = False,
 ) -> AttentionMaps:
-    """Attention maps of a text, and the effect of each head on the loss.
+    """Computes the attention maps of a text, and the effect of each head on the loss.
 
-    Only the maps that are asked for are computed, beside one forward pass on sdpa. Effects take one pass more for each
-    head, all heads of a layer at once where memory allows. The loss is that of
+    One forward pass runs on sdpa, and the requested maps are computed beside it. The effects need one more pass for
+    each head; heads of a layer share a batch as far as memory allows. The loss is the mean of -log p, in nats, of
 
-    - an encoder-decoder: the target, given the text;
-    - a causal language model: each token of the text, given those before it;
-    - a masked one: up to 8 tokens of the text, spread evenly and masked one at a time (pseudo-likelihood);
-    - a classifier of texts or tokens, or of spans: what the whole model predicts.
+    - the target tokens given the text, for an encoder-decoder;
+    - each token of the text given the tokens before it, for a causal language model;
+    - up to 8 tokens of the text, spread evenly and masked one at a time (pseudo-likelihood), for a masked language
+      model;
+    - the prediction of the model with all heads, for a classifier of texts or tokens and for a span head.
 
     Args:
         model: any model that goes through transformers' attention interface, of this package or not.
-        tokenizer: its tokenizer.
-        text: what the model reads. What is longer than the model allows is cut, with a warning that counts.
-        target: what an encoder-decoder writes; by default what it generates with its own settings.
-        layers: those that are wanted, by default all.
-        heads: those that are wanted in each of the layers, by default all.
-        kinds: "encoder", "decoder" (self attention) or "cross", by default all that there are.
-        effects: whether the loss is measured.
+        tokenizer: the tokenizer of the model.
+        text: the input text. A text that is too long for the model is cut, with a warning that counts the tokens.
+        target: the target of an encoder-decoder; by default the model generates one with its own settings.
+        layers: the layers to show, from 0; by default all.
+        heads: the heads to show in each layer, from 0; by default all.
+        kinds: "encoder", "decoder" (self attention) or "cross"; by default all kinds of the model.
+        effects: whether the loss and the effects are measured.
         progress: whether a progress bar is shown on standard error.
 
+    Returns:
+        The maps (T, S) of the chosen heads, with the loss and the effects.
+
     Raises:
-        AttentionMapError: a text is empty, a layer, head or kind does not exist, the maps would be too many, or the
-            model is of a kind that has none.
+        AttentionMapError: a text is empty, a layer, head or kind does not exist, the maps have more than `MOST_WEIGHTS`
+            weights together, or the class of the model has no attention maps.
     """
     sites = attention_sites(model)
     chosen = choose(sites, layers, heads, kinds)
@@ -93,7 +97,7 @@ def attention_maps(
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode without gradients; each module is afterwards in the mode that it was in."""
+    """Runs the block in evaluation mode without gradients, and then restores the mode of each module."""
     training = [module for module in model.modules() if module.training]
     model.eval()
     try:
@@ -104,7 +108,7 @@ def evaluating(model: nn.Module) -> Iterator[None]:
             module.training = True
 
 
-# What was asked for
+# The chosen heads
 
 
 def choose(
@@ -113,10 +117,10 @@ def choose(
     heads: Sequence[int] | None,
     kinds: Sequence[str] | None,
 ) -> list[tuple[Site, list[int]]]:
-    """The sites that were asked for, each with its heads.
+    """The attention modules of the chosen kinds and layers, each with its chosen heads.
 
     Raises:
-        AttentionMapError: something does not exist; the message names what there is.
+        AttentionMapError: a kind, layer or head does not exist, or no head is chosen. The message names the way out.
     """
     there = [kind for kind in KINDS if any(site.kind == kind for site in sites)]
     for kind in there if kinds is None else kinds:
@@ -130,7 +134,7 @@ def choose(
     )
     chosen = [(site, [head for head in range(site.num_heads) if heads is None or head in heads]) for site in sites]
     if not any(numbers for _, numbers in chosen):
-        raise AttentionMapError("no head is chosen: leave kinds, layers and heads out for all that there are")
+        raise AttentionMapError("no head is chosen: leave kinds, layers and heads out to get all heads")
     return [(site, numbers) for site, numbers in chosen if numbers]
 
 
@@ -139,7 +143,7 @@ def _kinds(sites: Sequence[Site]) -> list[str]:
 
 
 def _check_numbers(what: str, numbers: Sequence[int] | None, last: dict[str, int]) -> None:
-    """Each number must exist for one of the kinds at least, whose last ones are given."""
+    """Raises an error if a layer or head exists in no kind. `last` holds the largest number for each kind."""
     for number in numbers or ():
         if not 0 <= number <= max(last.values()):
             ends = {"this model": max(last.values())} if len(set(last.values())) == 1 else last

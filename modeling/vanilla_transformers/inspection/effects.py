@@ -1,6 +1,7 @@
-"""The loss of a model on a text, and what becomes of it without each of its heads. It never goes to the Hub.
+"""Measures the loss of a model on a text, and its change without each head. This code is not saved with models.
 
-Shapes: H heads, V vocabulary, R rows by which a loss is measured, S source length, T target or only length, D width.
+Shapes: H heads, V vocabulary or classes, R rows on which a loss is measured, N predictions of a row, S source length,
+T target or only length, D width.
 """
 
 from collections.abc import Sequence
@@ -17,19 +18,19 @@ from vanilla_transformers.inspection.probe import Head, Probe, Site, probing
 from vanilla_transformers.model.losses import IGNORE_INDEX, shift_labels_left
 
 NUM_MASKED = 8
-"""Tokens by which a masked language model is measured, each masked in turn."""
+"""The largest number of tokens on which a masked language model is measured, each masked in turn."""
 
-_LOGITS_AT_ONCE = 1 << 26
+_LOGITS_AT_ONCE = 1 << 26  # logits of a forward pass: 256 MiB in fp32
 
 
 class Measure(NamedTuple):
     """How a loss is measured.
 
     Attributes:
-        meaning: in words.
-        inputs: for the model, (R, ...) each.
-        labels: (R,) or (R, places), -100 where nothing is predicted.
-        logits: (R, V) or (R, places, V) of the whole model, if they are known already.
+        meaning: the definition of the loss in words.
+        inputs: the inputs of the model, (R, ...) each.
+        labels: (R,) or (R, N), -100 where nothing is predicted.
+        logits: (R, V) or (R, N, V) of the model with all heads, or `None` if they are not computed yet.
     """
 
     meaning: str
@@ -42,13 +43,13 @@ class Measure(NamedTuple):
 
 
 def forward(model: PreTrainedModel, inputs: dict[str, Any]) -> Any:
-    """The outputs, by name; no cache is kept."""
+    """The outputs of a forward pass without a cache, by name."""
     without_cache = {"use_cache": False} if hasattr(model.config, "use_cache") else {}
     return model(**inputs, **without_cache, return_dict=True)
 
 
 def _logits(outputs: Any) -> torch.Tensor | None:
-    """(R, V) or (R, places, V); those of a span's two ends one below the other; `None` where there is no head."""
+    """The logits (R, V) or (R, N, V); of a span head (R, 2, T), start and end; `None` for a model without a head."""
     if "start_logits" in outputs:
         return torch.stack((outputs["start_logits"], outputs["end_logits"]), dim=1)
     return outputs.get("logits")
@@ -61,10 +62,10 @@ def measure_of(
     outputs: Any,
     sites: Sequence[Site],
 ) -> Measure | str:
-    """How the loss is measured, or why it cannot be; `outputs` are those of the whole model."""
+    """How the loss is measured, or the reason why it cannot be. `outputs` come from the model with all heads."""
     logits = _logits(outputs)
     if logits is None:
-        return "no loss: the model has no head that predicts something"
+        return "no loss: the model has no prediction head"
     if model.get_output_embeddings() is None:
         return _prediction_measure(model, passage, logits)
     if passage.labels is not None:
@@ -72,25 +73,25 @@ def measure_of(
     if any(site.kind == "decoder" for site in sites):
         labels = shift_labels_left(passage.inputs["input_ids"], logits.shape[:-1])
         if labels.shape[1] < 2:
-            return "no loss: a text of one token has no next one"
-        return Measure("mean -log p of each token given those before it", passage.inputs, labels, logits)
+            return "no loss: a text of one token has no next token"
+        return Measure("mean -log p of each token given the tokens before it", passage.inputs, labels, logits)
     return masked_measure(tokenizer, passage)
 
 
 def _prediction_measure(model: PreTrainedModel, passage: Passage, logits: torch.Tensor) -> Measure | str:
     problem_type = getattr(model.config, "problem_type", None)
     if logits.shape[-1] == 1 or problem_type in ("regression", "multi_label_classification"):
-        return "no loss: the model does not choose one class, and without a label nothing is right or wrong"
+        return "no loss: the model does not choose one class, so its prediction cannot be used as the label"
     labels = logits.argmax(-1)
-    what = "mean -log p of what the whole model predicts"
+    what = "mean -log p of the predictions with all attention heads"
     names: Any = model.config.id2label
     if labels.ndim == 1 and names:
-        what = f"-log p of the class that the whole model predicts, {names[int(labels[0])]}"
+        what = f"-log p of the class that the model predicts with all attention heads, {names[int(labels[0])]}"
     return Measure(what, passage.inputs, labels, logits)
 
 
 def masked_measure(tokenizer: PreTrainedTokenizerBase, passage: Passage) -> Measure | str:
-    """Rows that differ in the token that is masked, up to `NUM_MASKED` of them."""
+    """The loss of masked tokens: up to `NUM_MASKED` copies of the text, each with another masked token."""
     if tokenizer.mask_token_id is None:
         return "no loss: the tokenizer has no mask token"
     ids = passage.inputs["input_ids"]  # (1, T)
@@ -108,7 +109,12 @@ def masked_measure(tokenizer: PreTrainedTokenizerBase, passage: Passage) -> Meas
 
 
 def row_losses(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Mean cross entropy of each row, (R, V) with (R,) or (R, places, V) with (R, places) -> (R,), in fp64."""
+    """The mean cross entropy (R,) of each row in nats, summed in fp64.
+
+    Args:
+        logits: (R, V) or (R, N, V).
+        labels: (R,) or (R, N), -100 where nothing is predicted.
+    """
     losses = nn.functional.cross_entropy(
         logits.flatten(0, -2).float(), labels.flatten(), ignore_index=IGNORE_INDEX, reduction="none"
     )
@@ -127,10 +133,10 @@ def effects_of(
     outputs: Any,
     progress: bool,
 ) -> tuple[float, dict[Head, float]]:
-    """The loss of the whole model, and by how much it rises without each of the heads."""
+    """The loss of the model with all heads, and the increase of the loss without each of the heads."""
     most = max(1, _LOGITS_AT_ONCE // _logits(outputs)[0].numel())  # type: ignore[index]
     if model.get_output_embeddings() is None and model.config.pad_token_id is None:
-        most = 1  # stock decoders classify several rows only where they can tell padding
+        most = 1  # without a padding token, stock decoders classify only one row at a time
     encoded = outputs.get("encoder_last_hidden_state") if model.config.is_encoder_decoder else None
     if measure.logits is not None:
         loss = row_losses(measure.logits, measure.labels).mean().item()
@@ -154,11 +160,18 @@ def _losses_without(
     encoded: torch.Tensor | None,
     most: int,
 ) -> list[float]:
-    """The loss without each of the heads of a site; `None` switches nothing off.
+    """The loss without each of the heads of one attention module.
 
     Args:
-        encoded: (1, S, D), what the encoder gave, if no head of it is switched off; it need not run again then.
-        most: rows of a forward pass.
+        model: the model.
+        site: the attention module.
+        heads: the heads that are switched off, one at a time; `None` stands for the model with all heads.
+        measure: how the loss is measured.
+        encoded: the output (1, S, D) of the encoder, which is reused if all heads of the encoder are on.
+        most: the largest number of rows of a forward pass.
+
+    Returns:
+        A loss in nats for each of `heads`.
     """
     num_rows = len(measure.labels)
     pairs = [(head, row) for head in heads for row in range(num_rows)]

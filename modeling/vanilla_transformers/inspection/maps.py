@@ -1,4 +1,4 @@
-"""Attention maps, as a page for the browser and as a picture."""
+"""Attention maps, and their display as an HTML page or a PNG picture."""
 
 import base64
 import json
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
 TEMPLATE = Path(__file__).with_name("attention_map.html")
 MOST_PANELS = 24
-"""Maps of a picture; the page has them all."""
+"""The largest number of maps in a picture. The page shows all maps."""
 
 _COLUMNS = 4
-_MOST_LABELS = 40  # tokens along an axis; the positions of more are numbered
+_MOST_LABELS = 40  # tokens along an axis; a longer axis shows positions instead
 _LONGEST_LABEL = 14  # characters
 _LABEL_SIZE = 6.5  # points
 _INCHES_PER_TOKEN = 0.115
-_FIXED_SCALE = 65535  # weights of the page are whole numbers of 16 bits
+_FIXED_SCALE = 65535  # the page holds weights as 16-bit integers, 65535 for 1.0
 
 
 @dataclass(frozen=True)
@@ -33,14 +33,14 @@ class AttentionMaps:
     """Attention maps of a text.
 
     Attributes:
-        model: the class of the model, or its name.
-        weights: the map (T, S) of each head, on the CPU: how much the token of a row takes from that of a column.
-            `maps.weights["cross", 2, 3]` is that of head 3 in layer 2.
-        tokens: for each kind the tokens of the rows and those of the columns, as they are shown.
-        loss: that of the whole model, or `None`.
-        loss_changes: by how much the loss rises if only this head is switched off; empty where there is no loss.
-        measure: what the loss is, or why there is none.
-        notes: what else a reader has to know, such as that a text was cut.
+        model: the name of the model or of its class.
+        weights: the attention weights (T, S) of each head, on the CPU. A row is a query token, a column a key token.
+            `maps.weights["cross", 2, 3]` is the map of head 3 of cross attention in layer 2.
+        tokens: the displayed tokens of the rows and of the columns, for each kind of attention.
+        loss: the loss of the model with all heads in nats, or `None` if it was not measured.
+        loss_changes: the increase of the loss if only this head is switched off; empty if no loss was measured.
+        measure: the definition of the loss, or the reason why no loss was measured.
+        notes: further facts for the reader, for example that a text was cut.
     """
 
     model: str
@@ -52,11 +52,11 @@ class AttentionMaps:
     notes: tuple[str, ...] = ()
 
     def save_html(self, path: str | Path) -> None:
-        """One file for a browser, which needs nothing else."""
+        """Writes an HTML page, one file without external resources."""
         Path(path).write_text(page(self), encoding="utf-8")
 
     def save_png(self, path: str | Path) -> None:
-        """A picture of the maps, of those with the largest effects where they are many."""
+        """Writes a PNG picture of the maps; of more than `MOST_PANELS`, the maps with the largest effects."""
         draw_maps(self, path)
 
 
@@ -64,8 +64,8 @@ class AttentionMaps:
 
 
 def page(maps: AttentionMaps) -> str:
-    """One HTML file with everything in it."""
-    # A `<` never stands in the data as such, so that no text can end the script element that holds it.
+    """The HTML page of the maps, without external resources."""
+    # The data must not contain `<`: a text with `</script>` would end the script element.
     data = json.dumps(_page_data(maps), ensure_ascii=False, allow_nan=False).replace("<", "\\u003c")
     return TEMPLATE.read_text(encoding="utf-8").replace("__DATA__", data)
 
@@ -83,18 +83,18 @@ def _page_data(maps: AttentionMaps) -> dict[str, Any]:
 
 
 def _packed(weights: torch.Tensor) -> str:
-    """Whole numbers of 16 bits, little-endian, deflated, in base 64."""
+    """The weights as little-endian 16-bit integers, compressed with zlib, in base 64."""
     numbers = (weights.double() * _FIXED_SCALE).round().to(torch.int32).numpy().astype("<u2")
     return base64.b64encode(zlib.compress(numbers.tobytes())).decode("ascii")
 
 
 def strongest(maps: AttentionMaps) -> list[Head]:
-    """The heads, those with the largest effects first; in their own order where there are none."""
+    """The heads by descending size of their effects, or in their original order if no effects were measured."""
     return sorted(maps.weights, key=lambda head: -abs(maps.loss_changes.get(head, 0.0)))
 
 
 def signed(change: float) -> str:
-    """A change of the loss to three places; one that rounds to nothing has no sign."""
+    """A change of the loss with a sign and three decimals; a change that rounds to zero has no sign."""
     return f"{change:+.3f}" if abs(change) >= 5e-4 else "0.000"
 
 
@@ -102,7 +102,7 @@ def signed(change: float) -> str:
 
 
 def draw_maps(maps: AttentionMaps, path: str | Path) -> None:
-    """A PNG with a panel for each head; of more than 24, those with the largest effects on the loss."""
+    """Writes a PNG with a panel for each head; of more than 24 heads, those with the largest effects on the loss."""
     import matplotlib.style  # slow to import
     from matplotlib.figure import Figure
 
@@ -131,7 +131,7 @@ def draw_maps(maps: AttentionMaps, path: str | Path) -> None:
 
 
 def _panel_size(maps: AttentionMaps, heads: list[Head]) -> tuple[float, float]:
-    """Inches of a panel with its labels."""
+    """The width and the height of a panel with its labels, in inches."""
     axes = [maps.tokens[head.kind] for head in heads]
     sizes = []
     for number in (1, 0):  # columns, rows
@@ -159,7 +159,7 @@ def _draw_map(axes: "Axes", maps: AttentionMaps, head: Head) -> Any:
 
 
 def _label_axis(axes: "Axes", name: str, tokens: list[str]) -> None:
-    """The tokens, or the numbers of their positions where they would meet."""
+    """Labels an axis with the tokens, or with position numbers if the tokens would overlap."""
     from matplotlib.ticker import MaxNLocator
 
     axis = getattr(axes, f"{name}axis")

@@ -1,4 +1,4 @@
-"""A text as a model reads it, and its tokens as a reader sees them, for attention maps. It never goes to the Hub.
+"""Prepares texts for attention maps: model inputs and displayed tokens. This code is not saved with models.
 
 Shapes: S source length, T target or only length.
 """
@@ -20,13 +20,14 @@ _BYTES = {char: byte for byte, char in bytes_to_unicode().items()}
 
 
 class Passage(NamedTuple):
-    """A text as the model reads it.
+    """The model inputs of a text, with its displayed tokens.
 
     Attributes:
-        inputs: for the model, (1, S) or (1, T) each.
-        labels: the target of an encoder-decoder, (1, T), or `None`.
-        source, target: their tokens as they are shown; no target but for an encoder-decoder.
-        notes: what was done to them.
+        inputs: the inputs of the model, (1, S) or (1, T) each.
+        labels: the target token ids (1, T) of an encoder-decoder, or `None`.
+        source: the displayed tokens of the text.
+        target: the displayed decoder inputs of an encoder-decoder; otherwise empty.
+        notes: facts for the reader: that a text was cut, or that the target was generated.
     """
 
     inputs: dict[str, torch.Tensor]
@@ -37,10 +38,11 @@ class Passage(NamedTuple):
 
 
 def read(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, text: str, target: str | None) -> Passage:
-    """The text and, of an encoder-decoder, its target, given or generated.
+    """Encodes the text and, for an encoder-decoder, its target, which is generated if it is `None`.
 
     Raises:
-        AttentionMapError: one of them is empty, or the model is of a kind that reads otherwise.
+        AttentionMapError: a text is empty or has no token, a target is given for another kind of model, no target can
+            be made, or the model reads several texts at once.
     """
     if "MultipleChoice" in type(model).__name__:
         raise AttentionMapError(f"{type(model).__name__} reads several texts at once: load the model with another head")
@@ -63,7 +65,7 @@ def read(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, text: str, 
 
 
 def _shifted(model: PreTrainedModel, labels: torch.Tensor) -> torch.Tensor:
-    """What a decoder reads to predict the labels (1, T): as its class has it, or the start token in front of them."""
+    """The decoder inputs (1, T) for the labels (1, T): from the class's own method, or shifted by the start token."""
     prepare: Any = getattr(model, "prepare_decoder_input_ids_from_labels", None)
     if prepare is not None:
         return prepare(labels)
@@ -76,14 +78,14 @@ def _shifted(model: PreTrainedModel, labels: torch.Tensor) -> torch.Tensor:
 def _encoded(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, text: str, what: str
 ) -> tuple[dict[str, torch.Tensor], list[str]]:
-    """The inputs (1, S) of a text, and a note if it was cut."""
+    """The model inputs (1, S) of a text, and a note if the text was cut."""
     if not isinstance(text, str) or not text.strip():
         raise AttentionMapError(f"the {what} is {text!r}: give at least one word")
     argument: dict[str, Any] = {"text_target" if what == "target" else "text": text, "verbose": False}
     ids = tokenizer(**argument)["input_ids"]
-    special = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}  # a word that is unknown is a word
+    special = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}  # an unknown word is a word
     if special.issuperset(ids):
-        raise AttentionMapError(f"the {what} is {text!r}, of which the tokenizer makes no token: give another one")
+        raise AttentionMapError(f"the {what} is {text!r}, from which the tokenizer makes no token: give another one")
     limit = longest_input(model, tokenizer)
     notes = []
     if len(ids) > limit:
@@ -94,7 +96,7 @@ def _encoded(
 
 
 def _generated(model: PreTrainedModel, inputs: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor, str]:
-    """Labels and decoder inputs (1, T) that the model makes itself, and a note that says so."""
+    """Generates a target: its labels and decoder inputs (1, T), and a note on the search."""
     if not model.can_generate():
         raise AttentionMapError(f"target is missing: {type(model).__name__} cannot generate one")
     length = inputs["input_ids"].shape[1]
@@ -108,7 +110,7 @@ def _generated(model: PreTrainedModel, inputs: dict[str, torch.Tensor]) -> tuple
 
 
 def token_labels(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> list[str]:
-    """The tokens as they can be shown: bytes as the characters that they stand for, white space by visible marks."""
+    """The tokens as readable strings: GPT-2's bytes are decoded, and white space becomes visible marks."""
     pieces = [str(piece) for piece in tokenizer.convert_ids_to_tokens(ids)]
     decoder = getattr(getattr(tokenizer, "backend_tokenizer", None), "decoder", None)
     if "ByteLevel" in repr(decoder):
@@ -119,7 +121,7 @@ def token_labels(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> list[str
 
 
 def _from_bytes(piece: str) -> str:
-    """The text of a token of GPT-2's bytes, each of which is written as a character; a part of a character in hex."""
+    """Decodes a GPT-2 token, which has one character for each byte. A token that is not valid UTF-8 is shown in hex."""
     values = [_BYTES.get(char) for char in piece]
     if None in values:  # a special token
         return piece
@@ -131,6 +133,6 @@ def _from_bytes(piece: str) -> str:
 
 
 def axes(kind: str, passage: Passage) -> tuple[list[str], list[str]]:
-    """The tokens of the rows and of the columns of a kind."""
+    """The displayed tokens of the rows (queries) and of the columns (keys) of a kind of attention."""
     own = passage.target if passage.target and kind != "encoder" else passage.source
     return own, passage.source if kind == "cross" else own

@@ -1,4 +1,4 @@
-"""Tables of positions, and pictures of them."""
+"""Finds the position tables of a model and draws them."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-MOST_POSITIONS = 1024
+MOST_POSITIONS = 1024  # rows of a table that are drawn
 _POSITION_NAMES = ("position", "wpe")
 
 
 def position_tables(model: PreTrainedModel) -> dict[str, torch.Tensor]:
-    """The tables of positions (P, D) of a model by the names of their modules, each once; rows for padding left out."""
+    """The different position tables (P, D) of a model, by module name, without the rows before the first position."""
     found: dict[str, torch.Tensor] = {}
     for name, module in model.named_modules():
         table = _position_table(name, module)
@@ -38,10 +38,10 @@ def _position_table(name: str, module: nn.Module) -> torch.Tensor | None:
 
 
 def draw_positions(model: PreTrainedModel, path: str | Path) -> bool:
-    """A PNG of each table of positions, and of how alike its positions are.
+    """Writes a PNG of each position table and of the cosine similarity of its positions.
 
     Returns:
-        Whether the model has such a table; without one there is no picture.
+        Whether the model has a position table. Without one, no file is written.
     """
     tables = position_tables(model)
     if not tables:
@@ -61,7 +61,7 @@ def draw_positions(model: PreTrainedModel, path: str | Path) -> bool:
 def _draw_positions(figure: "Figure", left: "Axes", right: "Axes", name: str, table: torch.Tensor) -> None:
     rows = table[:MOST_POSITIONS]
     cut = "" if len(rows) == len(table) else f" (the first {len(rows):,} of {len(table):,})"
-    largest = rows.abs().flatten().kthvalue(max(1, rows.numel() * 99 // 100)).values.item()  # of 99 in 100
+    largest = rows.abs().flatten().kthvalue(max(1, rows.numel() * 99 // 100)).values.item()  # 99th percentile
     directions = nn.functional.normalize(rows, dim=-1)
     panels = (
         (left, rows, largest or 1.0, name, "dimension"),

@@ -1,6 +1,6 @@
-"""Looks into the attention of a model and switches heads off, while all of it runs on sdpa. It never goes to the Hub.
+"""Reads attention weights and switches heads off while a model runs on sdpa. This code is not saved with models.
 
-For every class that goes through transformers' attention interface, of this package or not.
+It works for every class that goes through transformers' attention interface, of this package or not.
 
 Shapes: B batch, T queries, S keys, H heads, K head width.
 """
@@ -20,7 +20,7 @@ from vanilla_transformers.model.attention import attention_implementation
 
 PROBED = "sdpa_probed"
 KINDS = ("encoder", "decoder", "cross")
-"""Self attention of an encoder, that of a decoder, and a decoder's attention to its encoder."""
+"""Kinds of attention: self attention of an encoder, self attention of a decoder, and cross attention."""
 
 _LAYER = re.compile(r"(?:^|\.)(\d+)\.")
 _CROSS = re.compile(r"cross_?att|encoder_attn|EncDecAttention")
@@ -28,11 +28,11 @@ _NUM_HEADS = ("num_heads", "num_attention_heads", "n_heads")
 
 
 class AttentionMapError(ValueError):
-    """A model, a text or a choice of heads that has no attention maps, with the way out in one line."""
+    """A model, a text or a choice of heads has no attention maps. The message names the way out in one line."""
 
 
 class Head(NamedTuple):
-    """A head: `kind` is "encoder", "decoder" or "cross"; layers and heads count from 0."""
+    """An attention head. `kind` is one of `KINDS`; `layer` and `head` count from 0."""
 
     kind: str
     layer: int
@@ -40,13 +40,13 @@ class Head(NamedTuple):
 
 
 class Site(NamedTuple):
-    """Where a model attends.
+    """An attention module of a layer.
 
     Attributes:
         kind: one of `KINDS`.
-        layer: its number, from 0.
-        num_heads: H.
-        module: what calls the attention function.
+        layer: the number of the layer, from 0.
+        num_heads: the number of heads, H.
+        module: the module that calls the attention function.
     """
 
     kind: str
@@ -57,12 +57,12 @@ class Site(NamedTuple):
 
 @dataclass(eq=False)
 class Probe:
-    """What is wanted of one attention module in a forward pass.
+    """A request to one attention module for a forward pass, and its result.
 
     Attributes:
-        heads: those whose weights are computed.
-        off: (B, H), true where a head gives zeros instead of the values that it attends to; or `None`.
-        weights: (B, len(heads), T, S) in fp32, after the pass.
+        heads: the heads whose attention weights are computed.
+        off: (B, H), true where the output of a head is replaced by zeros; or `None`.
+        weights: the attention weights (B, len(heads), T, S) in fp32 after the pass; `None` before.
     """
 
     heads: Sequence[int] = ()
@@ -74,7 +74,7 @@ _PROBES: WeakKeyDictionary[nn.Module, Probe] = WeakKeyDictionary()
 
 
 def attention_sites(model: PreTrainedModel) -> list[Site]:
-    """Every attention module of the layers of a model, in the order of `KINDS` and of the layers.
+    """The attention modules in the layers of a model, sorted by kind (in the order of `KINDS`) and layer.
 
     Raises:
         AttentionMapError: the class does not go through transformers' attention interface.
@@ -83,8 +83,8 @@ def attention_sites(model: PreTrainedModel) -> list[Site]:
     names = {name: module for name, module in model.named_modules() if _is_attention(module) and _LAYER.search(name)}
     if not names or not all(map(_lets_kernels_be_set, submodels)):
         raise AttentionMapError(
-            f"{type(model).__name__} has no layers that go through transformers' attention interface, by which maps "
-            "are made; `vanilla import` makes one of our models of many that do not"
+            f"{type(model).__name__} has no layers that go through transformers' attention interface, which maps "
+            "need; `vanilla import` converts many such models to ours"
         )
     sites = [
         Site(_kind(name, module), int(_LAYER.search(name)[1]), _num_heads(module), module)  # type: ignore[index]
@@ -94,12 +94,16 @@ def attention_sites(model: PreTrainedModel) -> list[Site]:
 
 
 def _lets_kernels_be_set(model: PreTrainedModel) -> bool:
-    """Whether the class says so; where transformers does not ask it, [`probing`] finds out."""
+    """Whether transformers can set the attention implementation of the class.
+
+    If the installed transformers cannot answer, the result is true, and [`probing`] detects a module that ignores the
+    setting.
+    """
     return getattr(model, "_can_set_attn_implementation", lambda: True)()
 
 
 def _is_attention(module: nn.Module) -> bool:
-    """The innermost one: `BertAttention` holds `BertSelfAttention`."""
+    """Whether a module is an innermost attention module, such as `BertSelfAttention` inside `BertAttention`."""
     named = [part for part in module.modules() if "Attention" in type(part).__name__]
     return named == [module]
 
@@ -107,7 +111,7 @@ def _is_attention(module: nn.Module) -> bool:
 def _kind(name: str, module: nn.Module) -> str:
     if _CROSS.search(name):
         return "cross"
-    # As sdpa has it, what does not say otherwise is causal.
+    # sdpa treats a module without `is_causal` as causal.
     return "decoder" if getattr(module, "is_causal", True) or "decoder" in name.split(".") else "encoder"
 
 
@@ -118,10 +122,14 @@ def _num_heads(module: nn.Module) -> int:
 
 @contextmanager
 def probing(model: PreTrainedModel, probes: Mapping[nn.Module, Probe]) -> Iterator[None]:
-    """Runs the model on sdpa within the block, with the probes at their modules; the model is afterwards as before.
+    """Runs the model on sdpa with probes within the block, and then restores its attention implementation.
+
+    Args:
+        model: the model.
+        probes: the probe of each attention module.
 
     Raises:
-        AttentionMapError: after the block, a module whose weights were asked for did not attend.
+        AttentionMapError: at the end of the block, if a module did not compute the weights that its probe requests.
     """
     before = [(config, attention_implementation(config)) for config in _configs(model)]
     _PROBES.update(probes)
@@ -138,12 +146,12 @@ def probing(model: PreTrainedModel, probes: Mapping[nn.Module, Probe]) -> Iterat
         if probe.heads and probe.weights is None:
             raise AttentionMapError(
                 f"{type(module).__name__} of {type(model).__name__} does not go through transformers' attention "
-                "interface, by which maps are made"
+                "interface, which maps need"
             )
 
 
 def _configs(model: PreTrainedModel) -> list[PreTrainedConfig]:
-    """The configurations of a model and its parts, each once, outer ones first: setting these sets the inner ones."""
+    """The configs of a model and its submodels, each once, outer configs first: they set the inner ones."""
     found: dict[int, PreTrainedConfig] = {}
     queue = [module.config for module in model.modules() if isinstance(module, PreTrainedModel)]
     while queue:
@@ -164,15 +172,20 @@ def probed_attention_forward(
     scaling: float | None = None,
     **kwargs: Any,
 ) -> tuple[torch.Tensor, None]:
-    """sdpa, and what the module's probe asks for beside it.
+    """Computes attention with sdpa, stores the requested weights in the module's probe, and switches heads off.
 
     Args:
+        module: the attention module.
         query: (B, H, T, K).
-        key, value: (B, H or a part of it, S, K).
-        attention_mask: as sdpa takes it.
+        key, value: (B, H or a divisor of H, S, K).
+        attention_mask: a mask in the format of sdpa, or `None`.
+        scaling: the factor of the scores; by default 1 / sqrt(K).
 
     Returns:
-        The values (B, T, H, K), and no weights: these are left in the probe.
+        The attended values (B, T, H, K), and `None` instead of weights.
+
+    Raises:
+        AttentionMapError: the attention is more than a softmax, or one module serves several layers.
     """
     if kwargs.get("softcap") is not None or kwargs.get("s_aux") is not None:
         raise AttentionMapError(
@@ -184,7 +197,7 @@ def probed_attention_forward(
         return attended, None
     if probe.heads and probe.weights is not None:
         raise AttentionMapError(
-            f"one {type(module).__name__} serves several layers of this model, whose maps would replace one another"
+            f"one {type(module).__name__} serves several layers of this model, so their maps would overwrite each other"
         )
     if probe.heads:
         probe.weights = head_weights(module, query, key, attention_mask, scaling, probe.heads, **kwargs)
@@ -204,13 +217,20 @@ def head_weights(
     position_bias: torch.Tensor | None = None,
     **_: Any,
 ) -> torch.Tensor:
-    """softmax(Q K^T x scaling + mask) of some heads, (B, len(heads), T, S), as the eager implementations compute it.
+    """The weights softmax(Q K^T * scaling + mask) of some heads, as the eager implementations compute them, in fp32.
 
     Args:
+        module: the attention module, whose `is_causal` counts if the argument is `None`.
         query: (B, H, T, K).
-        key: (B, H or a part of it, S, K).
-        attention_mask: boolean, true where a key is seen, or added to the scores; (B, 1 or H, T, S) or `None`.
-        position_bias: added to the scores, (B or 1, H, T, S).
+        key: (B, H or a divisor of H, S, K).
+        attention_mask: (B, 1 or H, T, S), boolean (true where a query sees a key) or added to the scores; or `None`.
+        scaling: the factor of the scores; by default 1 / sqrt(K).
+        heads: the heads to compute.
+        is_causal: whether a causal mask is used if `attention_mask` is `None`.
+        position_bias: (B or 1, H, T, S), added to the scores.
+
+    Returns:
+        The weights (B, len(heads), T, S).
     """
     chosen = torch.tensor(list(heads), device=query.device)
     queries_per_key = query.shape[1] // key.shape[1]

@@ -1,7 +1,7 @@
-"""Stock checkpoints in and out: BERT, RoBERTa, DistilBERT, GPT-2, OPT, Marian, BART, mBART, M2M100 and FSMT.
+"""Converts stock models to ours and back: BERT, RoBERTa, DistilBERT, GPT-2, OPT, Marian, BART, mBART, M2M100 and FSMT.
 
-Nothing of it goes to the Hub with a model, and nothing is registered with transformers: a model that was imported is
-saved under our own names and loads without this package's converters.
+This code is not saved with a model and registers nothing with transformers. An imported model is saved as one of our
+model types and loads without the converters.
 """
 
 import os
@@ -25,38 +25,44 @@ from vanilla_transformers.model.configuration_base import VanillaConfig
 def convert(
     model: PreTrainedModel | str | os.PathLike, to: str | None = None, head: str | None = None, **kwargs: Any
 ) -> PreTrainedModel:
-    """A stock model as one of ours or, with `to`, one of ours as a stock model.
+    """Converts a stock model to one of ours or, with `to`, one of ours to a stock model.
 
         model = vanilla_transformers.convert("google-bert/bert-base-uncased")
         stock = vanilla_transformers.convert(model, to="bert")
 
-    The result is in evaluation mode, has the dtype and the device of the model, and shares nothing with it.
+    The result is in evaluation mode, has the dtype and the device of `model`, and shares no tensor with it.
 
     Args:
-        model: a model, or its folder or name on the Hub.
-        to: the model type to export to, such as `"marian"`, `"bart"`, `"bert"` or `"gpt2"`.
-        head: the task as which a stock checkpoint is loaded, such as `"base"` or `"sequence-classification"`; by
-            default that of the class which its configuration names.
-        kwargs: for `from_pretrained` of a model that is given by name.
+        model: a model, its folder, or its name on the Hub.
+        to: the stock model type to export to, such as `"marian"`, `"bart"`, `"bert"` or `"gpt2"`; `None` imports a
+            stock model.
+        head: the task head with which a stock checkpoint is loaded, such as `"base"` or `"sequence-classification"`;
+            by default the head of the class that config.json names. Only for a model given by folder or name.
+        kwargs: passed to `from_pretrained`. Only for a model given by folder or name.
 
     Raises:
-        InteropError: a property of the model cannot be expressed on the other side, or a weight is missing; the line
-            says which.
+        InteropError: the target architecture cannot express a property of the model, or a weight is missing. The
+            message names the property or the weight.
     """
     if not isinstance(model, PreTrainedModel):
         model = _load(os.fspath(model), head, **kwargs)
     elif head is not None or kwargs:
         raise InteropError(
-            f"{', '.join(['head'] * (head is not None) + list(kwargs))}: for a model that is given by name; this one "
-            f"is loaded already, as a {type(model).__name__}"
+            f"{', '.join(['head'] * (head is not None) + list(kwargs))}: only for a model given by folder or name, but "
+            f"this {type(model).__name__} is already loaded; leave them out"
         )
     is_ours = isinstance(model.config, VanillaConfig)
     if to is not None and not is_ours:
-        raise InteropError(f"this is a {model.config.model_type}, and to={to!r} is for our models: convert it first")
+        raise InteropError(
+            f"the model is a {model.config.model_type}, but to={to!r} exports only our models: convert it to one of "
+            "ours first, without `to`"
+        )
     if to is not None:
         return to_stock(model, to)
     if is_ours:
-        raise InteropError(f"this is a {model.config.model_type} already: say what it is to become (to='bert')")
+        raise InteropError(
+            f"the model is already a {model.config.model_type}: name the stock model type to export to (to='bert')"
+        )
     return from_stock(model)
 
 
@@ -67,15 +73,17 @@ def _load(name: str, head: str | None, **kwargs: Any) -> PreTrainedModel:
     if report["missing_keys"]:
         missing = sorted(report["missing_keys"])
         raise InteropError(
-            f"{name} lacks {len(missing)} weights of a {loaded_class.__name__}, for instance {missing[0]}: load it as "
-            "what it was saved from (head='base')"
+            f"{name} lacks {len(missing)} weights of a {loaded_class.__name__}, for instance {missing[0]}: load it "
+            "with the head that it was saved with, or with head='base'"
         )
     return model.eval()
 
 
 def _class_of_ours(config: PreTrainedConfig, head: str | None) -> type[PreTrainedModel]:
     if head is not None:
-        raise InteropError(f"head {head!r}: for stock checkpoints, and this is a {config.model_type}")
+        raise InteropError(
+            f"head {head!r}: only for stock checkpoints, but this is a {config.model_type}; leave it out"
+        )
     return our_class(config)
 
 

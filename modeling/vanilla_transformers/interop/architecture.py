@@ -1,4 +1,4 @@
-"""What a stock architecture is, seen from here: how its configuration and its tensors translate, in both directions."""
+"""The base class of stock architectures: how configurations and tensors are converted, in both directions."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -17,11 +17,11 @@ from vanilla_transformers.model.embeddings import SinusoidalPositions
 
 @dataclass(frozen=True)
 class Head:
-    """A task's model on both sides.
+    """Our model class and the stock model class for one task.
 
     Attributes:
-        ours: the class here.
-        theirs: the name of the stock class.
+        ours: our class.
+        theirs: the name of the stock class in transformers.
     """
 
     ours: type[PreTrainedModel]
@@ -29,17 +29,18 @@ class Head:
 
     @property
     def stock_class(self) -> type[PreTrainedModel]:
-        """The stock class itself, which transformers loads when it is first asked for."""
+        """The stock class. transformers imports its module on first access."""
         return getattr(transformers, self.theirs)
 
 
 class Architecture(ABC):
-    """One stock model type.
+    """The conversion between one stock model type and our models.
 
     Attributes:
-        model_type: its name in config.json.
-        heads: by the name of a task, `"base"` for the bare model.
-        has_position_table: whether sequences end where a table of positions does.
+        model_type: the stock model type, as config.json names it.
+        config_class: our configuration class.
+        heads: our class and the stock class by the name of the task; `"base"` is the model without a head.
+        has_position_table: whether the stock model's table of positions limits the length of a sequence.
     """
 
     model_type: ClassVar[str]
@@ -49,26 +50,26 @@ class Architecture(ABC):
 
     @abstractmethod
     def config_in(self, model: PreTrainedModel, head: str) -> dict[str, Any]:
-        """Fields of our configuration for a stock model.
+        """The fields of our configuration for a stock model.
 
         Raises:
-            InteropError: a property of it cannot be expressed here.
+            InteropError: our configuration cannot express a property of the stock model.
         """
 
     @abstractmethod
     def config_out(self, config: Any, head: str) -> dict[str, Any]:
-        """Fields of the stock configuration for one of ours.
+        """The fields of the stock configuration for one of our configurations.
 
         Raises:
-            InteropError: a property of it cannot be expressed there.
+            InteropError: the stock configuration cannot express a property of ours.
         """
 
     @abstractmethod
     def rules(self, config: Any, stock: Any, head: str) -> Iterator[Rule]:
-        """How the tensors correspond, given both configurations."""
+        """The rules that convert the weights, given our configuration and the stock configuration."""
 
     def notes(self, stock: PreTrainedConfig) -> list[str]:
-        """What of a stock configuration acts in training only and has no counterpart here, a line each."""
+        """One line for each training-only setting of a stock configuration that our configuration lacks."""
         found = []
         for name in ("activation_dropout", "encoder_layerdrop", "decoder_layerdrop", "layerdrop"):
             if getattr(stock, name, 0):
@@ -76,18 +77,24 @@ class Architecture(ABC):
         return found
 
     def notes_out(self, ours: Any, stock: PreTrainedModel) -> list[str]:
-        """What to know of an exported model, a line each; `ours` is the configuration that it had here."""
+        """One line for each difference of an exported model from our model, whose configuration is `ours`."""
         found = []
         if ours.label_smoothing:
             found.append(f"label_smoothing={ours.label_smoothing} is left out: it acts in training only")
         if ours.position_embedding_type != "learned" and self.has_position_table:
             length = ours.max_position_embeddings
-            found.append(f"sequences end at max_position_embeddings={length} there; here they go on beyond it")
+            found.append(f"the exported model reads at most max_position_embeddings={length} tokens; ours has no limit")
         return found
 
 
 def refuse_unless(holds: bool, name: str, value: object, rule: str) -> None:
-    """Refuse a property that the other side cannot express.
+    """Raises an error if the target architecture cannot express a property.
+
+    Args:
+        holds: whether the target can express the property.
+        name: the name of the property.
+        value: its value.
+        rule: the rule that the value breaks; it follows "but" in the message.
 
     Raises:
         InteropError: `holds` is false.
@@ -97,10 +104,11 @@ def refuse_unless(holds: bool, name: str, value: object, rule: str) -> None:
 
 
 def position_table(ours: str, theirs: str, config: Any, their_offset: int) -> Rule:
-    """The learned positions of both sides, where `their_offset` rows stand before the first on the other.
+    """The rule for the table of positions, in which unused rows may come before the row of the first position.
 
-    Rows are moved to that place, and those before it, which nothing reads, are lost. On the way out sinusoids or no
-    positions at all become a table as well: the same up to `max_position_embeddings`.
+    Our table has `config.position_offset` unused rows, the stock table has `their_offset`. If the counts differ, the
+    unused rows of the source are dropped and rows of zeros are added. If our positions are sinusoidal or absent, the
+    export writes them as a table, with the same values up to `max_position_embeddings`; the import reads nothing.
     """
     if config.position_embedding_type != "learned":
         return Rule((), (theirs,), lambda _: [], lambda _: [fixed_positions(config, their_offset)])
@@ -121,7 +129,10 @@ def position_table(ours: str, theirs: str, config: Any, their_offset: int) -> Ru
 
 
 def fixed_positions(config: Any, offset: int) -> torch.Tensor:
-    """Positions that are not learned as a table (offset + max_position_embeddings, D), zeros where there are none."""
+    """The table (offset + max_position_embeddings, D) of sinusoidal positions, or zeros for a model without positions.
+
+    The first `offset` rows are zeros.
+    """
     length, width = config.max_position_embeddings, config.hidden_size
     rows = torch.zeros(length, width)
     if config.position_embedding_type == "sinusoidal":
@@ -130,7 +141,7 @@ def fixed_positions(config: Any, offset: int) -> torch.Tensor:
 
 
 def classes_in(stock: PreTrainedConfig) -> dict[str, Any]:
-    """The labels of a classifier and the kind of its problem, under names that both sides use."""
+    """The labels and the problem type of a classifier. Our configuration and the stock one use the same names."""
     return {
         "id2label": dict(stock.id2label or {}),
         "label2id": dict(stock.label2id or {}),
@@ -139,6 +150,11 @@ def classes_in(stock: PreTrainedConfig) -> dict[str, Any]:
 
 
 def special_ids(config: PreTrainedConfig, *more: str) -> dict[str, Any]:
-    """The ids of the special tokens, under names that both sides use."""
+    """The ids of the special tokens. Our configuration and the stock one use the same names.
+
+    Args:
+        config: our configuration or a stock one.
+        more: names of further ids, beside those of padding, start and end.
+    """
     names = ("pad_token_id", "bos_token_id", "eos_token_id", *more)
     return {name: getattr(config, name, None) for name in names}

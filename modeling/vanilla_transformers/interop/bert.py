@@ -73,13 +73,18 @@ class Bert(EncoderArchitecture):
 
 
 class Roberta(Bert):
-    """RoBERTa (Liu et al. 2019): positions begin behind `pad_token_id`; its language-model head has its own GELU."""
+    """RoBERTa (Liu et al. 2019): positions begin at `pad_token_id + 1`, and the masked-LM head always uses GELU."""
 
     model_type = "roberta"
     class_name = "Roberta"
 
     def offset(self, config: Any) -> int:
-        refuse_unless(config.pad_token_id is not None, "pad_token_id", None, "positions of a roberta begin behind it")
+        refuse_unless(
+            config.pad_token_id is not None,
+            "pad_token_id",
+            None,
+            "the positions of a roberta begin at pad_token_id + 1",
+        )
         return config.pad_token_id + 1
 
     def config_in(self, model: PreTrainedModel, head: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What an import or export has to show before its result is kept: one `Check` for each comparison."""
+"""The comparisons that an import or export must pass before its result is kept: each gives one `Check`."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -8,17 +8,17 @@ import torch
 
 
 class InteropError(ValueError):
-    """A model that cannot be converted, with the property, its value and the way out in one line."""
+    """A model cannot be converted. The message names the property, its value and the way out in one line."""
 
 
 @dataclass(frozen=True)
 class Check:
-    """One comparison of the model before with the model after.
+    """The result of one comparison between a model and its converted copy.
 
     Attributes:
-        name: what was compared, such as `"logits, random input"`.
-        result: what came out, as the table shows it.
-        passed: whether it is within its tolerance.
+        name: the compared output and its input, such as `"logits, random input"`.
+        result: the outcome in words, such as `"maximum difference 1.2e-07"`.
+        passed: whether the difference is within the tolerance.
     """
 
     name: str
@@ -27,9 +27,9 @@ class Check:
 
 
 def difference_check(name: str, ours: torch.Tensor, theirs: torch.Tensor, tolerance: float) -> Check:
-    """The largest difference of two tensors of one shape, which must not exceed `tolerance` times their magnitude or 1.
+    """Checks that two tensors have the same shape and differ by at most `tolerance` times max(1, largest |theirs|).
 
-    Values that are not finite fail, whatever stands on the other side.
+    A difference that is not finite fails, even if both tensors hold the same infinity or NaN.
     """
     if ours.shape != theirs.shape:
         return Check(name, f"shapes {tuple(ours.shape)} and {tuple(theirs.shape)}", passed=False)
@@ -43,13 +43,13 @@ def difference_check(name: str, ours: torch.Tensor, theirs: torch.Tensor, tolera
 def tokens_check(
     name: str, ours: Iterable[Sequence[int]], theirs: Iterable[Sequence[int]], at_least: float = 1.0
 ) -> Check:
-    """How many rows have the same tokens; the share must be `at_least`."""
+    """Checks that a share of at least `at_least` of the rows has the same tokens in both lists."""
     pairs = list(zip(ours, theirs, strict=True))
     equal = sum(list(one) == list(other) for one, other in pairs)
     return Check(name, f"{equal} of {len(pairs)} rows equal", equal >= at_least * len(pairs))
 
 
 def listed_checks(checks: Sequence[Check]) -> list[str]:
-    """The table of some checks, a line for each."""
+    """The checks as the lines of a table, one line for each check."""
     width = max(len(check.name) for check in checks)
     return [f"{'ok' if check.passed else 'FAILED':6} {check.name:{width}}  {check.result}" for check in checks]

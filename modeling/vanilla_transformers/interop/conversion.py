@@ -1,4 +1,4 @@
-"""Stock models become ours and ours stock, in memory and without loss."""
+"""Converts stock models to ours and our models to stock ones, in memory. The values of the weights do not change."""
 
 import copy
 import functools
@@ -22,18 +22,18 @@ from vanilla_transformers.interop.rules import Tensors, carry_in, carry_out
 ARCHITECTURES: dict[str, Architecture] = {
     each.model_type: each for each in (Bert(), Roberta(), DistilBert(), *decoder.ARCHITECTURES, *seq2seq.ARCHITECTURES)
 }
-"""What can be converted, by model type."""
+"""The architectures that can be converted, by stock model type."""
 
-# Of the name of a weight the part that names its layer: encoder.layer.11, h.0.
+# The part of a weight's name that identifies its layer, such as encoder.layer.11 or h.0.
 _LAYER = re.compile(r"(?:(?:encoder|decoder|transformer)\.)?(?:layers?|h)\.\d+(?=\.)")
 _WITH_SAME_HEAD = {"BertForPreTraining": "BertForMaskedLM"}
 
 
 def architecture_of(model_type: str) -> Architecture:
-    """The architecture of that model type.
+    """The architecture of a stock model type.
 
     Raises:
-        InteropError: it is not supported.
+        InteropError: the model type is not supported.
     """
     if model_type not in ARCHITECTURES:
         raise InteropError(
@@ -43,10 +43,10 @@ def architecture_of(model_type: str) -> Architecture:
 
 
 def stock_head(architecture: Architecture, class_name: str) -> str:
-    """The task of a stock class.
+    """The name of the task of a stock class, such as `"masked-lm"`.
 
     Raises:
-        InteropError: there is no such head here.
+        InteropError: none of our classes corresponds to the stock class.
     """
     class_name = _WITH_SAME_HEAD.get(class_name, class_name)
     for head, classes in architecture.heads.items():
@@ -54,56 +54,62 @@ def stock_head(architecture: Architecture, class_name: str) -> str:
             return head
     known = ", ".join(f"{classes.theirs} ({head})" for head, classes in architecture.heads.items())
     raise InteropError(
-        f"{class_name} has no counterpart here; {architecture.model_type} models are converted from {known}"
+        f"{class_name} has no counterpart here; the {architecture.model_type} classes that can be converted are {known}"
     )
 
 
 def class_for_head(config: PreTrainedConfig, head: str | None = None) -> type[PreTrainedModel]:
-    """The stock class that a checkpoint is loaded as: that of a task, or the one which its configuration names.
+    """The stock class with which a checkpoint is loaded.
+
+    Args:
+        config: the stock configuration.
+        head: the name of the task; by default the class that the configuration names, or else the bare model.
 
     Raises:
-        InteropError: there is no such task, or nothing names the class.
+        InteropError: the model type has no such head, or the class that the configuration names is not supported.
     """
     architecture = architecture_of(config.model_type)
     if head is not None:
         if head not in architecture.heads:
-            raise InteropError(f"--head {head}: a {config.model_type} has {', '.join(architecture.heads)}")
+            raise InteropError(f"--head {head}: a {config.model_type} has the heads {', '.join(architecture.heads)}")
         return architecture.heads[head].stock_class
     names = config.architectures or [architecture.heads.get("base", next(iter(architecture.heads.values()))).theirs]
     return architecture.heads[stock_head(architecture, names[0])].stock_class
 
 
 def our_class(config: PreTrainedConfig) -> type[PreTrainedModel]:
-    """The class of ours that a configuration of ours names.
+    """Our model class that one of our configurations names in `architectures`.
 
     Raises:
-        InteropError: it names none.
+        InteropError: the configuration names no class, or one that cannot be converted.
     """
     classes = {each.ours.__name__: each.ours for every in ARCHITECTURES.values() for each in every.heads.values()}
     name = (config.architectures or [""])[0]
     if name not in classes:
-        raise InteropError(f"the architecture in its config.json is {name!r}, but must be one of {', '.join(classes)}")
+        raise InteropError(
+            f"the class in config.json (architectures) is {name!r}, but must be one of {', '.join(classes)}"
+        )
     return classes[name]
 
 
 def our_head(architecture: Architecture, model: PreTrainedModel) -> str:
-    """The task of one of our models.
+    """The name of the task of one of our models, such as `"masked-lm"`.
 
     Raises:
-        InteropError: the architecture has no such head.
+        InteropError: the stock architecture has no such head.
     """
     for head, classes in architecture.heads.items():
         if type(model) is classes.ours:
             return head
     known = ", ".join(classes.ours.__name__ for classes in architecture.heads.values())
-    raise InteropError(f"a {type(model).__name__} cannot become a {architecture.model_type}, which takes {known}")
+    raise InteropError(f"a {type(model).__name__} cannot become a {architecture.model_type}; only {known} can")
 
 
 def from_stock(stock: PreTrainedModel) -> PreTrainedModel:
-    """Our model with copies of the weights of a stock one, in its dtype and on its device, in evaluation mode.
+    """Converts a stock model to ours, with the same dtype and device, in evaluation mode. Weights are copied.
 
     Raises:
-        InteropError: something of it cannot be expressed here; the line says what.
+        InteropError: our model cannot express a property or a weight of the stock model. The message names it.
     """
     architecture = architecture_of(stock.config.model_type)
     head = stock_head(architecture, type(stock).__name__)
@@ -115,10 +121,10 @@ def from_stock(stock: PreTrainedModel) -> PreTrainedModel:
 
 
 def to_stock(model: PreTrainedModel, model_type: str) -> PreTrainedModel:
-    """A stock model with copies of the weights of one of ours, in its dtype and on its device, in evaluation mode.
+    """Converts our model to a stock one, with the same dtype and device, in evaluation mode. Weights are copied.
 
     Raises:
-        InteropError: something of it cannot be expressed there; the line says what.
+        InteropError: the stock model cannot express a property or a weight of ours. The message names it.
     """
     architecture = architecture_of(model_type)
     head = our_head(architecture, model)
@@ -134,10 +140,16 @@ def to_stock(model: PreTrainedModel, model_type: str) -> PreTrainedModel:
 
 
 def tensors_in(architecture: Architecture, config: Any, stock: PreTrainedModel, head: str) -> Tensors:
-    """What the weights of a stock model are in one of ours with that configuration.
+    """The weights of a stock model, converted to the state dict of one of our models.
+
+    Args:
+        architecture: the architecture of the stock model.
+        config: our configuration.
+        stock: the stock model.
+        head: the name of the task.
 
     Raises:
-        InteropError: a weight is missing, left over, or cannot be expressed here.
+        InteropError: a weight is missing, left over, or has no counterpart in our model.
     """
     tensors = carry_in(architecture.rules(config, stock.config, head), stock.state_dict())
     if is_permuted(stock.config):
@@ -146,7 +158,11 @@ def tensors_in(architecture: Architecture, config: Any, stock: PreTrainedModel, 
 
 
 def tensors_out(architecture: Architecture, ours: PreTrainedModel, config: Any, head: str) -> Tensors:
-    """What the weights of one of our models are in a stock one with that configuration; see [`tensors_in`]."""
+    """The weights of our model, converted to the state dict of a stock model with the configuration `config`.
+
+    Raises:
+        InteropError: as in [`tensors_in`].
+    """
     tensors: Tensors = dict(ours.state_dict())
     if is_permuted(config):
         tensors = permute_width(tensors, to_halves(ours.config.hidden_size))
@@ -154,12 +170,14 @@ def tensors_out(architecture: Architecture, ours: PreTrainedModel, config: Any, 
 
 
 def load_stock(stock_class: Any, name: str, **kwargs: Any) -> tuple[PreTrainedModel, dict[str, Any]]:
-    """A stock model and transformers' report on its loading; a bare encoder saved without a pooler has none.
+    """Loads a stock model and returns it with transformers' loading report.
+
+    A bare encoder is loaded without a pooler if the checkpoint has none.
 
     Args:
-        stock_class: the class.
+        stock_class: the class to load.
         name: a folder, or a name on the Hub.
-        kwargs: for its `from_pretrained`.
+        kwargs: passed to `from_pretrained`.
 
     Raises:
         InteropError: the checkpoint has more layers than its configuration.
@@ -173,7 +191,10 @@ def load_stock(stock_class: Any, name: str, **kwargs: Any) -> tuple[PreTrainedMo
 
 
 def _refuse_spare_layers(stock: PreTrainedModel, unexpected: Iterable[str]) -> None:
-    """Whole layers that are left out change the model, as the weights of another head do not."""
+    """Raises an error if the checkpoint has layers that the model lacks.
+
+    Without a layer the outputs change. Without the weights of an unused head they do not.
+    """
     known = {layer for name in stock.state_dict() for layer in _LAYER.findall(name)}
     spare = sorted({layer for name in unexpected for layer in _LAYER.findall(name)} - known)
     if spare:
@@ -188,15 +209,18 @@ def _may_lack_pooler(stock_class: Any) -> bool:
 
 
 def _filled(model_class: Any, config: Any, tensors: Tensors, source: PreTrainedModel) -> PreTrainedModel:
-    """A model of that class with those weights; what it computes by itself, it computes."""
+    """Builds a model from its class, configuration and weights, with the device and generation settings of `source`.
+
+    Weights named `embed_positions` may be missing from `tensors`: the class computes its sinusoids.
+    """
     if source.device.type == "meta":
         raise InteropError("the model is on the device meta, where it has no weights: load them first")
-    with local_torch_dtype(next(iter(tensors.values())).dtype):  # as from_pretrained, which keeps fixed tables in fp32
+    with local_torch_dtype(next(iter(tensors.values())).dtype):  # as in from_pretrained: fixed tables stay in fp32
         model = model_class(config)
     lacking, unknown = model.load_state_dict(tensors, strict=False)
     lacking = [name for name in lacking if "embed_positions" not in name]
-    if lacking or unknown:  # the rules are wrong, not the model
-        raise RuntimeError(f"{type(model).__name__}: rules leave out {lacking} and make {unknown}")
+    if lacking or unknown:  # a fault of the rules, not of the model
+        raise RuntimeError(f"{type(model).__name__}: the rules leave out {lacking} and make the unknown {unknown}")
     if model.can_generate() and source.generation_config is not None:
         model.generation_config = copy.deepcopy(source.generation_config)
     return model.to(source.device).eval()

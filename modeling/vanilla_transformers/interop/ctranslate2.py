@@ -1,7 +1,7 @@
-"""Our models in CTranslate2's format, which its C++ runtime translates and generates from, in int8 too.
+"""Exports our models to CTranslate2, a C++ runtime that translates and generates text, with int8 weights too.
 
-CTranslate2's specification of a Transformer is filled directly, so that nothing stands between the two: its own
-converters go through stock classes, and the one for Marian takes the decoder's start embedding for zero.
+CTranslate2's specification of a Transformer is filled directly from our weights. CTranslate2's own converters need
+stock classes, and the converter for Marian replaces the embedding of the decoder's start token with zeros.
 """
 
 import json
@@ -28,8 +28,8 @@ from vanilla_transformers.interop.probes import (
     random_rows,
 )
 
-TOLERANCE = 1e-4
-# How far the log-probability of a token may move in the mean where precision is given up; integers: 0.1.
+TOLERANCE = 1e-4  # of `difference_check`, in fp32
+# Largest mean difference of a token's log-probability, in nats. Integer types have INTEGER_TOLERANCE.
 MEAN_TOLERANCE = {"float16": 0.01, "bfloat16": 0.05}
 INTEGER_TOLERANCE = 0.1
 NUM_BEAMS = 4
@@ -38,22 +38,22 @@ NUM_BEAMS = 4
 def write(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path, quantization: str = "float32"
 ) -> None:
-    """Write `folder` as `ctranslate2.Translator` or `ctranslate2.Generator` reads it, the tokenizer beside it.
+    """Writes a model for `ctranslate2.Translator` or `ctranslate2.Generator`, and its tokenizer, into `folder`.
 
     Args:
         model: a `VanillaSeq2SeqForConditionalGeneration` or `VanillaDecoderForCausalLM`.
-        tokenizer: its tokenizer; CTranslate2 takes and gives tokens, not ids.
-        folder: made if it is not there.
+        tokenizer: the tokenizer of the model; CTranslate2's inputs and outputs are tokens, not ids.
+        folder: created if it does not exist.
         quantization: one of CTranslate2's types, such as `"float32"`, `"float16"`, `"bfloat16"`, `"int8"`.
 
     Raises:
-        InteropError: CTranslate2 is not installed, or cannot hold the model; the property is named.
+        InteropError: CTranslate2 is not installed, or cannot represent the model. The message names the property.
     """
     require_ctranslate2()
     check_representable(model)
     check_quantization(quantization)
     spec = seq2seq_spec(model, tokenizer) if model.config.is_encoder_decoder else decoder_spec(model, tokenizer)
-    spec.config.add_attribute("quantization", quantization)  # for `check`; CTranslate2 has no use for it
+    spec.config.add_attribute("quantization", quantization)  # for `check`; CTranslate2 ignores it
     spec.validate()
     spec.optimize(quantization)
     folder.mkdir(parents=True, exist_ok=True)
@@ -62,6 +62,7 @@ def write(
 
 
 def require_ctranslate2() -> None:
+    """Raises an `InteropError` if CTranslate2 is not installed."""
     try:
         import ctranslate2  # noqa: F401
     except ImportError:
@@ -69,6 +70,7 @@ def require_ctranslate2() -> None:
 
 
 def check_quantization(quantization: str) -> None:
+    """Raises an `InteropError` if CTranslate2 does not know the type."""
     from ctranslate2.specs.model_spec import ACCEPTED_MODEL_TYPES
 
     if quantization not in ACCEPTED_MODEL_TYPES:
@@ -78,26 +80,26 @@ def check_quantization(quantization: str) -> None:
 
 
 def check_representable(model: PreTrainedModel) -> None:
+    """Raises an `InteropError` if CTranslate2 cannot represent the model. The message names the property."""
     name, config = type(model).__name__, model.config
     if name not in ("VanillaSeq2SeqForConditionalGeneration", "VanillaDecoderForCausalLM"):
         raise InteropError(
-            f"{name}: CTranslate2 takes VanillaSeq2SeqForConditionalGeneration and VanillaDecoderForCausalLM; export "
-            "another head of ours to onnx, and convert a stock model with `vanilla import` first"
+            f"{name}: CTranslate2 takes VanillaSeq2SeqForConditionalGeneration and VanillaDecoderForCausalLM only; "
+            "export our other heads to onnx, and convert a stock model with `vanilla import` first"
         )
     if config.hidden_act not in ACTIVATIONS:
         raise InteropError(
-            f"hidden_act is {config.hidden_act!r}, which CTranslate2 does not have; it has {', '.join(ACTIVATIONS)}: "
-            "export to onnx"
+            f"hidden_act is {config.hidden_act!r}, which CTranslate2 does not have; export to onnx, or use one of "
+            f"{', '.join(ACTIVATIONS)}"
         )
     if getattr(config, "source_vocab_size", None) is not None:
         raise InteropError(
-            f"source_vocab_size is {config.source_vocab_size}: source and target have vocabularies of their own, of "
-            "which the tokenizer names one; export to onnx"
+            f"source_vocab_size is {config.source_vocab_size}: source and target have separate vocabularies, but the "
+            "tokenizer has one; export to onnx"
         )
     if config.type_vocab_size:
         raise InteropError(
-            f"type_vocab_size is {config.type_vocab_size}, but CTranslate2 gives a text one sequence of tokens without "
-            "types: export to onnx"
+            f"type_vocab_size is {config.type_vocab_size}, but CTranslate2 has no token types: export to onnx"
         )
 
 
@@ -107,16 +109,16 @@ def check(
     folder: Path,
     sources: list[str],
 ) -> list[Check]:
-    """Compare what CTranslate2 makes of `folder` with the model itself.
+    """Compares the outputs of CTranslate2 with those of the exported model.
 
-    Float32 has to give the same log-probabilities and tokens. Where precision is given up, log-probabilities may move
-    a little in the mean, and how many outputs stay the same is told.
+    In float32 the log-probabilities and the tokens must agree. In any other type the mean difference of the
+    log-probabilities must be within a tolerance; the number of equal outputs is reported but not required.
 
     Args:
-        model: what was written, on the CPU.
-        tokenizer: its tokenizer.
-        folder: what [`write`] made of it.
-        sources: texts to translate, or to go on from.
+        model: the exported model, on the CPU.
+        tokenizer: the tokenizer of the model.
+        folder: the folder that [`write`] filled.
+        sources: texts to translate, or prompts to continue.
     """
     quantization = json.loads((folder / "config.json").read_text(encoding="utf-8"))["quantization"]
     model = in_float32(model)
@@ -137,6 +139,7 @@ def check(
 
 
 def score_check(name: str, ours: torch.Tensor, theirs: torch.Tensor, quantization: str) -> Check:
+    """Compares log-probabilities in nats: by their largest difference in float32, by the mean difference otherwise."""
     if quantization == "float32":
         return difference_check(name, ours, theirs, TOLERANCE)
     mean = (ours - theirs).abs().mean().item()
@@ -144,18 +147,19 @@ def score_check(name: str, ours: torch.Tensor, theirs: torch.Tensor, quantizatio
 
 
 class Runtime:
-    """The model and CTranslate2's copy of it, asked for the same things, row by row of token ids."""
+    """Runs the model and its CTranslate2 export on the same rows of token ids."""
 
     def __init__(self, model: Any, tokenizer: Any) -> None:
         self.model = model
         self.tokens = vocabulary(tokenizer, model.config.vocab_size)
 
     def named(self, rows: list[list[int]]) -> list[list[str]]:
+        """The rows as tokens instead of ids."""
         return [[self.tokens[index] for index in row] for row in rows]
 
 
 class Seq2SeqRuntime(Runtime):
-    """Sources and targets."""
+    """Runs an encoder-decoder: rows are sources, and targets are scored given their source."""
 
     def __init__(self, model: Any, tokenizer: Any, folder: Path) -> None:
         import ctranslate2
@@ -166,6 +170,7 @@ class Seq2SeqRuntime(Runtime):
         self.start, self.end = special_id(model, "decoder_start_token_id"), special_id(model, "eos_token_id")
 
     def theirs(self, rows: list[list[int]], num_new: int, num_beams: int) -> list[list[int]]:
+        """The token ids that CTranslate2 generates for each row."""
         results = self.translator.translate_batch(
             self.named(rows),
             beam_size=num_beams,
@@ -176,6 +181,7 @@ class Seq2SeqRuntime(Runtime):
         return [[self.ids[token] for token in result.hypotheses[0]] for result in results]
 
     def our_scores(self, rows: list[list[int]], targets: list[list[int]]) -> torch.Tensor:
+        """The log-probabilities of all target tokens and end tokens by our model, in one tensor."""
         scores = []
         for row, target in zip(rows, targets, strict=True):
             logits = self.model(torch.tensor([row]), decoder_input_ids=torch.tensor([[self.start, *target]])).logits
@@ -183,12 +189,13 @@ class Seq2SeqRuntime(Runtime):
         return torch.cat(scores)
 
     def their_scores(self, rows: list[list[int]], targets: list[list[int]]) -> torch.Tensor:
+        """The log-probabilities of all target tokens and end tokens by CTranslate2, in one tensor."""
         results = self.translator.score_batch(self.named(rows), self.named(targets), max_input_length=0)
         return torch.tensor([score for result in results for score in result.log_probs])
 
 
 class DecoderRuntime(Runtime):
-    """Prompts and what follows them."""
+    """Runs a decoder: rows are prompts, and targets are their continuations."""
 
     def __init__(self, model: Any, tokenizer: Any, folder: Path) -> None:
         import ctranslate2
@@ -197,12 +204,14 @@ class DecoderRuntime(Runtime):
         self.generator = ctranslate2.Generator(str(folder), intra_threads=torch.get_num_threads())
 
     def theirs(self, rows: list[list[int]], num_new: int, num_beams: int) -> list[list[int]]:
+        """The token ids that CTranslate2 generates after each row."""
         results = self.generator.generate_batch(
             self.named(rows), beam_size=num_beams, max_length=num_new, include_prompt_in_result=False
         )
         return [result.sequences_ids[0] for result in results]
 
     def our_scores(self, rows: list[list[int]], targets: list[list[int]]) -> torch.Tensor:
+        """The log-probabilities by our model of all tokens of rows and targets except the first, in one tensor."""
         scores = []
         for row, target in zip(rows, targets, strict=True):
             ids = [*row, *target]
@@ -211,6 +220,7 @@ class DecoderRuntime(Runtime):
         return torch.cat(scores)
 
     def their_scores(self, rows: list[list[int]], targets: list[list[int]]) -> torch.Tensor:
+        """The log-probabilities by CTranslate2 of all tokens of rows and targets except the first, in one tensor."""
         whole = [[*row, *target] for row, target in zip(rows, targets, strict=True)]
         results = self.generator.score_batch(self.named(whole))
         return torch.tensor([score for result in results for score in result.log_probs])

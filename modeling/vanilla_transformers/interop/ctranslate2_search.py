@@ -1,4 +1,4 @@
-"""A `generate` that CTranslate2 does: weights of 8 bits, and the fastest search on a CPU."""
+"""A `generate` that runs in CTranslate2, with int8 weights by default: the fastest search on a CPU."""
 
 import copy
 import tempfile
@@ -13,8 +13,8 @@ from vanilla_transformers.interop.checks import InteropError
 from vanilla_transformers.interop.ctranslate2 import write
 from vanilla_transformers.interop.ctranslate2_spec import special_id, vocabulary
 
-_DEFAULT_LENGTH = 20  # of transformers
-# With the value that changes nothing.
+_DEFAULT_LENGTH = 20  # tokens: the default max_length of transformers, start token included
+# Settings of `generate` that CTranslate2 lacks, each with the value that has no effect.
 _WITHOUT_EQUAL = {
     "do_sample": False, "num_beam_groups": 1, "diversity_penalty": 0.0, "penalty_alpha": 0.0, "guidance_scale": 1.0,
     "encoder_repetition_penalty": 1.0, "encoder_no_repeat_ngram_size": 0, "prompt_lookup_num_tokens": 0,
@@ -26,24 +26,24 @@ _WITHOUT_EQUAL = {
 def generate_with_ctranslate2(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, quantization: str = "int8"
 ) -> PreTrainedModel:
-    """Gives an encoder-decoder another `generate`, whose weights CTranslate2 holds; all else is as before.
+    """Replaces the `generate` of an encoder-decoder with CTranslate2's search. The model's `forward` stays as it is.
 
-    Beam search ends as with `early_stopping=True`. Of the settings of `generate` it follows those of beams, lengths,
-    repetition and forbidden or forced tokens.
+    CTranslate2 holds its own quantized copy of the weights. Beam search ends as with `early_stopping=True`. The new
+    `generate` supports the settings for beams, lengths, repetition, forbidden tokens and `forced_bos_token_id`.
 
     Args:
         model: a `VanillaSeq2SeqForConditionalGeneration` on a CPU or a CUDA device; it is changed in place.
-        tokenizer: its tokenizer.
-        quantization: one of CTranslate2's types.
+        tokenizer: the tokenizer of the model.
+        quantization: one of CTranslate2's types, such as `"int8"` or `"float32"`.
 
     Returns:
         The model.
 
     Raises:
-        InteropError: CTranslate2 is not installed, or cannot hold the model.
+        InteropError: CTranslate2 is not installed, or cannot represent the model.
     """
     if not model.config.is_encoder_decoder:
-        raise InteropError(f"{type(model).__name__}: {quantization} is for encoder-decoders; export it instead")
+        raise InteropError(f"{type(model).__name__}: {quantization} is for encoder-decoders; export this model instead")
     if model.device.type not in ("cpu", "cuda"):
         raise InteropError(f"{model.device}: CTranslate2 runs {quantization} on cpu and cuda; choose one of these")
     found: Any = model
@@ -52,12 +52,12 @@ def generate_with_ctranslate2(
 
 
 class CTranslate2Search:
-    """Answers as `generate` does.
+    """A callable with the inputs and outputs of `generate`, which searches in CTranslate2.
 
     Args:
-        model: an encoder-decoder, whose configurations count.
-        tokenizer: its tokenizer.
-        quantization: one of CTranslate2's types.
+        model: an encoder-decoder; its config and generation config give the special tokens and the default settings.
+        tokenizer: the tokenizer of the model.
+        quantization: one of CTranslate2's types, such as `"int8"` or `"float32"`.
     """
 
     def __init__(self, model: Any, tokenizer: PreTrainedTokenizerBase, quantization: str) -> None:
@@ -66,10 +66,10 @@ class CTranslate2Search:
             write(model, tokenizer, folder, quantization)
             import ctranslate2
 
-            # So many batches at once, each by one thread, are faster than one after the other by all of them.
+            # On a CPU, several batches at once, one thread each, are faster than one batch at a time on all threads.
             self.num_workers = torch.get_num_threads() if model.device.type == "cpu" else 1
             settings = {"device": model.device.type, "inter_threads": self.num_workers, "intra_threads": 1}
-            # It sets the threads that torch has, too, but only where it is made.
+            # The constructor changes torch's number of threads, but only for the thread that calls it.
             with ThreadPoolExecutor(1) as elsewhere:
                 self.translator = elsewhere.submit(ctranslate2.Translator, str(folder), **settings).result()
         self.pad, self.defaults, self.device = model.config.pad_token_id, model.generation_config, model.device
@@ -80,15 +80,18 @@ class CTranslate2Search:
     def __call__(
         self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None, **settings: Any
     ) -> torch.Tensor:
-        """Token ids (B x num_return_sequences, T) of sources (B, S), each behind the start token.
+        """Generates token ids (B * num_return_sequences, T) from sources. Each row begins with the start token.
 
         Args:
-            input_ids: (B, S).
-            attention_mask: (B, S), 0 at padding.
-            settings: of `generate`, also as a `generation_config`.
+            input_ids: sources (B, S).
+            attention_mask: (B, S), 0 at padding; by default nothing is padding.
+            settings: settings of `generate`, or a `generation_config`.
+
+        Returns:
+            Token ids (B * num_return_sequences, T), with padding after the end token.
 
         Raises:
-            ValueError: CTranslate2 has nothing for a setting.
+            ValueError: CTranslate2 does not support a setting.
         """
         search = copy.deepcopy(settings.pop("generation_config", None) or self.defaults)
         options = self._options(search, search.update(**settings))
@@ -115,11 +118,19 @@ class CTranslate2Search:
         return None if forced is None else [[self.tokens[forced]]] * num_rows
 
     def _options(self, search: GenerationConfig, others: dict[str, Any]) -> dict[str, Any]:
-        """The settings in CTranslate2's words; others are none of a search."""
+        """The keyword arguments of `translate_batch` for `search`.
+
+        Args:
+            search: the generation config of the call.
+            others: arguments of the call that are no field of a generation config; any is refused.
+
+        Raises:
+            ValueError: CTranslate2 does not support a setting.
+        """
         unknown = [name for name, usual in _WITHOUT_EQUAL.items() if getattr(search, name, None) not in (None, usual)]
         unknown += others
         if unknown:
-            raise ValueError(f"{', '.join(unknown)}: CTranslate2 has no such setting; leave it or int8 out")
+            raise ValueError(f"{', '.join(unknown)}: CTranslate2 has no such setting; leave it out, or do not use int8")
         most = search.max_new_tokens
         if most is None:
             most = (search.max_length or _DEFAULT_LENGTH) - 1  # without the start token

@@ -1,4 +1,4 @@
-"""CTranslate2's specification of a Transformer, filled tensor by tensor with one of our models."""
+"""Fills CTranslate2's specification of a Transformer with the weights of one of our models."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from vanilla_transformers.interop.checks import InteropError
 
-# Names that transformers has for the functions of CTranslate2's `Activation`.
+# Activations by their names in transformers, with their names in CTranslate2's `Activation`.
 ACTIVATIONS = {
     "relu": "RELU",
     "gelu": "GELU",
@@ -25,6 +25,7 @@ ACTIVATIONS = {
 
 
 def seq2seq_spec(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Any:
+    """The specification of an encoder-decoder, with its weights and vocabularies."""
     from ctranslate2.specs import TransformerSpec
     from ctranslate2.specs.transformer_spec import TransformerDecoderSpec, TransformerEncoderSpec
 
@@ -46,6 +47,7 @@ def seq2seq_spec(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> 
 
 
 def decoder_spec(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Any:
+    """The specification of a decoder, with its weights and vocabulary."""
     from ctranslate2.specs import TransformerDecoderModelSpec
 
     config = model.config
@@ -61,10 +63,11 @@ def decoder_spec(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> 
 
 
 def stack_options(config: Any) -> dict[str, Any]:
+    """The options of CTranslate2's encoder and decoder specifications for one of our configurations."""
     from ctranslate2.specs import Activation
 
     return {
-        # A specification has a final norm only where it is pre-norm. `fill_stack` says which it is.
+        # CTranslate2 creates a final norm only for pre-norm stacks. `fill_stack` sets the true norm position later.
         "pre_norm": True,
         "no_final_norm": not config.has_final_norm,
         "activation": getattr(Activation, ACTIVATIONS[config.hidden_act]),
@@ -73,6 +76,7 @@ def stack_options(config: Any) -> dict[str, Any]:
 
 
 def fill_stack(spec: Any, table: Any, stack: Any) -> None:
+    """Fills the specification of an encoder or decoder; `table` is the specification of its embeddings."""
     config, embedding = stack.config, stack.input_embedding
     spec.pre_norm = config.norm_position == "pre"
     table.weight = copied(stack.embed_tokens.weight)
@@ -87,7 +91,10 @@ def fill_stack(spec: Any, table: Any, stack: Any) -> None:
 
 
 def positions(stack: Any) -> torch.Tensor:
-    """What is added at each position, (P, D). Without a table CTranslate2 would add sinusoids of its own."""
+    """The position vectors (P, D) in fp32, zeros for a model without positions.
+
+    Without a table CTranslate2 would add its own sinusoids.
+    """
     length = stack.config.max_position_embeddings
     if stack.input_embedding.positions is None:
         return torch.zeros(length, stack.config.hidden_size)
@@ -95,6 +102,7 @@ def positions(stack: Any) -> torch.Tensor:
 
 
 def fill_layer(spec: Any, layer: Any) -> None:
+    """Fills the specification of one layer."""
     attention = layer.self_attn
     fill_linear(spec.self_attention.linear[0], attention.q_proj, attention.k_proj, attention.v_proj)
     fill_linear(spec.self_attention.linear[1], attention.o_proj)
@@ -111,18 +119,19 @@ def fill_layer(spec: Any, layer: Any) -> None:
 
 
 def fill_norm(spec: Any, norm: nn.LayerNorm) -> None:
+    """Fills the specification of one layer norm."""
     spec.gamma, spec.beta = copied(norm.weight), copied(norm.bias)
 
 
 def fill_linear(spec: Any, *linears: nn.Linear) -> None:
-    """One projection, or several that are fused into one."""
+    """Fills one linear layer with a projection, or with several fused projections."""
     spec.weight = torch.cat([copied(linear.weight) for linear in linears])
     if linears[0].bias is not None:
         spec.bias = torch.cat([copied(linear.bias) for linear in linears])
 
 
 def copied(tensor: torch.Tensor) -> torch.Tensor:
-    """A copy: CTranslate2 rounds what it is given in place."""
+    """A copy in fp32 on the CPU. CTranslate2 quantizes tensors in place, so the weights must not be shared."""
     return tensor.detach().float().cpu().clone()
 
 
@@ -130,12 +139,16 @@ def copied(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def vocabulary(tokenizer: PreTrainedTokenizerBase, vocab_size: int) -> list[str]:
-    """The token of each row of the model; rows that the tokenizer does not know get names that no text gives."""
+    """The token of each id below `vocab_size`. Ids that the tokenizer lacks get the name `<unused ID>`.
+
+    Raises:
+        InteropError: the tokenizer has an id of `vocab_size` or more.
+    """
     known = sorted(tokenizer.get_vocab().values())
     if known and known[-1] >= vocab_size:
         raise InteropError(
-            f"the tokenizer gives ids up to {known[-1]}, but vocab_size is {vocab_size}: they do not belong together; "
-            "give the tokenizer that the model was trained with"
+            f"the tokenizer gives ids up to {known[-1]}, but vocab_size is {vocab_size}: the two do not belong "
+            "together; give the tokenizer that the model was trained with"
         )
     tokens = [f"<unused {index}>" for index in range(vocab_size)]
     for index, token in zip(known, tokenizer.convert_ids_to_tokens(known), strict=True):
@@ -146,16 +159,21 @@ def vocabulary(tokenizer: PreTrainedTokenizerBase, vocab_size: int) -> list[str]
 def fill_config(
     spec_config: Any, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, tokens: list[str]
 ) -> None:
+    """Fills the norm's epsilon and the special tokens of the specification's config."""
     end = tokens[special_id(model, "eos_token_id")]
     spec_config.layer_norm_epsilon = model.config.layer_norm_eps
     spec_config.eos_token = end
     spec_config.bos_token = tokenizer.bos_token or end
-    # Needed, but without a use where every text has its tokens, as with byte-level BPE.
+    # CTranslate2 requires this token. A tokenizer that encodes every text, such as byte-level BPE, never uses it.
     spec_config.unk_token = tokenizer.unk_token or end
 
 
 def special_id(model: PreTrainedModel, name: str) -> int:
-    """The id by which generation goes, which must be one."""
+    """The id of a special token, from the generation config or else from the config of the model.
+
+    Raises:
+        InteropError: the model has no such token, or several.
+    """
     index = getattr(model.generation_config, name, None)
     index = getattr(model.config, name, None) if index is None else index
     if isinstance(index, list) and len(index) == 1:

@@ -24,7 +24,7 @@ NAMES = Names(
 
 
 class DistilBert(EncoderArchitecture):
-    """DistilBERT (Sanh et al. 2019): no token types, and a classifier behind a rectified layer."""
+    """DistilBERT (Sanh et al. 2019): no token types, and a pooler with ReLU before a sequence classifier."""
 
     model_type = "distilbert"
     class_name = "DistilBert"

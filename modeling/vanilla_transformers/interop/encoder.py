@@ -1,4 +1,4 @@
-"""What BERT, RoBERTa and DistilBERT have in common."""
+"""The common part of BERT, RoBERTa and DistilBERT."""
 
 from abc import abstractmethod
 from collections.abc import Iterator
@@ -27,16 +27,16 @@ from vanilla_transformers.model.modeling_encoder import (
 )
 
 SEQUENCE_HEADS = ("sequence-classification", "multiple-choice")
-"""What reads one vector a sequence."""
+"""The heads that read one pooled vector per sequence."""
 
 
 @dataclass(frozen=True)
 class Names:
-    """What the parts of a stock encoder are called, below its own prefix and for each layer.
+    """The names of a stock encoder's modules.
 
     Attributes:
-        layers: the list of layers.
-        q, k, v, o, attention_norm, up, down, norm: the parts of a layer.
+        layers: the list of layers, relative to the encoder.
+        q, k, v, o, attention_norm, up, down, norm: the modules of a layer, relative to the layer.
     """
 
     layers: str
@@ -51,11 +51,11 @@ class Names:
 
 
 class EncoderArchitecture(Architecture):
-    """What the three have in common.
+    """The common part of BERT, RoBERTa and DistilBERT.
 
     Attributes:
-        class_name: what the names of the stock classes begin with.
-        names: what the parts are called there.
+        class_name: the prefix of the names of the stock classes.
+        names: the names of the stock modules.
         pooler_act: the activation before a sequence classifier.
     """
 
@@ -82,8 +82,10 @@ class EncoderArchitecture(Architecture):
     def config_in(self, model: PreTrainedModel, head: str) -> dict[str, Any]:
         stock: Any = model.config
         for name in ("is_decoder", "add_cross_attention"):
-            refuse_unless(not getattr(stock, name, False), name, True, "our encoder is bidirectional and has no source")
-        # Of old checkpoints; transformers reads it no more, and computes something else than what was trained.
+            refuse_unless(
+                not getattr(stock, name, False), name, True, "our encoder is bidirectional and has no cross attention"
+            )
+        # A field of old checkpoints. transformers ignores it now, so the stock model differs from the trained one.
         positions = getattr(stock, "position_embedding_type", None)
         refuse_unless(
             positions in (None, "absolute"), "position_embedding_type", positions, "our positions are absolute"
@@ -108,7 +110,7 @@ class EncoderArchitecture(Architecture):
             "num_hidden_layers": config.num_hidden_layers,
             "initializer_range": config.initializer_range,
             "tie_word_embeddings": config.tie_word_embeddings,
-            **({} if head == "question-answering" else classes_in(config)),  # a span has two ends, whatever classes
+            **({} if head == "question-answering" else classes_in(config)),  # a span head has no classes
             **special_ids(config),
         }
 
@@ -124,7 +126,7 @@ class EncoderArchitecture(Architecture):
         yield from self.head_rules(config, head)
 
     def head_rules(self, config: VanillaEncoderConfig, head: str) -> Iterator[Rule]:
-        """The rules of what stands on the layers."""
+        """The rules of the head."""
         if head == "masked-lm":
             yield from self.lm_rules()
         elif head in SEQUENCE_HEADS:
@@ -144,14 +146,14 @@ class EncoderArchitecture(Architecture):
 
     @abstractmethod
     def sequence_names(self, head: str) -> tuple[str, str]:
-        """What the two layers of a head that reads one vector a sequence are called."""
+        """The stock names of the pooler and the output layer of a head in `SEQUENCE_HEADS`."""
 
     def lm_head_act(self, config: VanillaEncoderConfig) -> str:
-        """The activation of the masked-language-model head, for one of our configurations."""
+        """The activation that the stock masked-language-model head uses for our configuration."""
         return config.hidden_act
 
     def offset(self, config: Any) -> int:
-        """The number of the first position."""
+        """The index of the first position."""
         return 0
 
     def token_type_rules(self, config: VanillaEncoderConfig, ours: str, theirs: str) -> Iterator[Rule]:
@@ -177,7 +179,7 @@ class EncoderArchitecture(Architecture):
             yield from module(f"{ours}.{our_part}", f"{theirs}.{their_part}")
 
     def check(self, config: VanillaEncoderConfig, head: str) -> None:
-        """Refuse what the architecture cannot express, by name."""
+        """Raises an error that names the first property that the stock architecture cannot express."""
         kind = self.model_type
         facts: list[tuple[str, object, object]] = [
             ("norm_position", config.norm_position, "post"),

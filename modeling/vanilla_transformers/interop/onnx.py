@@ -1,4 +1,4 @@
-"""Our models as ONNX graphs, with the names of files, inputs and outputs that Optimum and ONNX Runtime's tools read."""
+"""Exports our models to ONNX. Files, inputs and outputs have the names that Optimum and ONNX Runtime's tools expect."""
 
 import copy
 import logging
@@ -26,24 +26,23 @@ from vanilla_transformers.interop.probes import (
     until_end,
 )
 
-TOLERANCE = 1e-4
-LARGEST_FILE = 2**31 - 2**20  # bytes: an ONNX file holds less than 2 GiB, and larger weights lie beside it
+TOLERANCE = 1e-4  # of `difference_check`, in fp32
+LARGEST_FILE = 2**31 - 2**20  # bytes: an ONNX file must stay below 2 GiB, so larger weights go into a second file
 
 Tensors = dict[str, torch.Tensor]
 
 
 def write(model: PreTrainedModel, folder: Path) -> None:
-    """Write the graphs of a model, its config and its generation config into `folder`.
+    """Writes the float32 graphs of a model, its config and its generation config into `folder`.
 
-    Batch size, lengths and the number of choices are free.
+    The graphs accept any batch size, any sequence length and any number of choices.
 
     Args:
-        model: an encoder or a decoder with any head, or a `VanillaSeq2SeqForConditionalGeneration`, on the CPU; its
-            graphs are in float32.
-        folder: made if it is not there.
+        model: an encoder or a decoder with any head, or a `VanillaSeq2SeqForConditionalGeneration`, on the CPU.
+        folder: created if it does not exist.
 
     Raises:
-        InteropError: a package is not installed, or the model has no graph.
+        InteropError: a package is not installed, or the model's class cannot be exported.
     """
     require_packages()
     check_exportable(model)
@@ -51,13 +50,14 @@ def write(model: PreTrainedModel, folder: Path) -> None:
     for graph in graphs(in_float32(model)):
         write_graph(graph, folder)
     config = copy.copy(model.config)
-    del config.auto_map  # there is no code in this folder
+    del config.auto_map  # no code is saved in this folder
     config.to_json_file(folder / "config.json")
     if model.can_generate():
         model.generation_config.save_pretrained(folder)
 
 
 def require_packages() -> None:
+    """Raises an `InteropError` if a package for the export is not installed."""
     try:
         import onnx  # noqa: F401
         import onnxruntime  # noqa: F401
@@ -67,15 +67,17 @@ def require_packages() -> None:
 
 
 def check_exportable(model: PreTrainedModel) -> None:
+    """Raises an `InteropError` if the class of the model cannot be exported."""
     name = type(model).__name__
     if not name.startswith("Vanilla") or name == "VanillaSeq2SeqModel":
         raise InteropError(
-            f"{name}: there is no ONNX graph for it; there are ones for the heads of our three families, into which "
-            "`vanilla import` brings stock models"
+            f"{name} has no ONNX graph; export one of our models with a head, and convert a stock model with "
+            "`vanilla import` first"
         )
 
 
 def write_graph(graph: Graph, folder: Path) -> None:
+    """Exports one graph into `folder`."""
     size = sum(tensor.numel() * tensor.element_size() for tensor in graph.module.state_dict().values())
     with torch.no_grad(), quiet():
         torch.onnx.export(
@@ -93,7 +95,7 @@ def write_graph(graph: Graph, folder: Path) -> None:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keeps off the screen which names of axes turn out to mean the same, and which packages torch would also know."""
+    """Hides torch's warnings about equal axis names and its log lines below ERROR, such as hints at other packages."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)
@@ -106,7 +108,7 @@ def quiet() -> Iterator[None]:
 
 
 def free_axes(name: str, tensor: torch.Tensor) -> dict[int, str]:
-    """The axes of an input whose sizes are free, with the names that Optimum has for them."""
+    """The axes of an input whose sizes may vary, with the names that Optimum gives them."""
     if name.startswith("past_key_values"):
         return {0: "batch_size", 2: "encoder_sequence_length" if ".encoder." in name else "past_sequence_length"}
     if name.startswith("encoder_"):
@@ -117,16 +119,16 @@ def free_axes(name: str, tensor: torch.Tensor) -> dict[int, str]:
 
 
 def check(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path, sources: list[str]) -> list[Check]:
-    """Compare what ONNX Runtime makes of `folder` with the model itself.
+    """Compares the outputs of ONNX Runtime with those of the exported model.
 
-    Outputs of a batch with padding and of a single row; where the model generates, its greedy search step by step
-    through the cache, of a batch there and row by row here.
+    A generating model is compared by greedy search with a cache: ONNX Runtime searches a batch, the model one row at a
+    time. Any other model is compared by its outputs on a padded batch and on a single row.
 
     Args:
-        model: what was written, on the CPU.
-        tokenizer: its tokenizer.
-        folder: what [`write`] made of it.
-        sources: texts to read, to translate or to go on from.
+        model: the exported model, on the CPU.
+        tokenizer: the tokenizer of the model.
+        folder: the folder that [`write`] filled.
+        sources: texts to encode, to translate or to continue.
     """
     rows = {"random input": random_rows(model, tokenizer), "real input": encoded(model, tokenizer, sources)}
     model = in_float32(model)
@@ -136,6 +138,7 @@ def check(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Pa
 
 
 def output_checks(model: PreTrainedModel, folder: Path, source: str, rows: Rows) -> Iterator[Check]:
+    """Compares the outputs of a padded batch and of its first row. `source` names the input in the checks."""
     run = runner(folder / "model.onnx")
     for name in output_names(model):
         pairs = [
@@ -147,7 +150,7 @@ def output_checks(model: PreTrainedModel, folder: Path, source: str, rows: Rows)
 
 
 def inputs_of(model: PreTrainedModel, rows: Rows) -> Tensors:
-    """A batch with token types of each kind and, where the head chooses, three choices a row."""
+    """The inputs of a padded batch with all token types; for a multiple-choice head each row has three choices."""
     input_ids, attention_mask = padded(model, rows)
     inputs = {"input_ids": input_ids, "attention_mask": attention_mask}
     if model.config.type_vocab_size:
@@ -158,6 +161,7 @@ def inputs_of(model: PreTrainedModel, rows: Rows) -> Tensors:
 
 
 def generation_checks(model: Any, folder: Path, source: str, rows: Rows) -> Iterator[Check]:
+    """Compares the greedy tokens and their logits. `source` names the input in the checks."""
     is_seq2seq = model.config.is_encoder_decoder
     num_new = num_new_tokens(model, rows)
     tokens, logits = (seq2seq_steps if is_seq2seq else decoder_steps)(model, folder, rows, num_new)
@@ -174,7 +178,7 @@ def generation_checks(model: Any, folder: Path, source: str, rows: Rows) -> Iter
 
 
 def decoder_steps(model: Any, folder: Path, rows: Rows, num_new: int) -> tuple[list[list[int]], torch.Tensor]:
-    """Greedy tokens of all rows at once, and their logits (B, new, V)."""
+    """Greedy tokens of a batch, searched in ONNX Runtime with a cache, and their logits (B, num_new, V)."""
     run = runner(folder / "model.onnx")
     input_ids, mask = padded(model, rows, on_left=True)
     past = {name: empty_past(model.config, len(rows), 0) for name in past_names(model.config.num_hidden_layers)}
@@ -190,7 +194,7 @@ def decoder_steps(model: Any, folder: Path, rows: Rows, num_new: int) -> tuple[l
 
 
 def seq2seq_steps(model: Any, folder: Path, rows: Rows, num_new: int) -> tuple[list[list[int]], torch.Tensor]:
-    """Greedy tokens of all rows at once, and their logits (B, new, V)."""
+    """Greedy tokens of a batch, searched in ONNX Runtime with a cache, and their logits (B, num_new, V)."""
     encode, begin, go_on = (
         runner(folder / f"{name}.onnx") for name in ("encoder_model", "decoder_model", "decoder_with_past_model")
     )
@@ -210,6 +214,7 @@ def seq2seq_steps(model: Any, folder: Path, rows: Rows, num_new: int) -> tuple[l
 
 
 def past_of(outputs: Tensors) -> Tensors:
+    """The cached keys and values among the outputs of a step, under their input names for the next step."""
     return {
         name.replace("present", "past_key_values"): tensor
         for name, tensor in outputs.items()
@@ -218,7 +223,7 @@ def past_of(outputs: Tensors) -> Tensors:
 
 
 def runner(file: Path) -> Callable[[Tensors], Tensors]:
-    """The graph of a file as a function of its named inputs."""
+    """Loads an ONNX file and returns a function from its named inputs to its named outputs."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

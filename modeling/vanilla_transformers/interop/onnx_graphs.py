@@ -1,7 +1,8 @@
-"""The graphs of which our models are made up in ONNX: what goes in and out of each, by name.
+"""The ONNX graphs of our models, with the names of their inputs and outputs.
 
-An encoder, and each of its heads, is one graph. A decoder is one graph that takes the keys and values of the tokens
-before, none at first. An encoder-decoder is three: the encoder, the decoder's first step, and its later ones.
+An encoder, with or without a head, is one graph. A decoder is one graph, whose inputs include the cached keys and
+values of earlier tokens (length 0 at the first step). An encoder-decoder is three graphs: the encoder, the first
+decoding step, and the later decoding steps.
 """
 
 from collections.abc import Sequence
@@ -18,13 +19,13 @@ from vanilla_transformers.model.caches import CACHE, under_its_name
 
 @dataclass(frozen=True)
 class Graph:
-    """One file.
+    """One ONNX file.
 
     Attributes:
-        file: its name.
-        module: takes the tensors of `inputs` in their order and returns those of `outputs`.
-        inputs: an example for each name.
-        outputs: the names of what comes out.
+        file: the name of the file.
+        module: takes the tensors of `inputs` as positional arguments and returns the tensors that `outputs` names.
+        inputs: an example tensor for the name of each input.
+        outputs: the names of the output tensors.
     """
 
     file: str
@@ -34,6 +35,7 @@ class Graph:
 
 
 def graphs(model: PreTrainedModel) -> list[Graph]:
+    """The graphs of one of our models."""
     if model.config.is_encoder_decoder:
         return seq2seq_graphs(model)
     if type(model).__name__ == "VanillaDecoderForCausalLM":
@@ -42,6 +44,7 @@ def graphs(model: PreTrainedModel) -> list[Graph]:
 
 
 def output_names(model: PreTrainedModel) -> list[str]:
+    """The names of a model's outputs, without the cache."""
     name = type(model).__name__
     if name.endswith("QuestionAnswering"):
         return ["start_logits", "end_logits"]
@@ -51,7 +54,7 @@ def output_names(model: PreTrainedModel) -> list[str]:
 
 
 def plain_graph(model: Any, outputs: list[str], file: str = "model.onnx") -> Graph:
-    """What maps token ids to outputs and keeps no cache."""
+    """The graph of a model without a cache: an encoder, or a head that does not generate."""
     shape = (2, 2, 3) if type(model).__name__.endswith("MultipleChoice") else (2, 3)
     names = ["input_ids", "attention_mask"] + ["token_type_ids"] * bool(model.config.type_vocab_size)
     inputs = {name: torch.ones(shape, dtype=torch.long) for name in names}
@@ -59,6 +62,7 @@ def plain_graph(model: Any, outputs: list[str], file: str = "model.onnx") -> Gra
 
 
 def decoder_graph(model: PreTrainedModel) -> Graph:
+    """The graph of one step of a decoder with a language-model head."""
     config = model.config
     ids, mask = torch.ones(2, 3, dtype=torch.long), torch.ones(2, 5, dtype=torch.long)
     past = past_names(config.num_hidden_layers)
@@ -67,6 +71,7 @@ def decoder_graph(model: PreTrainedModel) -> Graph:
 
 
 def seq2seq_graphs(model: PreTrainedModel) -> list[Graph]:
+    """The three graphs of an encoder-decoder: encoder, first decoding step, later decoding steps."""
     config, num_layers = model.config, model.config.decoder_layers
     ids, mask = torch.ones(2, 3, dtype=torch.long), torch.ones(2, 4, dtype=torch.long)
     common = {"input_ids": ids, "encoder_attention_mask": mask}
@@ -82,22 +87,24 @@ def seq2seq_graphs(model: PreTrainedModel) -> list[Graph]:
 
 
 def past_names(num_layers: int, *sides: str) -> list[str]:
+    """The input names of the cached keys and values, layer by layer; `sides` are name parts such as `"decoder."`."""
     parts = [side + part for side in sides or ("",) for part in ("key", "value")]
     return [f"past_key_values.{layer}.{part}" for layer in range(num_layers) for part in parts]
 
 
 def present(past: list[str]) -> list[str]:
+    """The output names of cached keys and values, given their input names."""
     return [name.replace("past_key_values", "present") for name in past]
 
 
 def empty_past(config: Any, batch_size: int, length: int) -> torch.Tensor:
-    """Keys or values (B, H, P, K) of one layer."""
+    """Zeros as the cached keys or values (B, H, `length`, K) of one layer."""
     heads = config.num_attention_heads
     return torch.zeros(batch_size, heads, length, config.hidden_size // heads)
 
 
 class Plain(nn.Module):
-    """A model from tensors in order to outputs in order."""
+    """Calls a model with positional tensors and returns its outputs as a tuple."""
 
     def __init__(self, model: nn.Module, names: list[str], outputs: list[str]) -> None:
         super().__init__()
@@ -109,7 +116,7 @@ class Plain(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Any step of a decoder."""
+    """One step of a decoder, with the logits and the extended cache as outputs."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -122,7 +129,7 @@ class Decoder(nn.Module):
 
 
 class FirstStep(nn.Module):
-    """The first step of an encoder-decoder's decoder, which computes the source's keys and values too."""
+    """The first decoding step of an encoder-decoder, which also computes the keys and values of cross attention."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -142,7 +149,7 @@ class FirstStep(nn.Module):
 
 
 class LaterStep(nn.Module):
-    """A later step of it, which has the source's keys and values already."""
+    """A later decoding step of an encoder-decoder, whose inputs include the keys and values of cross attention."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -153,7 +160,7 @@ class LaterStep(nn.Module):
         own = [tensor for place, tensor in enumerate(past) if place % 4 < 2]
         of_source = [tensor for place, tensor in enumerate(past) if place % 4 >= 2]
         cache = EncoderDecoderCache(cache_of(own), cache_of(of_source))
-        # Only their shape is read.
+        # The model reads only the shape: keys and values of the source are cached.
         states = self.model.lm_head.weight.new_zeros(*encoder_attention_mask.shape, self.model.config.hidden_size)
         outputs = self.model(
             attention_mask=encoder_attention_mask,
@@ -166,8 +173,10 @@ class LaterStep(nn.Module):
 
 
 def cache_of(past: Sequence[torch.Tensor]) -> DynamicCache:
+    """A cache made of keys and values (B, H, P, K), alternating, layer by layer."""
     return DynamicCache(list(zip(past[::2], past[1::2], strict=True)))
 
 
 def tensors_of(cache: Any) -> list[torch.Tensor]:
+    """The keys and values (B, H, P, K) of a cache, alternating, layer by layer."""
     return [tensor for layer in cache.layers for tensor in (layer.keys, layer.values)]

@@ -1,4 +1,4 @@
-"""Inputs and searches with which an export is compared with its model."""
+"""Inputs and generation settings for comparing an export with its model."""
 
 import copy
 from collections.abc import Iterator
@@ -8,21 +8,21 @@ from typing import Any
 import torch
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-NEW_TOKENS = 24
+NEW_TOKENS = 24  # generated for each row, at most
 
 Rows = list[list[int]]
-"""Token ids of several lengths."""
+"""Token ids of several texts, of different lengths."""
 
 
 def in_float32(model: PreTrainedModel) -> PreTrainedModel:
-    """The model in evaluation mode and float32: itself, or a copy."""
+    """The model in evaluation mode and float32: a copy if it is in training mode or another dtype, else the model."""
     if model.dtype != torch.float32 or model.training:
         model = copy.deepcopy(model).float()
     return model.eval()
 
 
 def random_rows(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Rows:
-    """Ids of ordinary tokens in rows of several lengths."""
+    """Three rows of random token ids, of 2, 5 and 9 tokens, without special tokens."""
     generator = torch.Generator().manual_seed(0)
     vocab_size = model.get_input_embeddings().weight.shape[0]
     ordinary = sorted(set(range(vocab_size)) - set(tokenizer.all_special_ids))
@@ -31,13 +31,13 @@ def random_rows(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> R
 
 
 def encoded(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> Rows:
-    """Ids of the texts, cut so that positions are left for what is generated."""
+    """Token ids of the texts, cut so that `NEW_TOKENS` positions are left for generated tokens."""
     longest = max(2, model.config.max_position_embeddings - NEW_TOKENS)
     return tokenizer(texts, truncation=True, max_length=longest)["input_ids"]
 
 
 def padded(model: PreTrainedModel, rows: Rows, on_left: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
-    """Ids and mask (B, T) of rows of several lengths."""
+    """Token ids and attention mask (B, T) of rows of different lengths, padded on the right or on the left."""
     longest = max(map(len, rows))
     pad = getattr(model.config, "pad_token_id", None) or 0
     ids = torch.full((len(rows), longest), pad)
@@ -50,7 +50,7 @@ def padded(model: PreTrainedModel, rows: Rows, on_left: bool = False) -> tuple[t
 
 @contextmanager
 def plain_generation(model: PreTrainedModel, *more: str) -> Iterator[None]:
-    """Inside, `generate` knows the special tokens of the model, `more` of its settings, and none of the others."""
+    """Within the block, `generate` uses only the special tokens of the model and the settings that `more` names."""
     saved = model.generation_config
     names = ("bos_token_id", "eos_token_id", "decoder_start_token_id", "pad_token_id", *more)
     model.generation_config = GenerationConfig(**{name: getattr(saved, name) for name in names})
@@ -61,24 +61,24 @@ def plain_generation(model: PreTrainedModel, *more: str) -> Iterator[None]:
 
 
 def end_tokens(model: PreTrainedModel) -> list[int]:
-    """The tokens of which each ends a text."""
+    """The ids of the end tokens; empty if the model has none."""
     ends: Any = model.generation_config.eos_token_id
     return ends if isinstance(ends, list) else [] if ends is None else [ends]
 
 
 def until_end(tokens: list[int], ends: list[int]) -> list[int]:
-    """The tokens in front of the first end token."""
+    """The tokens before the first end token."""
     return tokens[: next((place for place, token in enumerate(tokens) if token in ends), len(tokens))]
 
 
 def num_new_tokens(model: PreTrainedModel, rows: Rows) -> int:
-    """How many tokens are generated after each row, so that learned positions do not end before them."""
+    """How many tokens are generated for each row: `NEW_TOKENS`, or fewer if the model has too few positions."""
     taken = 1 if model.config.is_encoder_decoder else max(map(len, rows))
     return max(1, min(NEW_TOKENS, model.config.max_position_embeddings - taken))
 
 
 def generated(model: PreTrainedModel, row: list[int], num_new: int, num_beams: int = 1) -> list[int]:
-    """What the model makes of one source, or how it goes on from one prompt, without the end token."""
+    """The tokens that the model generates from one source or after one prompt, without the end token."""
     ids = torch.tensor([row], device=model.device)
     output = model.generate(
         ids,

@@ -1,4 +1,4 @@
-"""Shows that a model and what it was converted into are one: logits, hidden states, tokens and weights."""
+"""Checks that a model and its converted copy agree in logits, hidden states, generated tokens and weights."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -16,7 +16,7 @@ from vanilla_transformers.interop.rules import Tensors
 from vanilla_transformers.model.configuration_base import VanillaConfig
 
 TOLERANCE = 1e-5
-"""Largest difference of logits and hidden states in fp32, relative to the largest of them where that exceeds 1."""
+"""Largest difference of outputs in fp32; outputs with values above 1 may differ by this times their largest value."""
 
 SENTENCES = (
     "A dog is running across the green field.",
@@ -24,26 +24,26 @@ SENTENCES = (
     "Nobody had expected the film to be as good as this!",
     "Hello.",
 )
-"""What a tokenizer gets to make real inputs of."""
+"""Texts from which a tokenizer makes real inputs."""
 
-NEW_TOKENS = 12
-LONGEST_INPUT = 64
+NEW_TOKENS = 12  # generated for each row, at most
+LONGEST_INPUT = 64  # tokens
 
 SEARCH_SETTINGS = (
     *("forced_bos_token_id", "forced_eos_token_id", "bad_words_ids", "suppress_tokens", "begin_suppress_tokens"),
     *("no_repeat_ngram_size", "repetition_penalty", "length_penalty"),
 )
-"""Of a model's own settings those with which a search of a few tokens goes on; another kind of search has its own."""
+"""Generation settings of the model that apply in the compared searches; sampling, beams and lengths do not."""
 
 Inputs = dict[str, torch.Tensor]
 
 
 def compare(before: PreTrainedModel, after: PreTrainedModel, tokenizer: Any = None) -> list[Check]:
-    """Both models on random rows and, with a tokenizer, on sentences; generating models also greedily and with beams.
+    """Compares the outputs of one of our models and a stock model; of generating models also greedy and beam search.
 
     Args:
-        before, after: one of ours and a stock one, in either order, in evaluation mode and fp32, on the CPU.
-        tokenizer: that of the model; `None` leaves the sentences out.
+        before, after: our model and the stock model, in either order, in evaluation mode and fp32, on the CPU.
+        tokenizer: the tokenizer of the models, which adds real sentences to the random inputs; may be `None`.
     """
     ours, stock = (before, after) if isinstance(before.config, VanillaConfig) else (after, before)
     checks = []
@@ -57,10 +57,10 @@ def compare(before: PreTrainedModel, after: PreTrainedModel, tokenizer: Any = No
 
 
 def there_and_back(architecture: Architecture, ours: PreTrainedModel, stock: PreTrainedModel, head: str) -> Check:
-    """Whether each weight of either model is, bit by bit, what the weights of the other make."""
+    """Checks that converting the weights of each model gives exactly the weights of the other model."""
     mine, theirs = dict(ours.state_dict()), dict(stock.state_dict())
     for rule in architecture.rules(ours.config, stock.config, head):
-        if rule.is_copy:  # which nothing reads where the model is not tied
+        if rule.is_copy:  # an untied stock model does not read the copy, which may hold anything
             theirs = {name: tensor for name, tensor in theirs.items() if name not in rule.theirs}
     pairs = [
         *_pairs(mine, tensors_in(architecture, ours.config, stock, head), ours.config.position_offset),
@@ -71,21 +71,21 @@ def there_and_back(architecture: Architecture, ours: PreTrainedModel, stock: Pre
 
 
 def tokenizer_check(before: Any, after: Any) -> Check:
-    """Whether both tokenizers give the same tokens and special tokens."""
+    """Checks that two tokenizers give the same token ids for the sentences and have the same special tokens."""
     texts = list(SENTENCES)
     check = tokens_check("tokenizer, sentences", before(texts)["input_ids"], after(texts)["input_ids"])
     return replace(check, passed=check.passed and before.all_special_ids == after.all_special_ids)
 
 
 def _pairs(weights: Tensors, made: Tensors, unread: int = 0) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Each weight with what was made for it; of a table of positions without the rows that are not read."""
+    """Yields each weight with its converted counterpart, and tables of positions without their first `unread` rows."""
     for name in weights.keys() & made.keys():
         start = unread if name.endswith("input_embedding.positions.weight") else 0
         yield weights[name][start:], made[name][start:]
 
 
 def _settings_check(ours: PreTrainedModel, stock: PreTrainedModel) -> Check:
-    """Whether both generate with the same settings."""
+    """Checks that both models have the same generation settings."""
     mine, theirs = (model.generation_config.to_diff_dict() for model in (ours, stock))
     names = (mine.keys() | theirs.keys()) - {"_from_model_config", "transformers_version"}
     differing = sorted(name for name in names if mine.get(name) != theirs.get(name))
@@ -96,25 +96,28 @@ def _settings_check(ours: PreTrainedModel, stock: PreTrainedModel) -> Check:
 
 
 def all_inputs(ours: PreTrainedModel, tokenizer: Any) -> Iterator[tuple[str, Inputs]]:
-    """Random rows and, with a tokenizer, sentences, each under its name; of an encoder-decoder with targets."""
+    """Yields the inputs to compare, with their names: random rows and, with a tokenizer, sentences.
+
+    The inputs of an encoder-decoder include random targets.
+    """
     is_decoder = ours.can_generate() and not ours.config.is_encoder_decoder
     room = getattr(ours.config, "max_position_embeddings", LONGEST_INPUT) - (NEW_TOKENS if is_decoder else 0)
     longest = max(1, min(room, LONGEST_INPUT))
     kinds = {"random rows": _random_rows(ours, min(10, longest))}
     if tokenizer is not None and longest > tokenizer.num_special_tokens_to_add():
         rows = tokenizer(list(SENTENCES), truncation=True, max_length=longest)["input_ids"]
-        ids, mask = padded(ours, rows)  # on the right, where a stock model's positions do not move
+        ids, mask = padded(ours, rows)  # padding on the right does not shift the positions of a stock model
         kinds["sentences"] = {"input_ids": ids, "attention_mask": mask}
     for kind, inputs in kinds.items():
         if type(ours).__name__.endswith("DecoderForSequenceClassification") and ours.config.pad_token_id is None:
-            # The stock classes refuse several rows, and know no padding.
+            # Without pad_token_id the stock classifiers refuse more than one row, and cannot recognize padding.
             length = int(inputs["attention_mask"][0].sum())
             inputs = {name: tensor[:1, :length] for name, tensor in inputs.items()}
         yield kind, _with_targets(ours, inputs)
 
 
 def _random_rows(ours: PreTrainedModel, length: int) -> Inputs:
-    """Three rows of ordinary tokens, the last padded on the right where there is a padding token."""
+    """Three rows of random tokens. The last row ends with padding if the model has a padding token."""
     table: Any = ours.get_input_embeddings()
     ids = _ordinary_tokens(ours, table.num_embeddings, (3, length), seed=0)
     mask = torch.ones_like(ids)
@@ -129,7 +132,7 @@ def _random_rows(ours: PreTrainedModel, length: int) -> Inputs:
 
 
 def _with_targets(ours: PreTrainedModel, inputs: Inputs) -> Inputs:
-    """The inputs and, for an encoder-decoder, random targets behind its start token."""
+    """The inputs and, for an encoder-decoder, random targets that begin with the start token."""
     if not ours.config.is_encoder_decoder:
         return inputs
     rows, length = inputs["input_ids"].shape
@@ -155,12 +158,12 @@ def _compare_outputs(ours: PreTrainedModel, stock: PreTrainedModel, kind: str, i
     if type(ours).__name__.endswith("MultipleChoice"):
         inputs = {name: tensor.unsqueeze(1) for name, tensor in inputs.items()}
     is_seq2seq = ours.config.is_encoder_decoder
-    # With a cache FSMT takes what it is given for the newest token, and masks nothing.
+    # With use_cache FSMT treats the targets as the newest tokens of a search, and applies no causal mask.
     options = {"use_cache": False} if is_seq2seq else {}
     with torch.inference_mode():
         mine, theirs = (model(**inputs, output_hidden_states=True, **options) for model in (ours, stock))
     order = _order(stock, ours.config.hidden_size)
-    # What stands at padding means nothing and may differ; targets have none.
+    # Outputs at padding are meaningless and may differ. Targets have no padding.
     mask = inputs["attention_mask"].bool()
     is_padded = mask if not is_seq2seq else None
     checks = []
@@ -177,7 +180,7 @@ def _compare_outputs(ours: PreTrainedModel, stock: PreTrainedModel, kind: str, i
 
 
 def _order(stock: PreTrainedModel, width: int) -> torch.Tensor:
-    """Where the components of our residual stream are in theirs: a Marian's width may have been permuted."""
+    """The index (D,) in the stock model's residual stream of each component of ours: exports may be permuted."""
     return to_halves(width).argsort() if is_permuted(stock.config) else torch.arange(width)
 
 
@@ -188,7 +191,7 @@ def _check(name: str, ours: torch.Tensor, theirs: torch.Tensor, mask: torch.Tens
 
 
 def _compare_generation(ours: PreTrainedModel, stock: PreTrainedModel, kind: str, inputs: Inputs) -> list[Check]:
-    """Decoders continue rows without padding, which stands on the wrong side of them."""
+    """Compares generated tokens. Prompts of a decoder are cut to the shortest one: padding would follow the prompt."""
     ids, mask = inputs["input_ids"], inputs["attention_mask"]
     if not ours.config.is_encoder_decoder:
         length = int(mask.sum(-1).min())
@@ -196,7 +199,7 @@ def _compare_generation(ours: PreTrainedModel, stock: PreTrainedModel, kind: str
     used = 1 if ours.config.is_encoder_decoder else ids.shape[1]
     num_new = max(1, min(NEW_TOKENS, ours.config.max_position_embeddings - used + 1))
     searches = [("greedy", 1)]
-    if ours.config.vocab_size > max(1, len(end_tokens(ours))):  # beams go on with other tokens
+    if ours.config.vocab_size > max(1, len(end_tokens(ours))):  # beam search needs tokens that do not end a text
         searches.append(("beam-4", 4))
     checks = []
     for name, num_beams in searches:
@@ -210,7 +213,7 @@ def _generated(
 ) -> Sequence[Sequence[int]]:
     suppressed = model.generation_config.suppress_tokens or []
     if config.pad_token_id not in (None, config.eos_token_id):
-        # M2M100 and FSMT count no position for a padding token amid the others, which no trained model gives.
+        # M2M100 and FSMT skip padding tokens in counting positions. No trained model generates a padding token.
         suppressed = [*suppressed, config.pad_token_id]
     with torch.inference_mode(), plain_generation(model, *SEARCH_SETTINGS):
         return model.generate(
@@ -221,6 +224,6 @@ def _generated(
             num_beams=num_beams,
             early_stopping=num_beams > 1,
             suppress_tokens=suppressed or None,
-            # With this, transformers' own search for both, lest two sentences that are equally likely change places.
+            # Makes our model use transformers' search as well: equally likely sentences then have the same order.
             return_dict_in_generate=True,
         ).sequences.tolist()

@@ -1,7 +1,7 @@
-"""Reversible rules that carry tensors between one of our models and a stock one.
+"""Reversible rules that convert tensors between one of our models and a stock model.
 
-A rule names the tensors that it takes on each side. Together the rules of a pair of models must take every tensor of
-both: what is left over is an error, and so nothing is lost without notice.
+A rule names the tensors that it converts on each side. The rules of a pair of models must cover every tensor of both
+models. A tensor without a rule is an error, so no weight is dropped silently.
 """
 
 import functools
@@ -17,15 +17,15 @@ Tensors = dict[str, torch.Tensor]
 
 @dataclass(frozen=True)
 class Rule:
-    """Some of our tensors and some of theirs, and the two ways between them.
+    """The conversion between some of our tensors and some stock tensors, in both directions.
 
     Attributes:
         ours: names in our state dict.
         theirs: names in the stock state dict.
-        to_ours: makes our tensors, in the order of `ours`, from theirs.
-        to_theirs: the other way round.
-        is_computed: whether the stock class makes its tensors by itself and need not have saved them.
-        is_copy: whether the stock tensor repeats one that another rule carries.
+        to_ours: converts the stock tensors, in the order of `theirs`, to our tensors, in the order of `ours`.
+        to_theirs: the inverse of `to_ours`.
+        is_computed: whether the stock class computes its tensors, so that its checkpoints may lack them.
+        is_copy: whether the stock tensor is a copy of a tensor that another rule converts.
     """
 
     ours: tuple[str, ...]
@@ -37,23 +37,23 @@ class Rule:
 
 
 def same(ours: str, theirs: str) -> Rule:
-    """One tensor under two names."""
+    """A rule for a tensor that has the same values on both sides, under two names."""
     return Rule((ours,), (theirs,), list, list)
 
 
 def module(ours: str, theirs: str) -> list[Rule]:
-    """The weight and the bias of a linear layer or a layer norm."""
+    """Rules for the weight and the bias of a linear layer or a layer norm."""
     return [same(f"{ours}.{part}", f"{theirs}.{part}") for part in ("weight", "bias")]
 
 
 def conv1d(ours: str, theirs: str) -> list[Rule]:
-    """A linear layer whose stock weight is (in, out), as in GPT-2."""
+    """Rules for a linear layer whose stock weight is transposed, (in, out), as in GPT-2."""
     turned = Rule((f"{ours}.weight",), (f"{theirs}.weight",), _transposed, _transposed)
     return [turned, same(f"{ours}.bias", f"{theirs}.bias")]
 
 
 def fused_conv1d(ours: Sequence[str], theirs: str) -> list[Rule]:
-    """Several linear layers that are one of weight (in, out x n) and bias (out x n) there."""
+    """Rules for n linear layers that are fused in the stock model: weight (in, n * out), bias (n * out,)."""
     count = len(ours)
     weights = Rule(
         tuple(f"{name}.weight" for name in ours),
@@ -71,26 +71,26 @@ def fused_conv1d(ours: Sequence[str], theirs: str) -> list[Rule]:
 
 
 def flat_row(ours: str, theirs: str) -> Rule:
-    """A vector that is (1, n) there, as Marian's `final_logits_bias`."""
+    """A rule for a vector (n,) whose stock tensor is (1, n), such as Marian's `final_logits_bias`."""
     return Rule((ours,), (theirs,), lambda t: [t[0].flatten()], lambda t: [t[0].unsqueeze(0)])
 
 
 def copy_of(ours: str, theirs: str) -> Rule:
-    """A stock tensor that is tied to one that another rule carries: only the way out needs it."""
+    """A rule for a stock tensor that is tied to a tensor of another rule: only an export writes it."""
     return Rule((ours,), (theirs,), lambda _: [], list, is_copy=True)
 
 
 def absent_there(ours: str, shape: tuple[int, ...], fill: float) -> Rule:
-    """Our tensor that the stock model does without, which is the same as having `fill` everywhere.
+    """A rule for a tensor of ours that the stock model lacks. An import fills it with `fill`.
 
-    On the way out any other value is refused.
+    Only a tensor that is `fill` everywhere can be exported, because the stock model then computes the same.
     """
 
     def to_theirs(tensors: list[torch.Tensor]) -> list[torch.Tensor]:
         if not (tensors[0] == fill).all():
             raise InteropError(
-                f"{ours} is not {fill:g} everywhere, but the other architecture has no such weight; export it to "
-                "another one"
+                f"{ours} is not {fill:g} everywhere, but the target architecture has no such weight; export the "
+                "model to another one"
             )
         return []
 
@@ -98,7 +98,7 @@ def absent_there(ours: str, shape: tuple[int, ...], fill: float) -> Rule:
 
 
 def absent_here(theirs: str, shape: tuple[int, ...], fill: float = 0.0) -> Rule:
-    """A stock tensor that our model does without, which is the same as having `fill` everywhere."""
+    """A rule for a stock tensor that our model lacks. An export fills it; an import needs `fill` everywhere."""
 
     def to_ours(tensors: list[torch.Tensor]) -> list[torch.Tensor]:
         if not (tensors[0] == fill).all():
@@ -109,21 +109,21 @@ def absent_here(theirs: str, shape: tuple[int, ...], fill: float = 0.0) -> Rule:
 
 
 def computed(theirs: str) -> Rule:
-    """A stock tensor that its class computes by itself, such as a table of sinusoids."""
+    """A rule for a stock tensor that its class computes, such as a table of sinusoids."""
     return Rule((), (theirs,), lambda _: [], lambda _: [], is_computed=True)
 
 
 def carry_in(rules: Iterable[Rule], theirs: Mapping[str, torch.Tensor]) -> Tensors:
-    """Our tensors made of theirs, all in the widest dtype of them.
+    """Converts a stock state dict to ours. All tensors get the widest dtype that occurs in the stock state dict.
 
     Raises:
-        InteropError: a tensor is missing, or one is left over.
+        InteropError: a tensor is missing, has no rule, or has values that our model cannot express.
     """
     return _carry(((rule, rule.theirs, rule.ours, rule.to_ours) for rule in rules), theirs)
 
 
 def carry_out(rules: Iterable[Rule], ours: Mapping[str, torch.Tensor]) -> Tensors:
-    """Their tensors made of ours; see [`carry_in`]."""
+    """Converts our state dict to a stock one; see [`carry_in`]."""
     return _carry(((rule, rule.ours, rule.theirs, rule.to_theirs) for rule in rules), ours)
 
 
@@ -137,13 +137,13 @@ def _carry(ways, given: Mapping[str, torch.Tensor]) -> Tensors:
             continue
         lacking = [name for name in sources if name not in given]
         if lacking:
-            raise InteropError(f"the model has no weight {lacking[0]}, which its architecture calls for")
+            raise InteropError(f"the model lacks the weight {lacking[0]}, which its architecture requires")
         tensors = transform([given[name] for name in sources])
         made.update(zip(targets, (tensor.to(dtype).contiguous() for tensor in tensors), strict=bool(tensors)))
     left = sorted(set(given) - taken)
     if left:
         more = f" and {len(left) - 5} more" if len(left) > 5 else ""
-        raise InteropError(f"there is no place for the weights {', '.join(left[:5])}{more} in the other architecture")
+        raise InteropError(f"the target architecture has no counterpart for the weights {', '.join(left[:5])}{more}")
     return made
 
 

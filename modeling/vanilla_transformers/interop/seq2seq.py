@@ -1,4 +1,4 @@
-"""Marian, BART, mBART, M2M100 (NLLB) and FSMT: encoder-decoders that differ in norms, positions and tables."""
+"""Marian, BART, mBART, M2M100 (NLLB) and FSMT: encoder-decoders that differ in norms, positions and embeddings."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -33,21 +33,21 @@ from vanilla_transformers.model.modeling_seq2seq import (
 
 @dataclass(frozen=True)
 class Seq2SeqArchitecture(Architecture):
-    """One of the five.
+    """The common part of the five architectures.
 
     Attributes:
-        model_type: its name in config.json.
-        class_name: what the names of its classes begin with.
-        lm_name: what the name of its generating class ends with.
-        norm_position, embedding_norm: as in our configuration; a stack of pre-norm layers ends with a norm.
-        positions: whether positions are learned or sinusoids.
-        frequency: that of the sinusoids.
-        offset: the number of the first position; `None`: behind `pad_token_id`.
-        logits_bias: whether the class has a `final_logits_bias`.
-        shared_table: whether there is a `shared` table.
-        projection: the name of the projection to the vocabulary.
-        saves_sinusoids: whether the table of sinusoids is a weight, rather than a buffer that is not saved.
-        needed_ids: the special tokens that it cannot be without.
+        model_type: the stock model type, as config.json names it.
+        class_name: the prefix of the names of the stock classes.
+        lm_name: the suffix of the name of the generating stock class.
+        norm_position, embedding_norm: as in our configuration; a pre-norm stack also has a final norm.
+        positions: the kind of positions.
+        frequency: the formula of the sinusoids' wavelengths, as `sinusoidal_frequency` in our configuration.
+        offset: the index of the first position; `None` means `pad_token_id + 1`.
+        logits_bias: whether the generating class has a `final_logits_bias`.
+        shared_table: whether the state dict has a `shared` embedding table.
+        projection: the name of the weight of the language-model head.
+        saves_sinusoids: whether the state dict contains the table of sinusoids.
+        needed_ids: the special tokens that the configuration must set.
     """
 
     model_type: str  # type: ignore[misc]
@@ -85,10 +85,12 @@ class Seq2SeqArchitecture(Architecture):
                 encoder == decoder,
                 f"decoder_{name}",
                 decoder,
-                f"our encoder and decoder have one value: {encoder} here",
+                f"our encoder and decoder have one value, and encoder_{name} is {encoder}",
             )
         if self.frequency == "tensor2tensor":
-            refuse_unless(stock.d_model % 2 == 0, "d_model", stock.d_model, "these sinusoids are even in number here")
+            refuse_unless(
+                stock.d_model % 2 == 0, "d_model", stock.d_model, "our sinusoids of this kind need an even width"
+            )
         bias = getattr(model, "final_logits_bias", None)
         return {
             "hidden_size": stock.d_model,
@@ -136,7 +138,7 @@ class Seq2SeqArchitecture(Architecture):
                 f"{side}_ffn_dim": config.intermediate_size,
                 f"{side}_layerdrop": 0.0,
             }
-        if self.positions == "learned":  # CTranslate2's converter asks for it, as checkpoints of BART have it
+        if self.positions == "learned":  # CTranslate2's converter reads this field of BART checkpoints
             fields["normalize_before"] = self.norm_position == "pre"
         if self.positions == "sinusoidal" and config.sinusoidal_layout != "halves":
             fields[LAYOUT_MARK] = config.sinusoidal_layout
@@ -189,7 +191,7 @@ class Seq2SeqArchitecture(Architecture):
             yield from module(f"{layer}.feed_forward_residual.norm", f"{layer}.final_layer_norm")
 
     def _check(self, config: VanillaSeq2SeqConfig) -> None:
-        """Refuse what the class cannot express, by name."""
+        """Raises an error that names the first property that the stock architecture cannot express."""
         has_final_norm = self.norm_position == "pre"
         facts: list[tuple[str, object, object]] = [
             ("norm_position", config.norm_position, self.norm_position),
@@ -213,16 +215,16 @@ class Seq2SeqArchitecture(Architecture):
         if self.offset is not None:
             return self.offset
         kind, pad = self.model_type, config.pad_token_id
-        refuse_unless(pad is not None, "pad_token_id", None, f"positions of a {kind} begin behind it")
+        refuse_unless(pad is not None, "pad_token_id", None, f"the positions of a {kind} begin at pad_token_id + 1")
         return pad + 1
 
     def vocabularies_in(self, stock: Any) -> dict[str, Any]:
-        """The fields of ours that say how many tokens there are, and which tables are one."""
-        # Untied, these classes have three tables, and `shared` is no more than a name.
+        """The fields of our configuration for vocabulary sizes and shared embedding tables."""
+        # Without tying, the stock encoder, decoder and head have separate tables, and nothing reads `shared`.
         return {"share_encoder_decoder_embeddings": stock.tie_word_embeddings, "vocab_size": stock.vocab_size}
 
     def vocabularies_out(self, config: VanillaSeq2SeqConfig) -> dict[str, Any]:
-        """The stock fields that say the same."""
+        """The fields of the stock configuration for vocabulary sizes and tied embedding tables."""
         shared = config.share_encoder_decoder_embeddings or not config.tie_word_embeddings
         refuse_unless(shared, "share_encoder_decoder_embeddings", False, f"a {self.model_type} has True")
         return {"vocab_size": config.vocab_size, "tie_word_embeddings": config.tie_word_embeddings}
@@ -230,7 +232,7 @@ class Seq2SeqArchitecture(Architecture):
 
 @dataclass(frozen=True)
 class Marian(Seq2SeqArchitecture):
-    """Marian, whose two tables need not be one."""
+    """Marian, whose encoder and decoder may have separate embedding tables."""
 
     needed_ids = ("pad_token_id", "decoder_start_token_id")
 
@@ -263,7 +265,10 @@ class Marian(Seq2SeqArchitecture):
 
 @dataclass(frozen=True)
 class Fsmt(Seq2SeqArchitecture):
-    """FSMT, which ties all three tables or none, and has no bare model: it ends with the projection."""
+    """FSMT, which ties all three embedding tables or none.
+
+    Its head `"base"` is not supported: the stock base model already projects to the vocabulary.
+    """
 
     shared_table: bool = False
     projection: str = "model.decoder.output_projection.weight"
@@ -288,7 +293,7 @@ class Fsmt(Seq2SeqArchitecture):
     def notes_out(self, ours: Any, stock: PreTrainedModel) -> list[str]:
         found = super().notes_out(ours, stock)
         if ours.tie_word_embeddings and not stock.config.tie_word_embeddings:
-            found.append("tie_word_embeddings is False there, where a fsmt ties all three tables or none")
+            found.append("tie_word_embeddings becomes False: a fsmt ties all three embedding tables or none")
         return found
 
 

@@ -1,1 +1,1 @@
-"""From texts to answers: pipelines, languages, sentences, batches of texts."""
+"""Generates answers to texts: pipelines, languages, sentences, batches."""

@@ -1,4 +1,4 @@
-"""Answers texts with an encoder-decoder, a batch at a time, and says how likely it finds its answers."""
+"""Generates answers to batches of texts with an encoder-decoder, and computes their log-probabilities."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -10,20 +10,26 @@ from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerB
 from vanilla_transformers.model.losses import IGNORE_INDEX
 
 NO_LIMIT = 1_000_000
-"""Tokens without a limit; a tokenizer without `model_max_length` says 1e30 instead."""
+"""The number of tokens that means "no limit". A tokenizer without `model_max_length` reports 1e30 instead."""
 
-_SCORED_AT_ONCE = 1 << 26  # logits
-_UNLIMITED = ("sinusoidal", "none")  # position embeddings of this package that no table bounds
-_BEHIND_PADDING = ("roberta", "xlm-roberta", "camembert", "mpnet")  # their positions begin there
+_SCORED_AT_ONCE = 1 << 26  # logits per forward pass when answers are scored: 256 MiB in fp32
+_UNLIMITED = ("sinusoidal", "none")  # values of position_embedding_type without a limit
+_BEHIND_PADDING = (
+    "roberta",
+    "xlm-roberta",
+    "camembert",
+    "mpnet",
+)  # first position: pad_token_id + 1
 
 
 class Answer(NamedTuple):
-    """What a model answered.
+    """An answer of a model.
 
     Attributes:
-        text: without special tokens.
-        log_probability: that of all its tokens together, the end token included; 0 where nobody asked for it.
-        num_tokens: how many these are.
+        text: the answer without special tokens.
+        log_probability: the sum of the log-probabilities of its tokens in nats; 0 if it was not computed. The end token
+            counts, a forced first token does not.
+        num_tokens: the number of tokens in the sum.
     """
 
     text: str
@@ -32,13 +38,13 @@ class Answer(NamedTuple):
 
     @property
     def score(self) -> float:
-        """Mean log-probability of a token; 0 for an answer without tokens."""
+        """The mean log-probability of a token in nats; 0 for an answer without tokens."""
         return self.log_probability / max(1, self.num_tokens)
 
 
 def num_positions(config: PreTrainedConfig) -> int:
-    """Tokens that the positions of a model are made for."""
-    config = getattr(config, "encoder", config)  # of a model that is made of two
+    """The largest number of tokens that a model has positions for, or `NO_LIMIT`."""
+    config = getattr(config, "encoder", config)  # of an EncoderDecoderModel, which has two
     num_rows = getattr(config, "max_position_embeddings", None)
     if num_rows is None or getattr(config, "position_embedding_type", None) in _UNLIMITED:
         return NO_LIMIT
@@ -46,27 +52,28 @@ def num_positions(config: PreTrainedConfig) -> int:
 
 
 def longest_input(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int:
-    """Tokens of a text at most, special ones included."""
+    """The largest number of tokens of an input text, special tokens included."""
     limit = tokenizer.model_max_length or NO_LIMIT
     return int(min(limit, num_positions(model.config), NO_LIMIT))
 
 
 def default_batch_tokens(model: PreTrainedModel) -> int:
-    """Padded tokens of a batch: on a CPU more are no faster."""
+    """The default budget of a batch in padded tokens. On a CPU larger batches are no faster."""
     return 2048 if model.device.type == "cpu" else 16_384
 
 
 def longest_answer(
     model: PreTrainedModel, settings: Mapping[str, Any], input_length: int, is_translation: bool
 ) -> dict[str, int | None]:
-    """How long answers may be, as `generate` takes it; nothing if the settings say so already.
+    """The length limit of the answers as settings of `generate`; empty if `settings` has a limit.
 
     Args:
-        model: its generation config may have a limit.
-        settings: what `generate` is called with.
-        input_length: tokens of the longest text of the batch.
-        is_translation: no translation is twice as long as its source; an untrained model would otherwise fill what the
-            model allows.
+        model: an encoder-decoder, whose generation config may have a limit.
+        settings: the settings that `generate` is called with.
+        input_length: the number of tokens of the longest text of the batch.
+        is_translation: whether answers are also limited to twice the input length plus 20 tokens. A translation is not
+            longer, and an untrained model would otherwise always generate up to the limit of the model. This limit
+            always applies if the generation config has none.
     """
     if {"max_length", "max_new_tokens"} & set(settings):
         return {}
@@ -85,14 +92,17 @@ def generate_answers(
     settings: Mapping[str, Any],
     return_scores: bool,
 ) -> list[list[Answer]]:
-    """The answers to each of the rows, `num_return_sequences` of them.
+    """Generates `num_return_sequences` answers to each row.
 
     Args:
         model: an encoder-decoder.
-        tokenizer: its tokenizer.
-        rows: token ids, special ones included.
-        settings: for `generate`; one answer a row unless they say otherwise, whatever the model was saved with.
-        return_scores: whether the log-probabilities are computed, which takes one more pass.
+        tokenizer: the tokenizer of the model.
+        rows: the token ids of each text, special tokens included.
+        settings: settings of `generate`. `num_return_sequences` is 1 by default, whatever the generation config says.
+        return_scores: whether the log-probabilities are computed, which costs one more forward pass.
+
+    Returns:
+        A list of answers for each row.
     """
     settings = {"num_return_sequences": 1} | dict(settings) | {"return_dict_in_generate": False}
     inputs = tokenizer.pad({"input_ids": rows}, return_tensors="pt").to(model.device)
@@ -110,21 +120,25 @@ def generate_answers(
 def sequence_log_probabilities(
     model: PreTrainedModel, inputs: Mapping[str, torch.Tensor], sequences: torch.Tensor, skips_first: bool
 ) -> list[tuple[float, int]]:
-    """The log-probability of each sequence given its input, and the number of tokens that it is the sum over.
+    """The log-probability of each sequence given its input, in nats, and the number of tokens in the sum.
 
-    That `generate` keeps the scores of every step instead would take the memory of as many logits for each beam.
+    The logits are computed again in one forward pass. Keeping them during `generate` would store the logits of every
+    step for every beam.
 
     Args:
         model: an encoder-decoder.
-        inputs: `input_ids` and what belongs to them, (B, S).
-        sequences: (B * n, T), n for each input, each behind the start token of the decoder.
-        skips_first: whether the first token behind the start was forced, and is not counted.
+        inputs: `input_ids`, `attention_mask` and other inputs, (B, S).
+        sequences: (B * n, T), n sequences for each input. A sequence begins with the start token of the decoder.
+        skips_first: whether the token after the start token was forced, and is left out of the sum.
+
+    Returns:
+        A pair for each sequence: the log-probability and the number of tokens.
     """
     labels = sequences[:, 1:].clone()
     eos = model.generation_config.eos_token_id
     if eos is not None:
         is_end = torch.isin(labels, torch.as_tensor(eos, device=labels.device))
-        labels[is_end.cumsum(1) - is_end.long() > 0] = IGNORE_INDEX  # padding behind the end
+        labels[is_end.cumsum(1) - is_end.long() > 0] = IGNORE_INDEX  # padding after the end token
     if skips_first:
         labels[:, 0] = IGNORE_INDEX
     owners = torch.arange(len(sequences), device=labels.device) // (len(sequences) // len(inputs["input_ids"]))

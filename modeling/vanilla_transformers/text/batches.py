@@ -1,4 +1,4 @@
-"""Batches of rows of similar length under a budget of tokens, and items that are read a window at a time."""
+"""Cuts rows of similar length into batches under a token budget, and reads items one window at a time."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from itertools import islice
@@ -13,21 +13,23 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 WINDOW = 1024
-"""Items that are read before their results are given."""
+"""The number of items that are read before the first result is returned."""
 
 MANY = 200
-"""Items from which on a progress bar is shown unasked."""
+"""The number of items from which a progress bar is shown by default."""
 
 
 def length_sorted_batches(lengths: Sequence[int] | NDArray, batch_tokens: int) -> list[Rows]:
-    """Batches of similar length, longest first, for evaluation and inference; a row over the budget stands alone.
+    """Sorts rows by length, longest first, and cuts them into batches, for evaluation and inference.
+
+    A row with more tokens than the budget is a batch of its own.
 
     Args:
-        lengths: tokens of each row, shape (rows,) or (rows, sides).
-        batch_tokens: tokens of a batch at most, padding included.
+        lengths: the number of tokens of each row, (rows,), or of each of its sides, (rows, sides).
+        batch_tokens: the largest number of tokens of a batch, padding included.
 
     Returns:
-        The numbers of the rows of each batch.
+        The indices of the rows of each batch.
     """
     if not len(lengths):
         return []
@@ -37,15 +39,18 @@ def length_sorted_batches(lengths: Sequence[int] | NDArray, batch_tokens: int) -
 
 
 def cut(order: Rows, lengths: NDArray, batch_tokens: int) -> list[Rows]:
-    """Cuts ordered rows into the longest runs whose cost stays within the budget; every run has a row at least.
+    """Cuts ordered rows into batches that are as large as the token budget allows, with at least one row each.
 
-    A run of 32 rows or more has a multiple of eight, and of 16 or 8 a multiple of four or two: fewer shapes, for each
-    of which kernels are compiled, and such as matrix units are made for.
+    Except for the last batch, the number of rows is rounded down: from 32 rows on to a multiple of 8, from 16 to a
+    multiple of 4, from 8 to a multiple of 2. Kernels are compiled per shape, and matrix units prefer such numbers.
 
     Args:
-        order: the numbers of the rows.
-        lengths: tokens of the rows in this order, shape (rows, sides).
-        batch_tokens: tokens of a run at most, padding included.
+        order: the indices of the rows.
+        lengths: the numbers of tokens of the rows in this order, (rows, sides).
+        batch_tokens: the largest number of tokens of a batch, padding included.
+
+    Returns:
+        The indices of the rows of each batch.
     """
     batches, start = [], 0
     while start < len(order):
@@ -59,12 +64,15 @@ def cut(order: Rows, lengths: NDArray, batch_tokens: int) -> list[Rows]:
 
 
 def _row_multiple(num_rows: int) -> int:
-    """The greatest power of two up to 8 that is at most a quarter of the rows, or 1."""
+    """The largest of 8, 4 and 2 that is at most a quarter of the number of rows, or 1."""
     return next((multiple for multiple in (8, 4, 2) if num_rows >= 4 * multiple), 1)
 
 
 def _num_fitting(lengths: NDArray, batch_tokens: int) -> int:
-    """How many of the first rows fit into one batch. The window grows, so that the work is that of the answer."""
+    """The number of leading rows that fit into one batch.
+
+    The rows are examined in a growing window, so that the time depends on the result and not on all remaining rows.
+    """
     window = 64
     while True:
         widest = np.maximum.accumulate(lengths[:window], axis=0).sum(axis=1)
@@ -77,16 +85,17 @@ def _num_fitting(lengths: NDArray, batch_tokens: int) -> int:
 def in_windows(
     items: Iterable[Item], answer: Callable[[list[Item], tqdm], Sequence[Result]], unit: str, progress: bool | None
 ) -> Iterator[Result]:
-    """The results of items that are read a window at a time: no source fills the memory, however long it is.
+    """Yields the results of items, which are read `WINDOW` at a time, so that any number of items fits into memory.
 
     Args:
-        items: what is to be answered.
-        answer: the results of the items of a window, in their order; it tells the progress bar how many are done.
-        unit: what an item is, for the progress bar.
-        progress: whether the bar is shown on standard error; None shows it for many items where that is a terminal.
+        items: the items, which may be an iterator.
+        answer: computes the results of the items of a window, in order, and updates the progress bar.
+        unit: the plural noun for items in the progress bar, such as `"texts"`.
+        progress: whether the bar is shown on standard error. `None` shows it if standard error is a terminal and the
+            number of items is at least `MANY` or unknown.
     """
     total = len(items) if isinstance(items, Sized) else None
-    unasked = None if total is None or total >= MANY else True  # None: where there is a terminal
+    unasked = None if total is None or total >= MANY else True  # None shows the bar on a terminal only
     with tqdm(total=total, unit=f" {unit}", disable=unasked if progress is None else not progress) as bar:
         remaining = iter(items)
         while window := list(islice(remaining, WINDOW)):

@@ -1,8 +1,8 @@
-"""Whether a model of somebody else generates with a cache what it generates without.
+"""Checks whether a model with foreign code generates the same tokens with a cache as without.
 
-transformers 5.24 renamed the cache. A class that was written before, and takes keyword arguments that it does not know,
-loses its cache without an error and generates nonsense (see `caches`). Our classes and transformers' own are tested;
-any other class is asked once, when it is loaded.
+transformers 5.24 renamed the cache argument (see `caches`). A class that only knows the old name and accepts unknown
+keyword arguments loses its cache without an error and generates nonsense. The classes of this package and of
+transformers are covered by tests. A model of any other class is checked once, when it is loaded.
 """
 
 import logging
@@ -20,17 +20,21 @@ logger = logging.getLogger(__name__)
 
 _NUM_TOKENS = 4
 _PROMPT_LENGTH = 5
+# Largest difference of the logits of a step, relative to the largest of them.
 _TOLERANCES = {torch.float32: 1e-3, torch.float64: 1e-3}
-_TOLERANCE = 5e-2  # of 16 bits and fewer, where a cache changes the order of sums
+_TOLERANCE = 5e-2  # for dtypes of 16 bits and fewer: a cache changes the order of sums
 _SPECIAL_TOKENS = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id")
 _CHECKED = "has_checked_cache_of_vanilla_transformers"
 
 
 def with_right_cache(model: PreTrainedModel) -> PreTrainedModel:
-    """The same model, which generates without a cache from now on if it is wrong with one; that is told in a line.
+    """Turns the cache of a model off, with a warning, if the model generates wrong tokens with a cache.
 
-    Costs eight forward passes of five to eight tokens, once for each model of a class that is neither ours nor
-    transformers' own.
+    The check costs eight forward passes of at most eight tokens. It runs once for each model whose class is neither
+    from this package nor from transformers.
+
+    Returns:
+        The same model.
     """
     if _is_known(model) or hasattr(model, _CHECKED):
         return model
@@ -39,7 +43,7 @@ def with_right_cache(model: PreTrainedModel) -> PreTrainedModel:
         model.generation_config.use_cache = False
         logger.warning(
             "%s generates other tokens with a cache than without, under transformers %s, which passes the cache as %r: "
-            "it is used without one, which is right but slow; ask its author for code that knows the name",
+            "the model runs without a cache, correctly but slowly; ask the author of its code to support this name",
             *(_name(model), transformers.__version__, CACHE),
         )
     return model
@@ -56,10 +60,13 @@ def _name(model: PreTrainedModel) -> str:
 
 
 def _cache_is_right(model: Any) -> bool:
-    """Whether both ways score the next tokens alike; true where the model cannot be asked, which is told."""
+    """Whether the next tokens have the same logits with a cache as without.
+
+    True, with a warning, if the model cannot generate without a cache either.
+    """
     try:
         expected, logits = _continued(model, use_cache=False)
-    except Exception as error:  # of code that nobody here has seen
+    except Exception as error:  # foreign code may raise any exception
         logger.warning("%s: its cache could not be checked (%s: %s)", _name(model), type(error).__name__, error)
         return True
     try:
@@ -70,14 +77,14 @@ def _cache_is_right(model: Any) -> bool:
     for step, (right, other) in enumerate(zip(logits, with_cache, strict=False)):
         if not bool((right - other).abs().max() <= tolerance * right.abs().max().clamp(min=1e-6)):
             return False
-        if expected[step] != found[step]:  # two tokens that are equally likely; from here on the texts differ
+        if expected[step] != found[step]:  # a tie between two tokens: later logits belong to different texts
             return True
     return True
 
 
 @contextmanager
 def _only_its_tokens(model: Any) -> Iterator[None]:
-    """Within, the model's own settings of generation, such as beams or strings that end a text, do not count."""
+    """Within the block, `generate` uses only the special tokens of the model: no beams, stop strings or sampling."""
     own = model.generation_config
     model.generation_config = GenerationConfig(**{name: getattr(own, name, None) for name in _SPECIAL_TOKENS})
     try:
@@ -88,7 +95,7 @@ def _only_its_tokens(model: Any) -> Iterator[None]:
 
 @torch.inference_mode()
 def _continued(model: Any, use_cache: bool) -> tuple[list[int], list[torch.Tensor]]:
-    """Some tokens after a prompt, and the logits (V,) of each."""
+    """Generates some tokens after a fixed prompt. Returns their ids and the logits (V,) of each step."""
     size = model.get_input_embeddings().weight.shape[0]
     ids = torch.arange(1, _PROMPT_LENGTH + 1, device=model.device)[None] * 7919 % size
     with _only_its_tokens(model):

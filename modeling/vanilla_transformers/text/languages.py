@@ -1,4 +1,4 @@
-"""The languages of a translation model: what its tokenizer and its search have to be told."""
+"""Sets the source and the target language of a translation model in its tokenizer and its search."""
 
 import difflib
 import re
@@ -9,16 +9,16 @@ from typing import Any
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 _CODE = re.compile(r"[a-z]{2,3}_[A-Z][A-Za-z]{1,3}")  # NLLB's deu_Latn, mBART's de_DE
-_MOST_LISTED = 30
+_MOST_LISTED = 30  # language codes in an error message
 
 
 @dataclass(frozen=True)
 class Direction:
-    """How a model is told from which language to which it translates.
+    """How the target language of a translation is selected: by a prefix, or by settings of `generate`.
 
     Attributes:
-        prefix: begins each source text.
-        settings: for `generate`.
+        prefix: a string to put before each source text.
+        settings: settings of `generate`.
     """
 
     prefix: str = ""
@@ -28,16 +28,18 @@ class Direction:
 def set_direction(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, source: str | None, target: str | None
 ) -> Direction:
-    """Tells the tokenizer the source language, and returns what the target language calls for.
+    """Sets the source language of the tokenizer, and returns the prefix or the settings for the target language.
 
     Args:
         model: an encoder-decoder.
-        tokenizer: its tokenizer; that of a multilingual model keeps the source language as `src_lang`.
-        source: its code as the tokenizer has it, such as `eng_Latn` (NLLB), `en` (M2M100) or `en_XX` (mBART).
-        target: likewise; for a Marian model with several target languages the `deu` of its `>>deu<<`.
+        tokenizer: the tokenizer of the model. A multilingual tokenizer is changed in place: `src_lang` is set.
+        source: the code of the source language in the tokenizer, such as `eng_Latn` (NLLB), `en` (M2M100) or `en_XX`
+            (mBART); by default the `src_lang` that the tokenizer was saved with.
+        target: the code of the target language; for a Marian model with several target languages the `deu` of its
+            `>>deu<<`.
 
     Raises:
-        ValueError: a code is missing or unknown, or the model has one direction only.
+        ValueError: a code is missing or unknown, or a code is given for a model of a single language pair.
     """
     codes = language_codes(tokenizer)
     if codes:
@@ -55,7 +57,7 @@ def set_direction(
 
 
 def language_codes(tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
-    """The ids of the language codes of a multilingual tokenizer (M2M100, NLLB, mBART); empty for any other."""
+    """The ids of the language codes of a multilingual tokenizer (M2M100, NLLB, mBART); empty for other tokenizers."""
     codes = getattr(tokenizer, "lang_code_to_id", None)
     if codes is None and hasattr(tokenizer, "src_lang"):
         codes = {token: id_ for token, id_ in tokenizer.get_added_vocab().items() if _CODE.fullmatch(token)}
@@ -63,14 +65,18 @@ def language_codes(tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
 
 
 def _set_source(tokenizer: PreTrainedTokenizerBase, code: str | None, codes: Mapping[str, int]) -> None:
-    code = code or tokenizer.init_kwargs.get("src_lang")  # without it the class takes English, unasked
+    code = code or tokenizer.init_kwargs.get("src_lang")  # without a saved code the class silently assumes English
     if code is None:
         raise ValueError(f"src_lang is missing: the model reads several languages; {_listed(codes)}")
     tokenizer.src_lang = _checked("src_lang", code, codes)
 
 
 def _target_settings(model: PreTrainedModel, code: str | None, codes: Mapping[str, int]) -> dict[str, int]:
-    """mBART models of one pair begin with the language itself, all others force it behind their start token."""
+    """The setting of `generate` that selects the target language.
+
+    In an mBART model for one language pair the start token is the language code. Any other model has the code as a
+    forced token after the start token.
+    """
     begins = getattr(model.generation_config, "decoder_start_token_id", None) in codes.values()
     if code is None:
         if begins or model.generation_config.forced_bos_token_id in codes.values():
@@ -90,7 +96,10 @@ def _checked(name: str, code: str, known: Iterable[str]) -> str:
 
 
 def _nearest(code: str, known: Iterable[str]) -> list[str]:
-    """`de` is meant for `deu_Latn`, which no measure of edits would find."""
+    """Up to three known codes that may be meant.
+
+    Codes that begin with `code` come first: `de` means `deu_Latn`, which an edit distance would not find.
+    """
     begins = [name for name in known if name.lower().startswith(code.lower())]
     return begins[:3] or difflib.get_close_matches(code, list(known), n=3)
 

@@ -1,7 +1,7 @@
 """The pipelines that transformers 5 removed: translation, summarization and text2text-generation.
 
-They take any encoder-decoder that `AutoModelForSeq2SeqLM` loads, of this package or not, and return what those of
-transformers 4 returned.
+They accept any encoder-decoder that `AutoModelForSeq2SeqLM` loads, of this package or not, and return results in the
+format of transformers 4.
 """
 
 import logging
@@ -47,26 +47,29 @@ def pipeline(
     dtype: str | torch.dtype | None = None,
     **kwargs: Any,
 ) -> Any:
-    """A pipeline for a task.
+    """Makes a pipeline for a task.
 
     "translation" (also as "translation_en_to_de"), "summarization" and "text2text-generation" give a
-    [`Text2TextPipeline`]; every other task is handed to `transformers.pipeline` as it is.
+    [`Text2TextPipeline`]. Every other task is passed to `transformers.pipeline` unchanged.
 
     Args:
-        task: its name.
-        model: a folder, a name on the Hub, or a model.
-        tokenizer: likewise; by default that of the model's folder.
-        device: where it runs; by default an accelerator if there is one, and where a model that is given already is.
-        dtype: of the weights; by default that of the file. "int8" searches by CTranslate2, if it is installed.
-        kwargs: `revision`, `token`, `trust_remote_code` and `device_map` for loading; all else for the pipeline, see
-            [`Text2TextPipeline`].
+        task: the name of the task.
+        model: a folder, a name on the Hub, or a loaded model.
+        tokenizer: a folder, a name on the Hub, or a loaded tokenizer; by default the tokenizer in the model's folder.
+            Required beside a loaded model.
+        device: the device of the model; by default an accelerator if one is available. A loaded model stays on its
+            device by default.
+        dtype: the dtype of the weights; by default the dtype of the checkpoint. "int8" generates with CTranslate2.
+        kwargs: `revision`, `token`, `trust_remote_code` and `device_map` are used for loading. Any other option goes to
+            the pipeline, see [`Text2TextPipeline`].
 
     Raises:
-        ValueError: there is no model or no tokenizer, or an option does not suit the model.
+        ValueError: the model or the tokenizer is missing, or an option does not suit the model.
+        InteropError: `dtype` is "int8", and CTranslate2 is not installed or cannot represent the model.
     """
     if task not in _RESULTS and not _NAMED_PAIR.fullmatch(task):
         given = {"model": model, "tokenizer": tokenizer, "device": device, "dtype": dtype}
-        others: Any = transformers.pipeline  # which has a signature for each task
+        others: Any = transformers.pipeline  # typed as Any: it has an overload for each task
         made = others(task, **{name: value for name, value in given.items() if value is not None}, **kwargs)
         if isinstance(made.model, PreTrainedModel):
             with_right_cache(made.model)
@@ -94,7 +97,7 @@ def _on_device(
     dtype: str | torch.dtype | None,
     loading: Mapping[str, Any],
 ) -> PreTrainedModel:
-    """The model, loaded if it is a name, where it is to run."""
+    """The model on its device, loaded first if it is given by folder or name."""
     found: Any = model
     if isinstance(model, str):
         found = AutoModelForSeq2SeqLM.from_pretrained(model, dtype=dtype or "auto", **loading)
@@ -106,20 +109,20 @@ def _on_device(
 
 
 def _torch_device(device: str | int | torch.device) -> torch.device:
-    """As transformers has it, a number below 0 is the CPU."""
+    """The device as a `torch.device`. As in transformers, a number below 0 means the CPU."""
     return torch.device("cpu") if isinstance(device, int) and device < 0 else torch.device(device)
 
 
 @dataclass(frozen=True)
 class Piece:
-    """A text, or a sentence of one that is too long to be read at once.
+    """A text, or one sentence of a text that is longer than the longest input.
 
     Attributes:
-        row: the number of the text.
-        text: without a prefix.
-        ids: its tokens.
-        gap: the white space that stands behind it.
-        is_first: whether the text begins with it.
+        row: the index of the text.
+        text: the text or sentence, without a prefix.
+        ids: the token ids, with the prefix.
+        gap: the white space after the sentence.
+        is_first: whether this is the first piece of the text.
     """
 
     row: int
@@ -131,7 +134,14 @@ class Piece:
 
 @dataclass(frozen=True)
 class Call:
-    """What a call asks for; the attributes are the options of [`Text2TextPipeline`]."""
+    """The options of one call of a [`Text2TextPipeline`].
+
+    Attributes:
+        prefix: the string before every text, with the mark of the target language if the model has one.
+        return_scores: whether each answer has a score.
+        batch_tokens: the budget of a batch in padded tokens.
+        generate: the settings of `generate`.
+    """
 
     prefix: str
     return_scores: bool
@@ -140,31 +150,30 @@ class Call:
 
 
 class Text2TextPipeline:
-    """Answers texts with an encoder-decoder.
+    """Generates answers to texts with an encoder-decoder.
 
-    Texts of similar length are answered together. A translation of a text that is longer than the longest input of the
-    model is made of the translations of its sentences (`sentences.py` says where one ends); a single sentence that is
-    too long, or a text for another task, is cut, with a warning that says how many tokens it has. A blank text stays
-    blank.
+    Texts of similar length form a batch. To translate a text that is longer than the longest input of the model, its
+    sentences are translated and joined (see `sentences.py`). A single sentence that is too long, or a text that is too
+    long for another task, is cut, with a warning that counts the tokens. The answer to a blank text is empty.
 
     Args:
         task: "translation", "translation_en_to_de" or the like, "summarization" or "text2text-generation".
         model: an encoder-decoder; it is put into evaluation mode.
-        tokenizer: its tokenizer.
+        tokenizer: the tokenizer of the model.
         options: defaults for every call:
 
             - `src_lang`, `tgt_lang`: the languages of a multilingual model, as its tokenizer names them.
-            - `prefix`: begins every text; by default what the configuration of the model says (T5).
-            - `return_scores`: whether each answer has a `score`, the mean log-probability of its tokens given the text,
-              the end token included and a forced first token not. It is what beam search calls `sequences_scores` with
-              a length penalty of 1.
-            - `batch_tokens`: padded tokens of texts at once; by default 2,048 on a CPU, where more are no faster, and
-              16,384 elsewhere.
-            - `progress`: whether a progress bar is shown on standard error; by default on a terminal, for 200 texts and
+            - `prefix`: a string to put before every text; by default the prefix in the configuration of the model (T5).
+            - `return_scores`: whether each answer has a `score`, the mean log-probability of its tokens in nats. The
+              end token counts, a forced first token does not. It equals the `sequences_scores` of beam search with a
+              length penalty of 1.
+            - `batch_tokens`: the budget of a batch of texts in padded tokens; by default 2,048 on a CPU, where larger
+              batches are no faster, and 16,384 elsewhere.
+            - `progress`: whether a progress bar is shown on standard error; by default on a terminal, for 200 texts or
               more.
-            - anything that `generate` takes, such as `num_beams`. Without `max_length` and `max_new_tokens` an answer
-              ends where the generation config of the model says; without that, and for each translation, it has no more
-              than twice the tokens of the text and 20.
+            - any setting of `generate`, such as `num_beams`. Without `max_length` and `max_new_tokens` the model's
+              generation config limits an answer. A translation, or an answer without such a limit, also has at most
+              twice the tokens of the text plus 20.
     """
 
     def __init__(self, task: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, **options: Any) -> None:
@@ -174,20 +183,20 @@ class Text2TextPipeline:
         self.model, self.tokenizer, self.options = model.eval(), tokenizer, options
 
     def __call__(self, texts: str | Iterable[str], **options: Any) -> Any:
-        """The answers to some texts, in their order.
+        """Generates the answers to texts, in the order of the texts.
 
         Args:
-            texts: one text, a list of them, or anything that yields them, such as a column of a dataset.
-            options: take the place of those given to the pipeline.
+            texts: one text, a list or tuple of texts, or any iterable of texts, such as a column of a dataset.
+            options: override the options of the pipeline.
 
         Returns:
-            For a text a list of its answers, each `{"translation_text": ...}` (or `"summary_text"`, or
-            `"generated_text"`), with a `"score"` if asked for. For a list one such answer for each text, or a list of
-            `num_return_sequences` if these are more than one. For other sources the same, as an iterator that reads
-            1,024 texts ahead.
+            For one text: a list of its answers. An answer is `{"translation_text": ...}` (or `"summary_text"`, or
+            `"generated_text"`), with a `"score"` if `return_scores` is set. For a list or tuple: a list with one answer
+            for each text, or with a list of answers if `num_return_sequences` is more than 1. For any other iterable:
+            an iterator over the same items, which reads 1,024 texts at a time.
 
         Raises:
-            ValueError: something is no text, or an option does not suit the model.
+            ValueError: an item is not a string, or an option does not suit the model.
         """
         options = self.options | options
         progress = options.pop("progress", None)
@@ -199,7 +208,7 @@ class Text2TextPipeline:
         return list(answers) if isinstance(texts, (list, tuple)) else answers
 
     def _prepare(self, options: dict[str, Any]) -> Call:
-        """The options as a call needs them; what is left of them is for `generate`."""
+        """The checked options of a call. Options that are not listed in [`Text2TextPipeline`] go to `generate`."""
         if "batch_size" in options:
             raise ValueError(
                 f"batch_size={options['batch_size']}: batches are made by tokens; give batch_tokens instead"
@@ -218,7 +227,7 @@ class Text2TextPipeline:
         )
 
     def _named_settings(self, source: str | None, target: str | None) -> dict[str, Any]:
-        """What the configuration of the model says about the task (T5 does)."""
+        """The settings for the task in the model's configuration (`task_specific_params` of T5), or none."""
         name = f"translation_{source}_to_{target}" if source and target else self.task
         tasks = getattr(self.model.config, "task_specific_params", None) or {}
         return dict(tasks.get(name, {}))
@@ -241,10 +250,10 @@ class Text2TextPipeline:
         return record | {"score": answer.score} if call.return_scores else record
 
     def _answers(self, texts: list[str], call: Call, bar: tqdm) -> list[list[Answer]]:
-        """The answers to each of the texts, sorted by length in between."""
+        """The answers to the texts, in the order of the texts; batches are formed by length."""
         for text in texts:
             if not isinstance(text, str):
-                raise ValueError(f"{text!r}: it is a {type(text).__name__} where a text belongs")
+                raise ValueError(f"{text!r}: a text must be a string, not of type {type(text).__name__}")
         pieces = self._pieces(texts, call)
         found: dict[int, list[Answer]] = {}
         for batch in length_sorted_batches([len(piece.ids) for piece in pieces], call.batch_tokens):
@@ -256,11 +265,11 @@ class Text2TextPipeline:
         joined = [[Answer("")] * call.generate.get("num_return_sequences", 1) for _ in texts]
         for row, numbers in groupby(range(len(pieces)), key=lambda number: pieces[number].row):
             joined[row] = _joined([(found[number], pieces[number].gap) for number in numbers])
-        bar.update(len(texts) - sum(piece.is_first for piece in pieces))  # the blank ones
+        bar.update(len(texts) - sum(piece.is_first for piece in pieces))  # blank texts
         return joined
 
     def _pieces(self, texts: list[str], call: Call) -> list[Piece]:
-        """The texts, those that are too long for the model in sentences; blank ones are left out."""
+        """The pieces of the texts. A translation of a long text has one for each sentence; a blank text has none."""
         limit = longest_input(self.model, self.tokenizer)
         filled = [(row, text) for row, text in enumerate(texts) if text.strip()]
         encoded = self._encode([text for _, text in filled], call)
@@ -281,7 +290,7 @@ class Text2TextPipeline:
         return self.tokenizer(prefixed, verbose=False)["input_ids"] if texts else []
 
     def _cut(self, pieces: list[Piece], call: Call, limit: int) -> list[Piece]:
-        """The pieces with their ends cut off where they are too long even so."""
+        """The pieces, cut to `limit` tokens with a warning."""
         lengths = [len(piece.ids) for piece in pieces if len(piece.ids) > limit]
         if lengths:
             what = "sentences" if self.task == "translation" else "texts"
@@ -297,7 +306,7 @@ class Text2TextPipeline:
 
 
 def _joined(pieces: list[tuple[list[Answer], str]]) -> list[Answer]:
-    """One text's answers: the n-th of each of its pieces make up the n-th."""
+    """The answers to one text: its n-th answer joins the n-th answers to its pieces."""
     gaps = [gap for _, gap in pieces]
     return [
         Answer(

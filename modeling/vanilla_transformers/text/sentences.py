@@ -1,15 +1,16 @@
-"""Where the sentences of a text end, for texts that are longer than a translation model can read.
+"""Splits texts into sentences, for texts that are longer than the longest input of a translation model.
 
 A sentence ends
 
-- behind `.`, `!`, `?` or `…`, and the quotation marks and brackets that close with it, where white space follows and
-  the next letter is no lower-case one; but not behind a single letter or a number of one or two digits with a full stop
+- after `.`, `!`, `?` or `…` and closing quotation marks or brackets, if white space follows and the next character is
+  not a lower-case letter; but not after a single letter or a number of one or two digits with a full stop
   (`J. S. Bach`, `am 3. Oktober`);
-- behind a full stop that needs no space: Chinese and Japanese `。！？｡`, Devanagari `।॥`, Arabic and Urdu `؟۔`,
-  Armenian `։`, Ethiopic `።፧`, Burmese `။`, Khmer `។៕`;
+- after a full stop of a script without spaces between sentences: Chinese and Japanese `。！？｡`, Devanagari `।॥`,
+  Arabic and Urdu `؟۔`, Armenian `։`, Ethiopic `።፧`, Burmese `။`, Khmer `។៕`;
 - at the end of a line.
 
-An abbreviation such as `Dr.` before a name is taken for an end. Nothing is lost by it, as the pieces are joined again.
+An abbreviation such as `Dr.` before a name counts as an end. No text is lost, because the translated sentences are
+joined again.
 """
 
 # ruff: noqa: RUF001, RUF002 (letters of other scripts look like Latin ones)
@@ -21,11 +22,11 @@ _CLOSING = r"[\"'”’»)\]】」』）]*"
 _END = re.compile(rf"(?P<mark>[.!?…]+{_CLOSING}(?=\s)|[。！？｡।॥؟۔։።፧။។៕]+{_CLOSING}|(?=\n))(?P<gap>\s*)")
 _NUMBER_OR_LETTER = re.compile(r"(?:^|[\W_])(?:[^\W\d_]|\d\d?)$")
 _NO_SPACE = "。！？｡」』）】"
-"""Behind these a sentence follows without a space."""
+"""Marks after which the next sentence follows without a space."""
 
 
 def split_sentences(text: str) -> list[tuple[str, str]]:
-    """The sentences of a text, each with the white space behind it; together they are the text, but for its ends."""
+    """The sentences of a text, each with the white space after it. Joined, they give the stripped text."""
     text = text.strip()
     sentences, start = [], 0
     for end in _END.finditer(text):
@@ -36,7 +37,7 @@ def split_sentences(text: str) -> list[tuple[str, str]]:
 
 
 def _goes_on(text: str, end: re.Match[str]) -> bool:
-    """Whether the sentence goes on behind what looks like its end."""
+    """Whether the sentence continues after a mark that looks like its end."""
     if "\n" in end["gap"] or end.end() == len(text):
         return False
     is_short = end["mark"] == "." and _NUMBER_OR_LETTER.search(text, max(0, end.start() - 3), end.start())
@@ -44,14 +45,14 @@ def _goes_on(text: str, end: re.Match[str]) -> bool:
 
 
 def join_sentences(sentences: Sequence[str], gaps: Sequence[str]) -> str:
-    """One text of translated sentences.
+    """Joins translated sentences into one text.
 
-    Line breaks are those of the source. Otherwise a space stands between two sentences, but none behind the full stops
-    of Chinese and Japanese, whatever the source has there.
+    Line breaks of the source are kept. Other sentences are joined with one space, or without a space after a full stop
+    of Chinese or Japanese.
 
     Args:
-        sentences: one at least.
-        gaps: what stood behind each of them in the source.
+        sentences: the translated sentences, at least one.
+        gaps: the white space after each sentence in the source.
     """
     text = sentences[0]
     for gap, sentence in zip(gaps, sentences[1:], strict=False):

@@ -176,7 +176,7 @@ def test_masked_tokens_are_spread_over_the_text(tokenizer):
 @pytest.mark.parametrize(
     ("make", "reason"),
     [
-        (lambda: tiny_model(ENCODERS[0]), "no loss: the model has no head"),
+        (lambda: tiny_model(ENCODERS[0]), "no loss: the model has no prediction head"),
         (lambda: tiny_model(CLASSIFIER, num_labels=1), "no loss: the model does not choose one class"),
         (lambda: tiny_model(CLASSIFIER, problem_type="multi_label_classification"), "no loss: the model does not"),
     ],

@@ -129,9 +129,9 @@ def test_one_of_our_folders_becomes_stock(tmp_path):
     model = our_model(SEQ2SEQ)
     model.save_pretrained(tmp_path)
     assert not [check for check in compare(model, convert(tmp_path, to="marian")) if not check.passed]
-    with pytest.raises(InteropError, match="this is a vanilla_seq2seq already"):
+    with pytest.raises(InteropError, match="the model is already a vanilla_seq2seq: name the stock model type"):
         convert(tmp_path)
-    with pytest.raises(InteropError, match="head 'base': for stock checkpoints, and this is a vanilla_seq2seq"):
+    with pytest.raises(InteropError, match="head 'base': only for stock checkpoints, but this is a vanilla_seq2seq"):
         convert(tmp_path, to="marian", head="base")
 
 
@@ -140,12 +140,12 @@ def test_what_an_export_leaves_out_is_told():
     marian = interop.ARCHITECTURES["marian"]
     smoothing, length, start = marian.notes_out(model.config, convert(model, to="marian"))
     assert smoothing == "label_smoothing=0.1 is left out: it acts in training only"
-    assert length == "sequences end at max_position_embeddings=40 there; here they go on beyond it"
+    assert length == "the exported model reads at most max_position_embeddings=40 tokens; ours has no limit"
     assert start.startswith("CTranslate2's own converter for Marian takes a zero vector")
     fields = dict(sinusoidal_layout="halves", sinusoidal_frequency="tensor2tensor", position_offset=1)
     apart = our_model(SEQ2SEQ, share_encoder_decoder_embeddings=False, source_vocab_size=29, **fields)
     (tie,) = interop.ARCHITECTURES["fsmt"].notes_out(apart.config, convert(apart, to="fsmt"))
-    assert tie == "tie_word_embeddings is False there, where a fsmt ties all three tables or none"
+    assert tie == "tie_word_embeddings becomes False: a fsmt ties all three embedding tables or none"
     gpt2 = our_model(CAUSAL_LM)
     assert interop.ARCHITECTURES["gpt2"].notes_out(gpt2.config, convert(gpt2, to="gpt2")) == []
 

@@ -61,7 +61,7 @@ def test_a_lost_cache_is_told_and_not_used(make, stock, change, caplog):
     model = with_right_cache(make(change(stock)))
     (told,) = caplog.messages
     assert f"{change.__name__.title()} (test_cache_check) generates other tokens with a cache than without" in told
-    assert "it is used without one, which is right but slow" in told
+    assert "the model runs without a cache, correctly but slowly" in told
     ids = random_ids(2, 6)
     settings = {"max_new_tokens": 8, "attention_mask": torch.ones_like(ids), "do_sample": False}
     assert torch.equal(model.generate(ids, **settings), make(stock).generate(ids, **settings))

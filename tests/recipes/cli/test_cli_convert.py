@@ -255,7 +255,7 @@ def test_sources_that_cannot_be_converted(bert_copy, tmp_path, capsys, config, m
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("import", "BERT", "OUT", "--head", "causal-lm"), "--head causal-lm: a bert has base, masked-lm"),
+        (("import", "BERT", "OUT", "--head", "causal-lm"), "--head causal-lm: a bert has the heads base, masked-lm"),
         (("import", "OURS", "OUT"), "this is a vanilla_seq2seq already; `vanilla export` is the other way"),
         (("import", "nowhere/at/all", "OUT"), "there is no such folder"),
         (("import", "EMPTY", "OUT"), "there is no config.json in it"),
