@@ -147,7 +147,7 @@ def test_a_row_longer_than_a_line_is_named(tmp_path):
         ([*PACKED, "attention=flash_attention_2"], r"attention=flash_attention_2 takes no mask, which packed rows"),
         (
             [*PACKED, "model.position_embedding_type=learned", "model.max_position_embeddings=100"],
-            r"batch\.pack_length=128: the model has learned positions for 100 tokens, which the padding",
+            r"batch\.pack_length=128: the model has learned positions for 100 tokens, and the padding",
         ),
     ],
 )
