@@ -223,14 +223,14 @@ class TrackingConfig:
 
 @dataclass(frozen=True)
 class AdapterConfig:
-    """Low-rank adapters (LoRA), which learn in place of the weights of a saved model.
+    """Low-rank adapters (LoRA). They are trained instead of the weights of a saved model, which stay frozen.
 
     Attributes:
         r: the rank of the adapters; null trains all weights.
-        alpha: what the adapters add to a layer is scaled by alpha / r.
-        dropout: the probability of each number at the entrance of an adapter to be dropped.
-        target_modules: the names of the layers that are adapted; null takes all linear layers of attention and
-            feed-forward: q_proj, k_proj, v_proj, o_proj, up_proj and down_proj, or what a stock model calls them.
+        alpha: the output of an adapter is scaled by alpha / r.
+        dropout: the dropout probability of an adapter's input.
+        target_modules: the names of the layers that get adapters. null takes all linear layers of attention and
+            feed-forward: q_proj, k_proj, v_proj, o_proj, up_proj and down_proj, or their names in a stock model.
     """
 
     r: int | None = None
