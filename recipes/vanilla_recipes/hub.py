@@ -10,7 +10,7 @@ from huggingface_hub.utils import get_session
 from vanilla_recipes.errors import one_line
 
 SECONDS_TO_ANSWER = 10.0
-"""Timeout in seconds of the question whether the Hub answers."""
+"""Timeout in seconds of the request that checks whether the Hub answers."""
 
 _GATED = (
     "the Hub gives it to those alone who have asked for access on its page: do so, and set HF_TOKEN to a token of your "

@@ -19,10 +19,10 @@ _ADAMW_STATES = 2  # AdamW's moment estimates, each as large as the parameters
 
 
 def find_micro_batches(gradients: Gradients, plan: Plan, epoch: int) -> int:
-    """The smallest power of two of micro-batches, equal on all processes, with which the largest batches fit.
+    """The smallest number of micro-batches with which the largest batches of an epoch fit into memory.
 
-    Tries batches of the epoch with a forward and a backward pass. Gradients are cleared afterwards; weights and random
-    number generators are not changed.
+    The number is a power of two, and equal on all processes. Each batch is tried with a forward and a backward pass.
+    Gradients are cleared afterwards; weights and random number generators do not change.
 
     Raises:
         UserError: a single row does not fit, or the launch shards the model.
@@ -89,7 +89,10 @@ def _fits(gradients: Gradients, groups: list[Rows], epoch: int, num_micro: int) 
 
 
 def _reserve(model: nn.Module, num_processes: int) -> list[torch.Tensor]:
-    """Allocates as much memory as the optimizer and the exchange of gradients need from the first step on."""
+    """Allocates as much memory as the optimizer and the exchange of gradients need from the first step on.
+
+    With several processes, the buckets in which gradients are exchanged are as large as the parameters.
+    """
     copies = _ADAMW_STATES + (num_processes > 1)
     return [torch.empty_like(p) for p in model.parameters() if p.requires_grad for _ in range(copies)]
 

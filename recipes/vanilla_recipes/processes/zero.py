@@ -29,9 +29,9 @@ def zero_problems(experiment: Experiment, accelerator: Accelerator) -> Iterator[
     if experiment.precision == "fp16":
         yield "precision=fp16 under DeepSpeed, which skips steps without a warning: use bf16"
     if experiment.batch.micro_batches != 1:
-        yield "batch.micro_batches under DeepSpeed, which updates the weights after each: set it to 1, or use FSDP2"
+        yield "batch.micro_batches under DeepSpeed, which steps after each micro-batch: set it to 1, or use FSDP2"
     if experiment.batch.groups != 1:
-        yield "batch.groups under DeepSpeed, which updates the weights after each: set it to 1, or use FSDP2"
+        yield "batch.groups under DeepSpeed, which steps after each group: set it to 1, or use FSDP2"
     if experiment.averaging.ema_decay is not None or experiment.averaging.checkpoints is not None:
         yield "averaging under DeepSpeed, which holds the fp32 weights outside the model: use FSDP2"
     if accelerator.state.deepspeed_plugin.zero3_init_flag:
@@ -70,7 +70,7 @@ def zero_weights(model: nn.Module) -> dict[str, torch.Tensor]:
 
 
 def zero_files(accelerator: Accelerator) -> dict[str, torch.Tensor]:
-    """The files of DeepSpeed's own checkpoint, from all processes, as tensors of bytes. Every process must call it."""
+    """The files of DeepSpeed's checkpoint, of all processes, as uint8 tensors. Every process must call this."""
     with tempfile.TemporaryDirectory() as folder:
         _engine(accelerator).save_checkpoint(folder, tag=_TAG)
         mine = {path.name: path.read_bytes() for path in (Path(folder) / _TAG).iterdir()}

@@ -46,8 +46,8 @@ def prune(checkpoints: Path, newest: int, experiment: Experiment) -> None:
 
     Args:
         checkpoints: the folder of the checkpoints.
-        newest: the step of the newest checkpoint, which is kept. Checkpoints of later steps are removed: they are
-            damaged, because the run resumed from before them.
+        newest: the step of the checkpoint that was just written; it is kept. Checkpoints of later steps are removed:
+            they were damaged, so the run resumed from an earlier checkpoint.
         experiment: gives the maximum number and size of checkpoints, and how many are averaged.
     """
     for folder in _all(checkpoints):

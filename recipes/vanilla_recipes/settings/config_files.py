@@ -53,7 +53,7 @@ def write_experiment(experiment: Experiment, path: Path) -> None:
     """
     text = yaml.safe_dump(to_plain(experiment), sort_keys=False, allow_unicode=True)
     command = f"vanilla train {experiment.output_path / 'config.yaml'} resume=always"
-    write_text(path, f"# In the folder that this run was started from, this continues it: {command}\n{text}")
+    write_text(path, f"# In the folder that this run was started from, continue it with: {command}\n{text}")
 
 
 def to_plain(section: Any) -> Any:
@@ -140,7 +140,7 @@ def _read_yaml(config: str, types: Mapping[str, Any]) -> tuple[dict[str, Setting
 
 
 class _NodeReader:
-    """Walks the YAML nodes down to the keys that the experiment accepts. Unlike parsed values, nodes have lines."""
+    """Walks the YAML nodes down to the keys that the experiment accepts. Nodes have line numbers, for error texts."""
 
     def __init__(self, loader: yaml.SafeLoader, file: str, types: Mapping[str, Any]) -> None:
         self.loader, self.file, self.types = loader, file, types
@@ -243,7 +243,7 @@ def _check_types(settings: Mapping[str, Setting], types: Mapping[str, Any]) -> t
 def _assemble(
     cls: type[ExperimentT], values: Mapping[str, Any], settings: Mapping[str, Setting]
 ) -> tuple[ExperimentT, list[str]]:
-    """Builds the experiment and lists the rules it breaks. Values of a wrong type are absent: defaults stand in."""
+    """Builds the experiment and lists the rules it breaks. A setting that is not in `values` gets its default."""
     faults: list[str] = []
     experiment = _build(cls, "", values, settings, faults)
     return experiment, faults
@@ -290,5 +290,5 @@ def _report(config: str, faults: Sequence[str]) -> str:
 
 def _with_default_folder(experiment: ExperimentT, config: str) -> ExperimentT:
     given = config.partition("/")[0]
-    recipe = given if given in RENAMED else experiment.recipe  # an older recipe name keeps its run folder: runs resume
+    recipe = given if given in RENAMED else experiment.recipe  # an old name keeps its run folder, so runs can resume
     return dataclasses.replace(experiment, output_dir=f"runs/{recipe}-{Path(config).stem}")
