@@ -1,4 +1,4 @@
-"""Folders that are complete or absent, whatever happens while they are written."""
+"""Writes folders and files atomically: after a crash they are complete, or as they were before."""
 
 import os
 import shutil
@@ -9,19 +9,19 @@ from pathlib import Path
 from vanilla_recipes.errors import UserError
 
 WRITING = ".writing-"
-"""Begins the names of what is not complete yet."""
+"""Prefix of the names of files and folders that are not complete yet."""
 
 _REPLACED = ".replaced-"
-# What libraries written in Rust say about a full disk, in exceptions of their own.
+# Libraries written in Rust (safetensors, tokenizers) report a full disk with these texts, not with an OSError.
 _STORAGE_TEXTS = ("No space left", "os error 28", "Disk quota exceeded", "Read-only file system")
 
 
 @contextmanager
 def complete_folder(path: Path) -> Iterator[Path]:
-    """Yields a folder to write into, which becomes `path` when the block ends well and vanishes when it does not.
+    """Yields a temporary folder. It is renamed to `path` if the block succeeds, and deleted if the block fails.
 
     Raises:
-        UserError: the disk is full or does not let us write. What `path` held before is still there.
+        UserError: the disk is full or not writable. A folder that was at `path` before is unchanged.
     """
     aside = path.with_name(f"{WRITING}{path.name}")
     try:
@@ -39,7 +39,10 @@ def complete_folder(path: Path) -> Iterator[Path]:
 
 
 def storage_fault(error: BaseException | None) -> BaseException | None:
-    """The fault of the disk behind an error, if there is one; torch reports a full disk as a broken archive."""
+    """The storage error in the chain of causes of `error`, or None.
+
+    The chain matters because torch, for example, reports a full disk as a broken archive.
+    """
     while error is not None:
         if isinstance(error, OSError) or any(text in str(error) for text in _STORAGE_TEXTS):
             return error
@@ -48,7 +51,7 @@ def storage_fault(error: BaseException | None) -> BaseException | None:
 
 
 def clear_leftovers(folder: Path) -> None:
-    """Removes what a killed process left half-written, and puts back a folder that it was about to replace."""
+    """Removes files and folders that a killed process left incomplete, and restores a folder it was replacing."""
     for path in folder.glob(f"{WRITING}*"):
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
@@ -63,10 +66,10 @@ def clear_leftovers(folder: Path) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a file that is complete or, after a crash, what it was before.
+    """Writes a file atomically: after a crash it is complete, or as it was before.
 
     Raises:
-        UserError: the disk is full or does not let us write.
+        UserError: the disk is full or not writable.
     """
     aside = path.with_name(f"{WRITING}{path.name}")
     try:
@@ -98,7 +101,7 @@ def _swap(aside: Path, path: Path) -> None:
 
 
 def _sync(folder: Path) -> None:
-    """Asks the disk to keep the folder's files, so that a rename cannot outlive their content."""
+    """Flushes the folder's files to disk. Otherwise, after a crash, the rename may be on disk without the contents."""
     for path in folder.rglob("*"):
         _sync_one(path)
     _sync_one(folder)

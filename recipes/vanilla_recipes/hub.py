@@ -1,4 +1,4 @@
-"""Asks the Hugging Face Hub, and soon gives up where it cannot be reached."""
+"""Checks quickly whether the Hugging Face Hub answers, and explains why it refuses a request."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +10,7 @@ from huggingface_hub.utils import get_session
 from vanilla_recipes.errors import one_line
 
 SECONDS_TO_ANSWER = 10.0
+"""Timeout in seconds of the request that checks whether the Hub answers."""
 
 _GATED = (
     "the Hub gives it to those alone who have asked for access on its page: do so, and set HF_TOKEN to a token of your "
@@ -17,24 +18,24 @@ _GATED = (
 )
 _WRONG_TOKEN = "the Hub does not know the token: set HF_TOKEN to a valid one, unset it, or call `hf auth login`"
 _SCRIPT = (
-    "it is a script, which `datasets` no longer runs: data.revision=refs/convert/parquet reads the copy in Parquet "
-    "that the Hub has of many such"
+    "the dataset is a loading script, which `datasets` no longer runs: data.revision=refs/convert/parquet reads the "
+    "Parquet copy that the Hub keeps of many such datasets"
 )
 _NOT_SEEN = (
-    "the Hub has nothing of this name that you may see: mend the name, or set HF_TOKEN to a token of an account with "
-    "access, or call `hf auth login`"
+    "the Hub has no repository of this name, or you have no access to it: correct the name, or set HF_TOKEN to a token "
+    "of an account with access, or call `hf auth login`"
 )
 
 
 @contextmanager
 def hub_or_cache() -> Iterator[str | None]:
-    """Inside, a Hub that does not answer is not asked: libraries read their cache at once, or fail at once.
+    """While active, sets the Hub's libraries to offline mode if the Hub does not answer.
 
-    Left to themselves they ask six times for each file, which they tell in twelve lines; where a firewall drops the
-    questions that takes minutes.
+    In offline mode they read their cache, or fail, at once. Without it they repeat each request six times and log
+    twelve lines a file; behind a firewall that drops packets this takes minutes.
 
     Yields:
-        Why the Hub cannot be asked, or None.
+        The reason why the Hub cannot be reached, or None if it answers.
     """
     fault, offline = unreachable(), constants.HF_HUB_OFFLINE
     constants.HF_HUB_OFFLINE = fault is not None
@@ -45,9 +46,10 @@ def hub_or_cache() -> Iterator[str | None]:
 
 
 def refusal(error: BaseException | None) -> str | None:
-    """Why the Hub, which was reached, did not give what it was asked for, and the way out; None for any other error.
+    """Explains in one line why the Hub refused a request, and the way out. None if the error is not a refusal.
 
-    Libraries wrap its answer in several exceptions, of which only the innermost knows; `datasets` keeps its text alone.
+    Libraries wrap the Hub's answer in several exceptions, so the whole chain of causes is searched. `datasets` drops
+    the class of the answer and keeps its text, so texts are compared too.
     """
     while error is not None:
         text = str(error)
@@ -64,11 +66,11 @@ def refusal(error: BaseException | None) -> str | None:
 
 
 def unreachable() -> str | None:
-    """Why the Hub cannot be asked; None if it answers, whatever it says."""
+    """The reason why the Hub cannot be reached; None if it answers, with any status."""
     if constants.HF_HUB_OFFLINE:
         return "HF_HUB_OFFLINE is set"
     try:
         get_session().head(constants.ENDPOINT, timeout=SECONDS_TO_ANSWER)
-    except Exception as error:  # classes of whichever library sends the question
+    except Exception as error:  # the class depends on the HTTP library that huggingface_hub uses
         return f"{constants.ENDPOINT}: {one_line(str(error)) or type(error).__name__}"
     return None

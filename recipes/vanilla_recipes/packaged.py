@@ -1,4 +1,4 @@
-"""The packaged configurations: in a wheel beside the code, in a checkout at its top. Standard library only."""
+"""Finds the packaged configurations: beside the code in a wheel, at the top of a checkout. Standard library only."""
 
 from pathlib import Path
 
@@ -6,17 +6,17 @@ from vanilla_recipes.errors import UserError
 
 _PACKAGE = Path(__file__).parent
 _LAUNCH_SETTINGS = "accelerate"
-"""The one folder of `configs/` that is no recipe: how to launch."""
+"""The folder of `configs/` that holds launch settings for Accelerate instead of experiments."""
 
 RENAMED = {"sentiment": "classification"}
-"""Recipes by the names that they had before. These go on working, in the names of configurations and in saved files."""
+"""Old recipe name -> current name. Old names remain valid in the names of configurations and in saved files."""
 
 
 def packaged(name: str) -> Path:
-    """A file or folder that the wheel carries beside the code: `configs` or `model_card.md`.
+    """The path of a file or folder that is shipped with the package: `configs` or `model_card.md`.
 
     Raises:
-        UserError: It is in neither place.
+        UserError: it is neither beside the code nor at the top of the checkout.
     """
     for place in (_PACKAGE / name, _PACKAGE.parents[1] / name):
         if place.exists():
@@ -25,12 +25,12 @@ def packaged(name: str) -> Path:
 
 
 def current_name(config: str) -> str:
-    """The name of a configuration, or of a recipe, if it is given by the one that it had before."""
+    """The current name of a configuration or recipe that may be given by its old name."""
     recipe, slash, name = config.partition("/")
     return f"{RENAMED.get(recipe, recipe)}{slash}{name}"
 
 
 def packaged_configs() -> dict[str, Path]:
-    """Every experiment by the name `vanilla train` takes, such as `translation/toy`."""
+    """The files of all packaged experiments, by the name that `vanilla train` takes, such as `translation/toy`."""
     files = sorted(packaged("configs").glob("*/*.yaml"))
     return {f"{file.parent.name}/{file.stem}": file for file in files if file.parent.name != _LAUNCH_SETTINGS}

@@ -76,10 +76,10 @@ def answered(status: int, error_class: type[HfHubHTTPError], text: str) -> OSErr
          "does not know the token: set HF_TOKEN to a valid one, unset it"),
         (answered(401, GatedRepoError, "Access to model x/y is restricted"), "asked for access on its page: do so"),
         (answered(403, GatedRepoError, "You are not in the authorized list"), "asked for access on its page: do so"),
-        (answered(404, RepositoryNotFoundError, "Not found"), "nothing of this name that you may see: mend the name"),
+        (answered(404, RepositoryNotFoundError, "Not found"), "no repository of this name, or you have no access"),
         (RuntimeError("Dataset scripts are no longer supported, but found y.py"), "data.revision=refs/convert/parquet"),
         (ValueError("Dataset 'x/y' is a gated dataset on the Hub."), "asked for access on its page: do so"),
-        (ValueError("Dataset 'x/y' doesn't exist on the Hub or cannot be accessed."), "nothing of this name"),
+        (ValueError("Dataset 'x/y' doesn't exist on the Hub or cannot be accessed."), "no repository of this name"),
     ],
 )  # fmt: skip
 def test_a_refusal_names_the_way_out(error, told):

@@ -137,7 +137,7 @@ def test_a_row_longer_than_a_line_is_named(tmp_path):
 @pytest.mark.parametrize(
     ("overrides", "text"),
     [
-        (["batch.pack_length=64"], r"batch\.pack_length=64 .*is that of packed lines: set batch\.packing=true"),
+        (["batch.pack_length=64"], r"batch\.pack_length=64 .*is the length of packed lines: set batch\.packing=true"),
         (["batch.packing=true", "batch.pack_length=0"], r"batch\.pack_length=0 .*must be 1 or greater, or null"),
         (["batch.packing=true"], r"attention=eager computes every pair of tokens of a line: give batch\.pack_length"),
         (["batch.packing=true", "attention=sdpa"], r"attention=sdpa computes every pair of tokens of a line"),
@@ -148,7 +148,7 @@ def test_a_row_longer_than_a_line_is_named(tmp_path):
         ([*PACKED, "attention=flash_attention_2"], r"attention=flash_attention_2 takes no mask, which packed rows"),
         (
             [*PACKED, "model.position_embedding_type=learned", "model.max_position_embeddings=100"],
-            r"batch\.pack_length=128: the model has learned positions for 100 tokens, which the padding",
+            r"batch\.pack_length=128: the model has learned positions for 100 tokens, and the padding",
         ),
     ],
 )

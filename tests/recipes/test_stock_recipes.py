@@ -192,8 +192,8 @@ def test_adapters_on_a_stock_model(kind, folders, tmp_path):
 @pytest.mark.parametrize(
     ("kind", "base", "overrides", "text"),
     [
-        ("generation-gpt2", "masked_lm-bert", [], "is a BertForMaskedLM, which learns something else than the Bert"),
-        ("masked_lm-bert", "generation-gpt2", [], "is a gpt2 model; give a vanilla_encoder model, or a stock one that"),
+        ("generation-gpt2", "masked_lm-bert", [], "is a BertForMaskedLM, which is trained for another task than"),
+        ("masked_lm-bert", "generation-gpt2", [], "is a gpt2 model; give a vanilla_encoder model, or a stock model"),
         ("translation-marian", "masked_lm-bert", [], "is a bert model; give a vanilla_seq2seq model, or a stock"),
         ("classification-bert", "classification-bert", ["tokenizer.max_length=129"], "has positions for 128 tokens"),
         ("masked_lm-roberta", "masked_lm-roberta", ["data.block_size=129"], "the model has positions for 128 tokens"),

@@ -1,1 +1,1 @@
-"""The one training loop and its parts. It knows no task."""
+"""The training loop of all recipes and its parts. It contains no code for a particular task."""

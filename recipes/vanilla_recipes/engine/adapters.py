@@ -1,8 +1,7 @@
-"""Low-rank adapters (LoRA, Hu et al. 2021) through PEFT: the saved model stays as it is, and small matrices learn.
+"""Low-rank adapters (LoRA, Hu et al. 2021) with PEFT: the weights of a saved model are frozen, small matrices train.
 
-Checkpoints hold the weights that do not change as well: with 4 bytes a parameter they are no longer what makes a
-checkpoint large, as optimizer state is kept for the adapters alone, and a run goes on also if the saved model that it
-began from has moved or changed.
+Checkpoints also hold the frozen weights, 4 bytes a parameter. So a run can be resumed even if the saved model it
+started from has moved or changed. Checkpoints stay small, because optimizer state exists for the adapters only.
 """
 
 import copy
@@ -29,19 +28,22 @@ from vanilla_recipes.errors import UserError
 from vanilla_recipes.settings.experiment import Experiment
 
 FOLDER = "adapter"
-"""Where the adapters stand within a saved model."""
+"""Subfolder of a saved model that holds the adapters."""
 
 TOLERANCE = 1e-4
-"""How far merged logits in fp32 may be from those with adapters, as a part of the largest, or of 1 if that is less."""
+"""Maximum difference in fp32 between logits with merged and with separate adapters.
 
-_LINEAR = (nn.Linear, Conv1D)  # GPT-2 has the latter
+It is relative to the largest logit with separate adapters, or to 1 if that logit is less.
+"""
+
+_LINEAR = (nn.Linear, Conv1D)  # GPT-2 uses Conv1D
 _ADAPTER = "default"  # PEFT's name for the only adapter of a model
-_PROBE_ROWS = 4
-_IN_BLOCK = re.compile(r"\.\d+\.")  # blocks stand in lists, where numbers are their names
+_PROBE_ROWS = 4  # training rows on which merging is checked
+_IN_BLOCK = re.compile(r"\.\d+\.")  # a block is an entry of a module list, so its name is a number
 
 
 def check_adapters(experiment: Experiment) -> None:
-    """Finds out, before anything is read, whether adapters can be had where they are wanted.
+    """Checks that PEFT is installed if the experiment uses adapters, before any data is read.
 
     Raises:
         UserError: PEFT is not installed.
@@ -54,13 +56,15 @@ def check_adapters(experiment: Experiment) -> None:
 
 
 def with_adapters(task: Task, experiment: Experiment) -> Task:
-    """The task with adapters in its model, if the experiment wants them, and everything else but its head frozen.
+    """The task with adapters injected into its model, if the experiment uses adapters, else the same task.
 
-    Whatever is saved of it is a complete model into which the adapters are merged, with the adapters in `adapter/`,
-    which `PeftModel.from_pretrained` adds to the saved model that the run began from.
+    All weights but the adapters and the head of the task are frozen. The model is saved complete, with the adapters
+    merged into its weights. The separate adapters are saved in `adapter/`; `PeftModel.from_pretrained` adds them to the
+    saved model that the run started from.
 
     Raises:
-        UserError: the model has no such layers, or their weights are used elsewhere too.
+        UserError: the model has no layer of a given name, the weights of a layer are tied to another layer, or the rank
+            exceeds the size of a layer.
     """
     settings = experiment.peft
     if settings.r is None:
@@ -79,7 +83,7 @@ def with_adapters(task: Task, experiment: Experiment) -> Task:
         fan_in_fan_out=any(isinstance(module, Conv1D) for module in task.model.modules()),
         modules_to_save=[name for name in task.head if name in names] or None,
     )
-    # PEFT itself: `add_adapter` of transformers 5.24 wants a PEFT that has not been released.
+    # PEFT's own function: `add_adapter` of transformers 5.24 requires a version of PEFT that is not released yet.
     inject_adapter_in_model(config, task.model, _ADAPTER)
     task.model.peft_config = {_ADAPTER: config}
     probe = task.make_batch(np.arange(min(_PROBE_ROWS, len(task.lengths_in(0)))), 0)
@@ -93,21 +97,21 @@ def with_adapters(task: Task, experiment: Experiment) -> Task:
 
 
 def block_layers(model: nn.Module) -> list[str]:
-    """The names of the linear layers in the blocks that a model repeats: all of attention and feed-forward."""
+    """The names of the linear layers in the repeated blocks of a model, which are attention and feed-forward layers."""
     blocks = (name for name, module in model.named_modules() if isinstance(module, _LINEAR) and _IN_BLOCK.search(name))
     return _last_names(blocks)
 
 
 @torch.inference_mode()
 def merged(model: PreTrainedModel, probe: Batch) -> PreTrainedModel:
-    """A copy of a model in which the adapters are added to the weights and nothing of PEFT is left.
+    """A copy of a model in which the adapters are merged into the weights and no PEFT module is left.
 
     Args:
-        model: it may be in training mode; it stays as it is.
-        probe: a batch on which the logits are compared before and after.
+        model: the model with adapters; it is not changed, and may be in training mode.
+        probe: a batch; its logits before and after merging are compared.
 
     Raises:
-        UserError: the logits differ by more than rounding.
+        UserError: the logits differ by more than `TOLERANCE`.
     """
     model = copy.deepcopy(model).eval()
     before = _logits(model, probe)
@@ -124,7 +128,10 @@ def merged(model: PreTrainedModel, probe: Batch) -> PreTrainedModel:
 
 
 def _merge(model: PreTrainedModel) -> None:
-    """PEFT merges within a `PeftModel` only, which a model that is trained and saved by its own class is not."""
+    """Merges the adapters into the weights of a model, in place.
+
+    PEFT's own `merge_and_unload` needs a `PeftModel`; this model keeps its own class, with adapters injected.
+    """
     from peft.tuners.lora import LoraLayer
     from peft.utils import ModulesToSaveWrapper
 
@@ -142,7 +149,7 @@ def _logits(model: PreTrainedModel, batch: Batch) -> torch.Tensor:
 
 
 def _save_adapters(model: PreTrainedModel, folder: Path) -> None:
-    """Writes what `PeftModel.from_pretrained` reads, and nothing of what transformers would put beside it."""
+    """Writes the files that `PeftModel.from_pretrained` reads, without the other files that transformers would add."""
     from peft.utils import SAFETENSORS_WEIGHTS_NAME, get_peft_model_state_dict
 
     folder.mkdir()
@@ -153,7 +160,13 @@ def _save_adapters(model: PreTrainedModel, folder: Path) -> None:
 
 
 def _check_targets(targets: Sequence[str], rank: int, model: PreTrainedModel) -> None:
-    """Refuses names that PEFT would pass over in silence, and weights with a second use that a merge would change."""
+    """Refuses layer names that PEFT would ignore silently, tied weights, and ranks greater than a layer allows.
+
+    Merging an adapter into tied weights would change the other layer too.
+
+    Raises:
+        UserError: a name, a weight or the rank is refused.
+    """
     layers = {name: module for name, module in model.named_modules() if isinstance(module, (*_LINEAR, nn.Embedding))}
     shared = _shared_weights(model)
     for target in targets:
@@ -163,8 +176,8 @@ def _check_targets(targets: Sequence[str], rank: int, model: PreTrainedModel) ->
             raise UserError(f"peft.target_modules: {target}: the model has no such layer; there are {known}")
         if any(id(layer.weight) in shared for layer in found):
             raise UserError(
-                f"peft.target_modules: {target}: its weights are tied to those of another layer, which merging an "
-                f"adapter into them would change or untie: leave it out"
+                f"peft.target_modules: {target}: its weights are tied to those of another layer, and merging an "
+                f"adapter would change or untie that layer: leave {target} out"
             )
         full_rank = min(size for layer in found for size in layer.weight.shape)
         if rank > full_rank:
@@ -172,7 +185,7 @@ def _check_targets(targets: Sequence[str], rank: int, model: PreTrainedModel) ->
 
 
 def _shared_weights(model: nn.Module) -> set[int]:
-    """The identities of the parameters that the model holds under several names."""
+    """The `id()` of each parameter that the model holds under several names."""
     uses = Counter(id(parameter) for _, parameter in model.named_parameters(remove_duplicate=False))
     return {parameter for parameter, count in uses.items() if count > 1}
 

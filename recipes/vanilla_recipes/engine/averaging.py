@@ -1,6 +1,6 @@
-"""Averaged weights: a moving average over the steps, or the mean of the last checkpoints.
+"""Averaged weights: an exponential moving average over the steps, or the mean of the last checkpoints.
 
-They stand beside the trained weights and change places with them while the model is scored and saved.
+They are stored beside the trained weights, and swapped with them while the model is scored and saved.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -15,14 +15,14 @@ from vanilla_recipes.processes.whole_tensors import laid_out_like, whole
 Weights = Mapping[str, torch.Tensor]
 
 _lerp_all = getattr(torch, "_foreach_lerp_", None)
-"""One kernel for all tensors on a GPU, if this torch has it."""
+"""torch's private function that updates all tensors in one kernel on a GPU, or None if this torch lacks it."""
 
 
 class AveragedWeights:
-    """An average of a model's trained parameters, in fp32, which begins as a copy of them.
+    """An average of a model's trained parameters in fp32. It starts as a copy of the parameters.
 
     Args:
-        model: frozen parameters do not change and are left alone; under FSDP each process averages its own shards.
+        model: its frozen parameters are ignored. Under FSDP each process averages its own shards.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -33,9 +33,13 @@ class AveragedWeights:
 
     @torch.no_grad()
     def update(self, step: int, decay: float) -> None:
-        """Takes in the weights after step `step`, counted from 1: average += (1 - d) x (weights - average).
+        """Updates the moving average: average += (1 - d) x (weights - average); d = min(decay, (1 + t) / (10 + t)).
 
-        d is min(decay, (1 + step) / (10 + step)): the average of a short run is not that of its first steps.
+        The bound (1 + t) / (10 + t) makes the average forget the first steps, also in a short run.
+
+        Args:
+            step: t, the number of the optimizer step, counted from 1.
+            decay: the upper bound of d.
         """
         weight = 1.0 - min(decay, (1 + step) / (10 + step))
         if _lerp_all is not None:
@@ -46,7 +50,7 @@ class AveragedWeights:
 
     @contextmanager
     def applied(self) -> Iterator[None]:
-        """While active, the model has the averaged weights; afterwards it has its own again, bit for bit."""
+        """While active, the model has the averaged weights. Afterwards it has its own weights again, bit for bit."""
         self._exchange()
         try:
             yield
@@ -54,12 +58,12 @@ class AveragedWeights:
             self._exchange()
 
     def state_dict(self) -> dict[str, torch.Tensor]:
-        """The averages by name, whole ones also under FSDP, where all processes must ask for them."""
+        """The complete averaged parameters by name. Under FSDP every process must call this method."""
         return {name: whole(average) for name, average in zip(self._names, self._average, strict=True)}
 
     @torch.no_grad()
     def load_state_dict(self, weights: Weights) -> None:
-        """Takes the averages from `weights`, which may hold others too."""
+        """Copies the averages from `weights` (name -> complete tensor). Further entries of `weights` are ignored."""
         for name, average in zip(self._names, self._average, strict=True):
             average.copy_(laid_out_like(average, weights[name]))
 
@@ -72,9 +76,9 @@ class AveragedWeights:
 
 
 def mean_weights(first: Weights, others: Iterable[Weights]) -> dict[str, torch.Tensor]:
-    """The mean of each tensor of `first` and of those of its name in the others, which are held one at a time.
+    """The mean of models' weights in fp32, computed by name for each tensor of `first`.
 
-    Adds up in float64.
+    Sums in float64. Holds only one entry of `others` in memory at a time.
     """
     total = {name: tensor.double() for name, tensor in first.items()}
     num_models = 1
@@ -86,7 +90,7 @@ def mean_weights(first: Weights, others: Iterable[Weights]) -> dict[str, torch.T
 
 
 def average_with(model: nn.Module, files: Sequence[Path]) -> AveragedWeights:
-    """The mean of a model's weights and of those in checkpoints, whose files hold state dictionaries of the model."""
+    """The mean of a model's weights and of the weights in checkpoint files, which hold state dicts of the model."""
     average = AveragedWeights(model)
     own = average.state_dict()
     others = (torch.load(file, map_location="cpu", weights_only=True) for file in files)

@@ -1,4 +1,4 @@
-"""What a run can show of itself at its end: that its gradient does not depend on how a batch is cut."""
+"""Evidence that a finished run is correct: its gradient does not depend on the number of micro-batches."""
 
 import math
 from typing import Any
@@ -15,17 +15,22 @@ from vanilla_recipes.engine.task import Task
 from vanilla_recipes.settings.durations import TrainState
 from vanilla_recipes.settings.experiment import Experiment
 
-_MOST_ROWS = 8
+_MOST_ROWS = 8  # maximum number of rows in the compared batch
 
 
 def certificates(model: PreTrainedModel, task: Task, state: TrainState, experiment: Experiment) -> dict[str, Any]:
-    """Figures for `results.json`.
+    """Compares the gradient of a batch with the gradient of the same batch cut into micro-batches.
 
     Args:
-        model: the trained model in fp32, without dropout; its gradients are used and thrown away.
+        model: the trained model in fp32 and evaluation mode. Its gradients are overwritten and then cleared.
         task: makes the batches.
-        state: where the run ended.
-        experiment: says how large a batch may be.
+        state: the counters at the end of the run.
+        experiment: gives the maximum size of a micro-batch.
+
+    Returns:
+        For `results.json`: "resume" (number of resumes and the fingerprint of the task), and "gradient" (rows, numbers
+        of parts, greatest relative difference of the gradient). "gradient" is absent if there are fewer than two rows,
+        memory does not suffice, or the difference is not finite.
     """
     rows = _some_rows(task, state, experiment)
     resume = {"times": state.resumes, "fingerprint": task.fingerprint}
@@ -36,18 +41,18 @@ def certificates(model: PreTrainedModel, task: Task, state: TrainState, experime
         whole = _gradient(model, task, rows, state.epoch, 1)
         cut = [_gradient(model, task, rows, state.epoch, count) for count in parts]
     except Exception as error:
-        if should_reduce_batch_size(error):  # out of memory, in fp32: what the run came to must not be lost to that
+        if should_reduce_batch_size(error):  # out of memory, as fp32 needs more; the run's results must not be lost
             return {"resume": resume}
         raise
     differences = [torch.linalg.vector_norm(each - whole, dtype=torch.float64) for each in cut]
     relative = float(torch.stack(differences).max() / torch.linalg.vector_norm(whole, dtype=torch.float64))
-    if not math.isfinite(relative):  # no gradient, or none that can be compared
+    if not math.isfinite(relative):  # the gradient is zero or not finite
         return {"resume": resume}
     return {"gradient": {"rows": len(rows), "parts": parts, "relative_difference": relative}, "resume": resume}
 
 
 def _some_rows(task: Task, state: TrainState, experiment: Experiment) -> Rows:
-    """The first rows of the last epoch that fit into a micro-batch, but two at least."""
+    """The first rows of the current epoch that fit into a micro-batch, at least two and at most `_MOST_ROWS`."""
     lengths = task.lengths_in(state.epoch)[:_MOST_ROWS]
     longest = np.maximum.accumulate(lengths.reshape(len(lengths), -1).sum(axis=1))
     places = longest * np.arange(1, len(longest) + 1)
@@ -56,7 +61,7 @@ def _some_rows(task: Task, state: TrainState, experiment: Experiment) -> Rows:
 
 
 def _gradient(model: PreTrainedModel, task: Task, rows: Rows, epoch: int, num_parts: int) -> torch.Tensor:
-    """The gradient of a batch cut into parts, all parameters in one vector."""
+    """The gradient of a batch, computed in `num_parts` micro-batches, as one fp32 vector of all parameters."""
     model.zero_grad(set_to_none=True)
     batches = [task.make_batch(share(rows, part, num_parts), epoch) for part in range(num_parts)]
     count = torch.tensor(max(1.0, float(sum(map(task.num_targets, batches)))), device=model.device)

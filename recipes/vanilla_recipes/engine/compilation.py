@@ -1,4 +1,4 @@
-"""How the layers of a model are computed while it trains: recomputed in the backward pass, compiled."""
+"""Sets up gradient checkpointing and torch.compile for the layers of a model."""
 
 from contextlib import AbstractContextManager, nullcontext
 
@@ -12,13 +12,13 @@ from vanilla_recipes.settings.experiment import Experiment
 
 
 def prepare_layers(model: PreTrainedModel, experiment: Experiment) -> None:
-    """Applies `gradient_checkpointing` and `compile`; names of modules and parameters stay as they are.
+    """Applies the settings `gradient_checkpointing` and `compile`. Names of modules and parameters do not change.
 
-    Layers are compiled one by one, not the whole model: they are alike, so that one is compiled for all, and the code
-    fits batches of every size.
+    Each layer is compiled separately, not the model as a single graph: the layers are alike, so torch compiles the
+    code once and uses it for all of them. The code is compiled for dynamic shapes.
 
     Raises:
-        UserError: the model cannot do it.
+        UserError: the model has no layers that support gradient checkpointing.
     """
     layers: list[nn.Module] = [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
     if experiment.gradient_checkpointing:
@@ -31,5 +31,5 @@ def prepare_layers(model: PreTrainedModel, experiment: Experiment) -> None:
 
 
 def as_written(experiment: Experiment) -> AbstractContextManager:
-    """While active, compiled layers are not used: generating would compile them again as its cache grows."""
+    """While active, layers run uncompiled: in generation the growing cache would cause repeated compilation."""
     return torch.compiler.set_stance("force_eager") if experiment.compile else nullcontext()

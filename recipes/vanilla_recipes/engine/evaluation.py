@@ -1,4 +1,4 @@
-"""Scores a model on rows of which each counts once, on any number of processes."""
+"""Scores a model on rows, on any number of processes. Every row is counted exactly once."""
 
 import math
 from typing import Any
@@ -14,22 +14,22 @@ from vanilla_transformers.text.batches import length_sorted_batches
 
 @torch.inference_mode()
 def evaluate(model: PreTrainedModel, examples: Examples, batch_tokens: int, accelerator: Accelerator) -> Scores:
-    """The scores of all rows, the same on every process, and the number of rows.
+    """The scores of all rows and the number of rows ("rows"), identical on every process.
 
     Args:
-        model: in evaluation mode.
-        examples: the rows.
-        batch_tokens: padded tokens of a batch.
-        accelerator: the processes that share the batches out among themselves.
+        model: the model in evaluation mode.
+        examples: the rows to score.
+        batch_tokens: maximum number of padded tokens of a batch.
+        accelerator: the processes, among which the batches are distributed.
 
     Raises:
-        RuntimeError: a row was lost or counted twice, which is a fault of the recipe.
+        RuntimeError: a row was lost or counted twice, which is a bug in the recipe.
     """
     batches = length_sorted_batches(examples.lengths, batch_tokens)
     found: list[tuple[int, Any]] = []
     for number in range(math.ceil(len(batches) / accelerator.num_processes)):
         mine = number * accelerator.num_processes + accelerator.process_index
-        # A process without a batch of its own keeps step with the others: sharded models need all of them.
+        # A process without a batch left repeats the last batch: a sharded model needs all processes in a forward pass.
         rows = batches[min(mine, len(batches) - 1)]
         records = examples.predict(model, rows)
         if mine < len(batches):

@@ -1,4 +1,4 @@
-"""What the steps since the last report add up to, kept on the device until somebody asks."""
+"""Collects loss, gradient norm and throughput between two reports, and reads them from the device only for a report."""
 
 import math
 from collections.abc import Iterable
@@ -17,10 +17,10 @@ from vanilla_recipes.settings.experiment import Experiment
 
 
 class NotFiniteError(Exception):
-    """A loss or its gradient is NaN or infinite.
+    """A loss or a gradient norm is NaN or infinite.
 
     Attributes:
-        step: the first such step.
+        step: the first step with such a value, counted from 1.
     """
 
     def __init__(self, step: int) -> None:
@@ -29,7 +29,7 @@ class NotFiniteError(Exception):
 
 
 class Window:
-    """Keeps the figures of the steps since the last report on the device, so that no step waits for it."""
+    """Keeps the losses and gradient norms since the last report on the device, so that a step need not synchronize."""
 
     def __init__(self, accelerator: Accelerator) -> None:
         self.accelerator = accelerator
@@ -40,7 +40,15 @@ class Window:
         self._norms: list[torch.Tensor] = []
 
     def add(self, loss: torch.Tensor, norm: torch.Tensor | None, num_targets: float, rate: float, step: int) -> None:
-        """Notes a step: this process's share of the loss, the gradient norm and the targets of all processes."""
+        """Adds a step.
+
+        Args:
+            loss: this process's share of the loss.
+            norm: the gradient norm before clipping; None if gradients are not clipped.
+            num_targets: the number of targets, summed over all processes.
+            rate: the learning rate.
+            step: the number of the step, counted from 1.
+        """
         self._steps.append(step)
         self._num_targets.append(num_targets)
         self._losses.append(loss)
@@ -49,10 +57,15 @@ class Window:
         self.learning_rate = rate
 
     def read(self) -> dict[str, float] | None:
-        """The figures of the window, which is over then; None if no step was taken.
+        """The mean loss per target, the last learning rate and the last gradient norm of the window.
+
+        Every process must call this method. Start a new window afterwards: a window is not cleared.
+
+        Returns:
+            The figures; None if no step was added.
 
         Raises:
-            NotFiniteError: a loss or gradient was not finite.
+            NotFiniteError: a loss or gradient norm was not finite.
         """
         if not self._steps:
             return None
@@ -65,7 +78,7 @@ class Window:
         return figures | ({"grad_norm": norms[-1]} if norms else {})
 
     def _check_finite(self, losses: list[float], norms: list[float]) -> None:
-        if self.accelerator.scaler is not None:  # fp16 finds overflows of gradients itself and skips the step
+        if self.accelerator.scaler is not None:  # in fp16 the gradient scaler detects overflows and skips the step
             norms = []
         figures = zip_longest(self._steps, losses, norms, fillvalue=0.0)
         bad = next((step for step, *values in figures if not all(map(math.isfinite, values))), math.inf)
@@ -76,31 +89,31 @@ class Window:
 
 
 class Throughput:
-    """Counts what passes the devices, and tells how much of it a second since the last time it was asked.
+    """Measures throughput: tokens per second, padding and MFU between two calls of `read`.
 
     Args:
-        task: what is trained.
-        experiment: says at which precision, and what is known of the device's peak.
-        accelerator: the processes that share the work.
-        state: where the run stands.
+        task: the task, whose model is trained.
+        experiment: gives the precision and `tracking.peak_tflops`.
+        accelerator: the processes and their devices.
+        state: the counters at the start of the measurement.
     """
 
     def __init__(self, task: Task, experiment: Experiment, accelerator: Accelerator, state: TrainState) -> None:
         self._accelerator = accelerator
         self._has_decoder_input = task.model.config.is_encoder_decoder
         self._flops_of = TrainingFlops(task.model)
-        # Which tokens pass a layer is known by the names of the layers, which are others in stock models.
+        # FLOPs are counted by layer names, and the layers of stock models have other names: no MFU for them.
         peak = None if is_stock(task.model) else peak_tflops(experiment, accelerator.device)
         self._peak_flops = None if peak is None else peak * 1e12 * accelerator.num_processes
         self._begin(state)
 
     def add(self, batches: Iterable[Batch], lengths: NDArray, num_targets: float) -> None:
-        """Notes a step.
+        """Adds a step.
 
         Args:
             batches: the micro-batches of this process.
-            lengths: real tokens of the rows of the step, all processes together, shape (rows, sides).
-            num_targets: the targets of the step, all processes together.
+            lengths: real tokens of all rows of the step, of all processes, shape (rows, sides).
+            num_targets: number of targets of the step, summed over all processes.
         """
         self._num_padded += sum(self._num_places(batch) for batch in batches)
         self._num_targets += num_targets
@@ -108,9 +121,10 @@ class Throughput:
             self._flops += self._flops_of(lengths, num_targets)
 
     def read(self, state: TrainState) -> dict[str, float]:
-        """The rates since the last reading, all processes together, and the memory of the main process's device.
+        """The throughput of all processes since the last call, and the peak memory of this process's GPU in GB.
 
-        `padded_tokens_per_second` counts padding too, of which `padding` is the share, from 0 to 1.
+        `padded_tokens_per_second` includes padding tokens; `padding` is their fraction, from 0 to 1. The memory
+        (`device_memory_gb`) is the peak since the start of the process. Every process must call this method.
         """
         seconds = max(state.elapsed_seconds - self._since.elapsed_seconds, 1e-9)
         num_tokens = state.tokens - self._since.tokens
@@ -133,5 +147,5 @@ class Throughput:
         self._num_padded, self._num_targets, self._flops = 0, 0.0, 0.0
 
     def _num_places(self, batch: Batch) -> int:
-        """Places for tokens, padding included; an encoder-decoder derives its decoder inputs from the labels."""
+        """Padded tokens of a batch. The labels of an encoder-decoder count, because they become its decoder inputs."""
         return batch["input_ids"].numel() + (batch["labels"].numel() if self._has_decoder_input else 0)

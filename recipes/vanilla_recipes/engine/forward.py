@@ -1,8 +1,8 @@
 """The forward pass of a training or scoring step: the loss of a batch, and its logits.
 
-The stock models of transformers train as they are, but with the losses of this package. Their own losses do not all
-add up over micro-batches: Marian, BART and every classifier take the mean over the targets at hand. So only their
-logits are used, and the losses of this package are computed from them, label smoothing included.
+Stock models of transformers are trained with the losses of this package, label smoothing included; only their logits
+are used. The reason: the losses of Marian, BART and all classifiers are means over the targets of one micro-batch,
+which do not add up to the loss of the batch.
 """
 
 import functools
@@ -19,7 +19,13 @@ from vanilla_transformers.model.losses import cross_entropy_loss, shift_labels_r
 
 
 def training_loss(model: PreTrainedModel, batch: Batch, num_items_in_batch: torch.Tensor) -> torch.Tensor:
-    """The loss of a batch, summed over its targets and divided by those of the whole optimizer step."""
+    """The loss of a micro-batch: summed over its targets, divided by the number of targets of the optimizer step.
+
+    Args:
+        model: one of this package's models, or a stock model.
+        batch: the micro-batch.
+        num_items_in_batch: number of targets of the optimizer step, over all micro-batches and processes.
+    """
     if not is_stock(model):
         options = {"return_logits": False} if "return_logits" in _arguments(type(model).forward) else {}
         return model(**batch, num_items_in_batch=num_items_in_batch, **options).loss
@@ -29,7 +35,7 @@ def training_loss(model: PreTrainedModel, batch: Batch, num_items_in_batch: torc
 
 
 def logits_of(model: PreTrainedModel, batch: Batch) -> torch.Tensor:
-    """What a model predicts for the targets of a batch: the logits that `labels` or `shift_labels` are aligned with."""
+    """The logits of a batch, aligned with its `labels` or `shift_labels`."""
     if not is_stock(model):
         return model(**batch).logits
     inputs = {name: tensor for name, tensor in batch.items() if name not in ("labels", "shift_labels")}

@@ -35,13 +35,14 @@ from vanilla_recipes.settings.experiment import Experiment
 
 
 def fit(task: Task, experiment: Experiment, run_folder: RunFolder, accelerator: Accelerator) -> FitResult:
-    """Trains until `max_duration`, or until SIGINT, SIGTERM or `max_wall_time` asks to save and stop.
+    """Trains until `max_duration`, or until SIGINT, SIGTERM or `max_wall_time` stops the run.
 
-    Leaves `best/` and `final/` in the run folder; a run that was stopped leaves a checkpoint.
+    A run that ends by itself, at `max_duration` or by early stopping, writes the models `best/` and `final/` to the run
+    folder. A run that is stopped writes a checkpoint.
 
     Raises:
-        UserError: the loss is no longer finite, disk or memory are too small, a row does not fit into a batch, or the
-            run in the folder cannot be continued.
+        UserError: the loss or the gradient is not finite, disk space or memory do not suffice, a row does not fit into
+            a batch, or the run in the folder cannot be continued.
     """
     with StopRequest(experiment.max_wall_time) as stop:
         loop = _Loop(task, experiment, run_folder, accelerator, stop)
@@ -70,7 +71,7 @@ class _Loop:
         self.whole_model = WholeModel(task.model, accelerator)
         self.loss, prepared = accelerator.prepare(Loss(task.model), optimizer)
         self.optimizer = without_wrapper(prepared)
-        self.parameters = list(self.loss.parameters())  # gathering them costs a millisecond
+        self.parameters = list(self.loss.parameters())  # kept, because listing the parameters takes a millisecond
         threads = side_by_side(task.model, experiment, accelerator)
         self.gradients = Gradients(task, self.loss, accelerator, experiment.seed, threads)
         self.average = None if experiment.averaging.ema_decay is None else AveragedWeights(task.model)
@@ -84,7 +85,7 @@ class _Loop:
         self.throughput = Throughput(task, experiment, accelerator, self.state)
 
     def run(self) -> FitResult:
-        """Steps until the end, then scores and saves."""
+        """Trains until the end of the run or a request to stop, then scores and saves the model."""
         self._introduce()
         self.loss.train()
         self.state = replace(self.state, micro_batches=self._num_micro_batches())
@@ -108,7 +109,10 @@ class _Loop:
         return True
 
     def _num_micro_batches(self) -> int:
-        """What the experiment says, or what was found for this run, lest a resumed one round differently."""
+        """The number of micro-batches: as configured, or for `auto` as found once at the start of the run.
+
+        A resumed run keeps the number, because another number would round differently.
+        """
         wanted = self.experiment.batch.micro_batches
         if wanted != "auto":
             return wanted
@@ -119,7 +123,7 @@ class _Loop:
         return self.state.micro_batches
 
     def _introduce(self) -> None:
-        """Tells the size of the model, of the data and of an epoch."""
+        """Reports the size of the model, of the data and of an epoch."""
         num_parameters = sum(parameter.numel() for parameter in self.parameters)
         num_trained = sum(parameter.numel() for parameter in self.parameters if parameter.requires_grad)
         trained = "" if num_trained == num_parameters else f" ({num_trained:,} trained)"
@@ -133,7 +137,7 @@ class _Loop:
     # One step
 
     def _step(self) -> bool:
-        """Takes an optimizer step; whether somebody asked to stop."""
+        """Takes one optimizer step; returns whether the run must stop."""
         self.watch.start()
         epoch = self.state.epoch
         groups = self.plan.batch(epoch, self.state.step_in_epoch)
@@ -156,7 +160,7 @@ class _Loop:
         return stopped
 
     def _clip(self) -> torch.Tensor | None:
-        """Scales the gradients down to the allowed norm; returns the norm that they had."""
+        """Clips the gradients to `max_grad_norm`; returns their norm before clipping, or None without clipping."""
         limit = self.experiment.optimizer.max_grad_norm
         if limit is None:
             return None
@@ -169,7 +173,7 @@ class _Loop:
         return learning_rate
 
     def _agree(self) -> tuple[bool, float]:
-        """Whether any process was asked to stop, and the main process's clock: the same on all of them."""
+        """Whether any process was asked to stop, and the main process's training time in seconds, on all processes."""
         if self.accelerator.num_processes == 1:
             return bool(self.stop), self.watch.seconds
         seconds = self.watch.seconds if self.accelerator.is_main_process else 0.0
@@ -182,7 +186,7 @@ class _Loop:
         scoring, checkpoint = self.experiment.evaluation.every, self.experiment.checkpoint.every
         score_now = scoring is not None and scoring.fell_due(before, self.state)
         save_now = checkpoint is not None and checkpoint.fell_due(before, self.state)
-        # A checkpoint ends the window of the loss, so that a run resumed from it reports the same figures.
+        # A checkpoint ends the window of the reported loss, so that a resumed run reports the same figures.
         if score_now or save_now or self.experiment.log_every.fell_due(before, self.state):
             self._report()
         if score_now:
@@ -192,7 +196,11 @@ class _Loop:
             self._save()
 
     def _report(self) -> None:
-        """Reads the losses since the last report from the device, and refuses to go on if one is not finite."""
+        """Reads the losses since the last report from the device, and writes and shows the figures.
+
+        Raises:
+            UserError: a loss or gradient norm is not finite.
+        """
         try:
             figures = self.window.read()
         except NotFiniteError as error:
@@ -205,7 +213,7 @@ class _Loop:
         self.progress.update(self.experiment.max_duration.progress(self.state), self.state, figures)
 
     def _score(self) -> None:
-        """Scores the model and keeps it as `best/` if it is."""
+        """Scores the model on the validation rows, and saves it as `best/` if its score is the best so far."""
         self.watch.stop()
         self.loss.eval()
         limits, step = self.experiment.evaluation, self.state.global_step
@@ -227,11 +235,11 @@ class _Loop:
             self._save_model("best")
 
     def _kept_weights(self) -> AbstractContextManager:
-        """While active, the model has the weights that the run is for: averaged ones where it averages."""
+        """While active, the model has the weights that are scored and saved: the averaged weights, if there are any."""
         return nullcontext() if self.average is None else self.average.applied()
 
     def _save_model(self, name: str, raw: bool = False) -> None:
-        """Writes a `from_pretrained` folder; with `raw` the weights are those of the last step, not their average."""
+        """Writes a `from_pretrained` folder. With `raw`, it holds the weights of the last step, not the average."""
         with nullcontext() if raw else self._kept_weights(), self.whole_model() as model:
             if self.accelerator.is_main_process:
                 with complete_folder(self.folder.path / name) as folder:
@@ -239,7 +247,7 @@ class _Loop:
         self.accelerator.wait_for_everyone()
 
     def _save(self) -> None:
-        """Writes a checkpoint, unless this very state has one."""
+        """Writes a checkpoint, unless the current state is already saved."""
         if self.saved == self.state:
             return
         self.watch.stop()
@@ -250,12 +258,12 @@ class _Loop:
         self.accelerator.wait_for_everyone()
 
     def _state_tensors(self) -> Tensors:
-        """All that a resumed run needs beside its counters."""
+        """The tensors that a resumed run needs: model, optimizer, gradient scaler and average."""
         tensors = training_state(self.task.model, self.optimizer, self.accelerator)
         return tensors | ({} if self.average is None else {"average": self.average.state_dict()})
 
     def _resume(self) -> TrainState:
-        """Continues from the newest checkpoint, or starts."""
+        """Restores the newest checkpoint, or starts a new run; returns the state of the run."""
         checkpoint = None if self.experiment.resume == "never" else self.folder.newest(self.task.fingerprint)
         self.accelerator.wait_for_everyone()
         state = TrainState() if checkpoint is None else replace(checkpoint.state, resumes=checkpoint.state.resumes + 1)
@@ -294,10 +302,10 @@ class _Loop:
         return FitResult(self.state)
 
     def _average_checkpoints(self, count: int) -> None:
-        """Makes the mean of the last weights and of the checkpoints before them what is kept, and scores it."""
+        """Averages the last weights with the checkpoints before them, and scores the average."""
         files = self.folder.weights_before(self.state.global_step, count - 1)
         self.average = average_with(self.task.model, files)
-        self.progress.note(f"final/ is the mean of the last weights and of {len(files)} checkpoints before them")
+        self.progress.note(f"final/ is the average of the last weights and of {len(files)} checkpoints before them")
         if self.state.averaged_step != self.state.global_step:
             self._score()
             self.state = replace(self.state, averaged_step=self.state.global_step)

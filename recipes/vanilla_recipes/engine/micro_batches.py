@@ -1,6 +1,7 @@
-"""Finds into how many micro-batches a batch must be cut to fit into memory, before the first step.
+"""Finds the number of micro-batches with which a batch fits into memory, before the first step.
 
-On a CPU this works only where the system refuses memory; Linux usually grants it, and ends the process later.
+On a CPU this works only if the system refuses to allocate too much memory. Linux usually grants the memory and kills
+the process later.
 """
 
 import numpy as np
@@ -14,13 +15,14 @@ from vanilla_recipes.engine.step import Gradients, over_processes
 from vanilla_recipes.errors import UserError
 from vanilla_recipes.processes.whole_tensors import is_sharded
 
-_ADAMW_STATES = 2  # each as large as the parameters, like the buckets in which processes exchange gradients
+_ADAMW_STATES = 2  # AdamW's moment estimates, each as large as the parameters
 
 
 def find_micro_batches(gradients: Gradients, plan: Plan, epoch: int) -> int:
-    """The smallest power of two, the same on all processes, with which the largest batches of an epoch fit.
+    """The smallest number of micro-batches with which the largest batches of an epoch fit into memory.
 
-    A batch is tried with a forward and a backward pass. Weights, gradients and random numbers are as before afterwards.
+    The number is a power of two, and equal on all processes. Each batch is tried with a forward and a backward pass.
+    Gradients are cleared afterwards; weights and random number generators do not change.
 
     Raises:
         UserError: a single row does not fit, or the launch shards the model.
@@ -28,7 +30,7 @@ def find_micro_batches(gradients: Gradients, plan: Plan, epoch: int) -> int:
     if is_sharded(gradients.accelerator):
         raise UserError(
             "batch.micro_batches=auto: cannot be found under FSDP or DeepSpeed, where all processes would wait for the "
-            "one that ran out of memory: give a number"
+            "process that ran out of memory: give a number"
         )
     num_micro = 1
     for groups in _largest(plan, epoch):
@@ -40,8 +42,7 @@ def find_micro_batches(gradients: Gradients, plan: Plan, epoch: int) -> int:
 
 
 def _largest(plan: Plan, epoch: int) -> list[list[Rows]]:
-    """The batches with the group that has the most tokens after padding, and with the longest row, whose attention
-    takes the most."""
+    """The batch with the costliest group, and the batch with the longest row, whose attention needs most memory."""
     batches = [plan.batch(epoch, step) for step in range(plan.num_steps(epoch))]
     return [
         max(batches, key=lambda groups: max(plan.cost(rows, epoch) for rows in groups)),
@@ -52,15 +53,21 @@ def _largest(plan: Plan, epoch: int) -> list[list[Rows]]:
 def _fits_everywhere(gradients: Gradients, groups: list[Rows], epoch: int, num_micro: int) -> bool:
     fits = _fits(gradients, groups, epoch, num_micro)
     if not fits:
-        clear_device_cache(garbage_collection=True)  # the error's traceback may still hold what the pass had stored
+        clear_device_cache(garbage_collection=True)  # the error's traceback may keep tensors of the failed pass alive
     return over_processes(gradients.accelerator, [float(not fits)]) == [0.0]
 
 
 def _fits(gradients: Gradients, groups: list[Rows], epoch: int, num_micro: int) -> bool:
-    """Whether this process can take the step, alone: one that waited for another's gradients would wait for ever."""
+    """Whether the step fits into the memory of this process.
+
+    It is tried without exchanging gradients: a process would wait forever for one that ran out of memory.
+    """
     model = extract_model_from_parallel(gradients.loss)
     device = gradients.accelerator.device
-    seeded_apart = device.type not in ("cpu", "mps")  # torch.mps takes no device; every step seeds it anyway
+    seeded_apart = device.type not in (
+        "cpu",
+        "mps",
+    )  # torch.mps takes no device; every step seeds mps anyway
     with torch.random.fork_rng([device] if seeded_apart else [], device_type=device.type):
         try:
             reserved = _reserve(model, gradients.accelerator.num_processes)
@@ -82,7 +89,10 @@ def _fits(gradients: Gradients, groups: list[Rows], epoch: int, num_micro: int) 
 
 
 def _reserve(model: nn.Module, num_processes: int) -> list[torch.Tensor]:
-    """As much memory as the optimizer and the exchange of gradients take from the first step on."""
+    """Allocates as much memory as the optimizer and the exchange of gradients need from the first step on.
+
+    With several processes, the buckets in which gradients are exchanged are as large as the parameters.
+    """
     copies = _ADAMW_STATES + (num_processes > 1)
     return [torch.empty_like(p) for p in model.parameters() if p.requires_grad for _ in range(copies)]
 

@@ -1,4 +1,4 @@
-"""The optimizer and the learning-rate schedules, which are pure functions of where the run stands."""
+"""The optimizer, and the learning-rate schedules, which are pure functions of the state of the run."""
 
 import math
 from collections.abc import Callable
@@ -13,10 +13,10 @@ from vanilla_recipes.settings.experiment import OptimizerConfig, ScheduleConfig
 
 
 def build_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.AdamW:
-    """Fused AdamW that decays matrices only.
+    """Fused AdamW with weight decay on weight matrices only.
 
-    Biases and the gains of norms are vectors whose size has a meaning of its own, and an embedding row would decay on
-    every step although it learns only when its token occurs: none of them is decayed.
+    Biases and norm gains do not decay, because their magnitude matters. Embeddings do not decay, because a row would
+    decay on every step but learns only from batches with its token.
     """
     embeddings = {id(p) for module in model.modules() if isinstance(module, nn.Embedding) for p in module.parameters()}
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
@@ -29,10 +29,10 @@ def build_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Ad
 
 
 def without_wrapper(optimizer: AcceleratedOptimizer) -> AcceleratedOptimizer | torch.optim.Optimizer:
-    """The optimizer itself, where Accelerate's wrapper has nothing to add to it.
+    """The optimizer inside Accelerate's wrapper, if the wrapper adds nothing to it (no gradient scaler).
 
-    As of Accelerate 1.15 the wrapper looks for an installed package twice a step and inspects a signature, which takes
-    a tenth of a millisecond.
+    In Accelerate 1.15 the wrapper looks for an installed package twice a step and inspects a signature. This takes 0.1
+    ms a step.
     """
     adds_nothing = type(optimizer) is AcceleratedOptimizer and optimizer.scaler is None
     return optimizer.optimizer if adds_nothing else optimizer
@@ -40,12 +40,12 @@ def without_wrapper(optimizer: AcceleratedOptimizer) -> AcceleratedOptimizer | t
 
 @dataclass(frozen=True)
 class Schedule:
-    """The learning rate at every moment of a run.
+    """The learning rate as a function of the state of the run.
 
     Args:
-        config: the rule and its warm-up.
+        config: the shape of the schedule and its warm-up.
         peak: the learning rate at the end of the warm-up.
-        max_duration: what the decay is spread over.
+        max_duration: the duration of the run, over which the learning rate decays.
     """
 
     config: ScheduleConfig
@@ -53,13 +53,13 @@ class Schedule:
     max_duration: Duration
 
     def learning_rate(self, state: TrainState) -> float:
-        """The learning rate of the step that follows `state`."""
+        """The learning rate of the step after `state`."""
         if self.config.name == "inverse_sqrt":
             return self.peak * inverse_sqrt_factor(self._warmup_ratio(state))
         return self.peak * min(1.0, self._warmup_ratio(state)) * self._decay(state)
 
     def _warmup_ratio(self, state: TrainState) -> float:
-        """How much of the warm-up is over, counting the coming step as the paper does; above 1 after it."""
+        """The passed fraction of the warm-up, above 1 after its end. Counts the next step, as the 2017 paper does."""
         warmup = self.config.warmup
         return math.inf if warmup is None else warmup.ratio(state.during_next_step())
 
@@ -68,15 +68,16 @@ class Schedule:
         return floor + (1.0 - floor) * DECAYS[self.config.name](self._decay_progress(state))
 
     def _decay_progress(self, state: TrainState) -> float:
-        """How much of the decay is over."""
+        """The passed fraction of the decay, from 0 to 1."""
         start = self._decay_start()
         return max(0.0, self.max_duration.progress(state) - start) / (1.0 - start) if start < 1.0 else 0.0
 
     def _decay_start(self) -> float:
-        """The part of `max_duration` after which the decay begins: the end of the warm-up, but for a stable phase.
+        """The fraction of `max_duration` after which the decay starts.
 
-        Where the two are counted in different units, the end of the warm-up is not known beforehand on the scale of
-        `max_duration`; the decay then begins with the run, under the warm-up.
+        `warmup_stable_decay` decays at the end. Other schedules decay from the end of the warm-up. If warm-up and
+        `max_duration` have different units, the end of the warm-up is not known in advance, so the decay starts with
+        the run and overlaps the warm-up.
         """
         warmup, decay = self.config.warmup, self.config.decay
         if self.config.name == "warmup_stable_decay":
@@ -87,14 +88,18 @@ class Schedule:
 
 
 def inverse_sqrt_factor(warmup_ratio: float) -> float:
-    """min(r, r ** -0.5): linear up to 1 at the end of the warm-up (r = 1), then the inverse square root."""
+    """min(r, r ** -0.5) for the passed fraction r of the warm-up: linear up to 1 at r = 1, then inverse square root.
+
+    Raises:
+        ValueError: r is infinite, because the schedule has no warm-up.
+    """
     if math.isinf(warmup_ratio):
         raise ValueError("the inverse square root schedule needs a warm-up")
     return min(warmup_ratio, warmup_ratio**-0.5) if warmup_ratio > 0 else 0.0
 
 
 def paper_peak(hidden_size: int, warmup_steps: float, scale: float = 1.0) -> float:
-    """The greatest learning rate of the 2017 paper's section 5.3: scale x (hidden_size x warmup_steps) ** -0.5."""
+    """The peak learning rate of section 5.3 of the 2017 paper: scale x (hidden_size x warmup_steps) ** -0.5."""
     return scale * (hidden_size * warmup_steps) ** -0.5
 
 
@@ -109,7 +114,7 @@ DECAYS: dict[str, Callable[[float], float]] = {
 def build_schedule(
     optimizer: OptimizerConfig, schedule: ScheduleConfig, max_duration: Duration, hidden_size: int
 ) -> Schedule:
-    """The schedule of an experiment; without a learning rate its peak is the paper's."""
+    """Builds the schedule of an experiment. If `optimizer.learning_rate` is None, the peak is the 2017 paper's."""
     peak = optimizer.learning_rate
     if peak is None:
         assert schedule.warmup is not None, "checked with the experiment"

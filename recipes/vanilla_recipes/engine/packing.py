@@ -1,7 +1,7 @@
-"""Packing: rows of different lengths one after another in lines, so that hardly a place is padding.
+"""Packing: concatenates rows of different lengths into lines, so that hardly any token is padding.
 
-A packed batch has no attention mask. The positions begin at 0 with each row, and by them the models keep the rows of a
-line apart.
+A packed batch has no attention mask. Position ids restart at 0 with each row; by them, the models keep the rows of a
+line apart in attention.
 """
 
 from collections.abc import Sequence
@@ -13,13 +13,18 @@ from numpy.typing import NDArray
 
 
 def pack(lengths: NDArray, capacity: int | None) -> list[list[int]]:
-    """The rows of each line: the longest first, each on the line with the most room, so that all become equally long.
+    """Distributes rows over lines of nearly equal length.
 
-    There are as many lines as the tokens need at least; a row that fits on none of them begins another.
+    Starts with the minimum number of lines for all tokens. Adds the rows, longest first, to the line with the most free
+    capacity. A row that fits into no line starts a new line.
 
     Args:
         lengths: tokens of each row, shape (rows, sides).
-        capacity: the most tokens of a line on a side, at least those of the longest row; None puts all on one line.
+        capacity: maximum number of tokens of a line on each side, at least the length of the longest row. None packs
+            all rows into one line.
+
+    Returns:
+        The row numbers of each line.
     """
     if capacity is None:
         return [list(range(len(lengths)))]
@@ -39,15 +44,15 @@ def pack(lengths: NDArray, capacity: int | None) -> list[list[int]]:
 
 
 class Packed:
-    """Where the tokens of rows stand once they are packed.
+    """The layout of packed rows.
 
     Args:
         lengths: tokens of each row, shape (rows,) or (rows, sides).
-        capacity: the most tokens of a line on a side; None puts all on one line.
+        capacity: maximum number of tokens of a line on each side; None packs all rows into one line.
 
     Attributes:
-        lines: the rows of each line, in order.
-        widths: places of a line on each side.
+        lines: the row numbers of each line, in order.
+        widths: padded tokens of a line on each side, shape (sides,).
     """
 
     def __init__(self, lengths: NDArray, capacity: int | None) -> None:
@@ -57,21 +62,22 @@ class Packed:
         self.widths = totals.max(axis=0)
         is_padded = totals < self.widths
         if (is_padded.any(axis=1) != is_padded.all(axis=1)).any():
-            # Padding is one more sequence of a line: that of the target needs one in the source to attend to.
+            # Padding is a further sequence of a line. Its target side needs a source side to attend to, so every line
+            # must have padding on both sides or on none.
             self.widths += 1
 
     @property
     def num_places(self) -> int:
-        """Places for tokens on all sides, padding included."""
+        """Padded tokens of all lines, summed over all sides."""
         return int(len(self.lines) * self.widths.sum())
 
     def lay_out(self, rows: Sequence[Sequence[int] | NDArray] | NDArray, fill: int, side: int = 0) -> torch.Tensor:
-        """The rows in their places, shape (lines, width), int64; a row may go on behind its own tokens.
+        """Concatenates the rows of each line and pads the lines, shape (lines, width), int64.
 
         Args:
-            rows: the tokens of each row.
-            fill: stands where there are none.
-            side: which lengths they have.
+            rows: the token ids of each row. A row may be longer than its length: the rest is ignored.
+            fill: the id of padding.
+            side: index of the side whose lengths the rows have.
         """
         lengths, width = self._lengths[:, side], int(self.widths[side])
         places = np.full((len(self.lines), width), fill, dtype=np.int64)
@@ -81,9 +87,9 @@ class Packed:
         return torch.from_numpy(places)
 
     def position_ids(self, side: int = 0) -> torch.Tensor:
-        """The place of each token in its row, shape (lines, width).
+        """The position of each token in its row, shape (lines, width), int64.
 
-        Padding at the end of a line is one more row where there are two sides, else a row a token.
+        With two sides, the padding at the end of a line is a further row. With one side, each padding token is a row.
         """
         counted = [np.arange(length) for length in self._lengths[:, side]]
         positions = np.empty((len(self.lines), int(self.widths[side])), dtype=np.int64)
@@ -94,10 +100,11 @@ class Packed:
         return torch.from_numpy(positions)
 
     def lengths_for_kernels(self) -> dict[str, Any]:
-        """Where the rows of all lines end, for kernels that take this instead of a mask, by transformers' names for it.
+        """The lengths of the packed rows, for kernels that take them instead of a mask, by transformers' names.
 
-        Queries are the last side, keys the first. `cu_seq_lens_q` and `cu_seq_lens_k` are lengths added up from 0 on,
-        int32; `max_length_q` and `max_length_k` are numbers. Padding at the end of a line is one more row.
+        Queries are the last side, keys the first side. `cu_seq_lens_q` and `cu_seq_lens_k` are cumulative lengths over
+        all lines, starting with 0, int32. `max_length_q` and `max_length_k` are ints. The padding at the end of a line
+        counts as a row.
         """
         queries, keys = self._row_lengths(len(self.widths) - 1), self._row_lengths(0)
         return {
@@ -108,7 +115,7 @@ class Packed:
         }
 
     def _row_lengths(self, side: int) -> NDArray[np.int64]:
-        """Tokens of the rows of all lines in turn, and of the padding of each line that has some."""
+        """The lengths of the rows in the order of the lines. The padding of a line, if any, follows its rows."""
         lengths: list[int] = []
         for members in self.lines:
             own = self._lengths[members, side].tolist()
@@ -117,7 +124,7 @@ class Packed:
         return np.array(lengths)
 
     def starts(self, side: int = 0) -> NDArray[np.int64]:
-        """Where each row begins, counted over all lines, shape (rows,)."""
+        """The index of the first token of each row in the flattened lines, shape (rows,)."""
         starts = np.empty(len(self._lengths), dtype=np.int64)
         for number, members in enumerate(self.lines):
             ends = self._lengths[members, side].cumsum()

@@ -1,7 +1,7 @@
-"""Which rows make up the batch of each step: a pure function of (seed, epoch, lengths, budget, groups).
+"""Plans the rows of each step's batch: a pure function of the seed, the epoch, the lengths and the settings of `batch`.
 
-A batch is planned for a whole optimizer step, as one group of rows of similar length or as several. Processes and
-micro-batches then share it out among themselves, so that neither changes what a step learns from.
+A batch is planned for a complete optimizer step, as one or several groups of rows of similar length. It is then divided
+among processes and micro-batches. So their numbers do not change which rows a step trains on.
 """
 
 import math
@@ -15,33 +15,36 @@ from vanilla_recipes.errors import UserError
 from vanilla_transformers.text.batches import Rows, cut
 
 Lengths = Sequence[int] | NDArray | Callable[[int], NDArray]
-"""Tokens of each row, shape (rows,) or (rows, sides); where they change those of each epoch, given by its number. Of a
-stream a segment counts as an epoch."""
+"""Tokens of each row, shape (rows,) or (rows, sides). If lengths change from epoch to epoch, a function of the epoch's
+number. A segment of a stream counts as an epoch."""
 
-# Chosen on Multi30k, where groups of 2,304 tokens have 2.1 % padding and groups of 4,608 have 3.4 %. More jitter
-# mixes the groups of the epochs more and pads more: 1 would be 3.1 % and 4.4 %. Of strips anything from 1 to 4 does.
+# Random shift in tokens of a row's length before sorting. Chosen on Multi30k, where groups of 2,304 tokens then have
+# 2.1 % padding and groups of 4,608 tokens have 3.4 %. More jitter varies the groups between epochs more but pads more:
+# with 1.0, padding is 3.1 % and 4.4 %.
 _JITTER = 0.6
+# Number of strips divided by the square root of the number of groups. Any value from 1 to 4 pads about equally little.
 _STRIPS_PER_ROOT = 2.0
 
-_MEASURED_GROUPS = 1000  # their order is random, so that they stand for the others
+_MEASURED_GROUPS = 1000  # groups whose padding is measured; their order is random, so they are a fair sample
 
 
 class Plan:
-    """The batches of every epoch, in random order, each row once; of a stream a segment counts as an epoch.
+    """The batches of every epoch in random order. An epoch contains each row once; a stream's epoch is a segment.
 
-    Padded, rows of similar length make a group, and n of them cost n x (the greatest length of each side, added up):
-    the tokens that it has after padding. Packed, any rows do, and cost their real tokens.
+    The cost of a padded group is its number of padded tokens: rows x (sum over sides of the greatest length). Its rows
+    have similar lengths. The cost of a packed group is its number of real tokens. Its rows have any lengths.
 
     Args:
         lengths: tokens of each row; for translation the sides are source and target.
-        batch_tokens: the most that a batch may cost, all of its groups together.
-        seed: decides the order of the groups and which rows meet in one.
+        batch_tokens: maximum cost of a batch, all groups together.
+        seed: determines the order of the groups and which rows share a group.
         packed: whether groups are packed.
-        pack_length: the most tokens of a packed line on a side; None packs all rows of a group into one.
-        num_groups: groups of a batch; the last batch of an epoch may have fewer.
+        pack_length: maximum number of tokens of a packed line on each side; None packs all rows of a group into one
+            line.
+        num_groups: number of groups in a batch; the last batch of an epoch may have fewer.
 
     Raises:
-        UserError: there are no rows, or one of them costs more than a group may, or does not fit into a line.
+        UserError: there are no rows, a row costs more than a group may, or a row does not fit into a line.
     """
 
     def __init__(
@@ -62,33 +65,33 @@ class Plan:
         self._check(0)
 
     def lengths(self, epoch: int) -> NDArray[np.int64]:
-        """Tokens of the rows of an epoch, shape (rows, sides)."""
+        """Real tokens of the rows of an epoch, shape (rows, sides)."""
         return _by_sides(self._source(epoch)) if callable(self._source) else self._source
 
     def groups(self, epoch: int) -> list[Rows]:
-        """The groups of an epoch as arrays of row numbers, in the order in which they are trained on."""
+        """The groups of an epoch as arrays of row numbers, in training order."""
         if self._cached is None or self._cached[0] != epoch:
             self._cached = (epoch, self._compose(epoch))
         return self._cached[1]
 
     def num_steps(self, epoch: int) -> int:
-        """The batches of an epoch."""
+        """The number of batches, and so of optimizer steps, in an epoch."""
         return -(-len(self.groups(epoch)) // self.num_groups)
 
     def batch(self, epoch: int, step: int) -> list[Rows]:
-        """The groups that make up the batch of a step of an epoch, which are counted from 0."""
+        """The groups of the batch of a step. Epochs, and steps in an epoch, are counted from 0."""
         return self.groups(epoch)[step * self.num_groups : (step + 1) * self.num_groups]
 
     def num_tokens(self, rows: Rows, epoch: int) -> int:
-        """Real tokens of some rows of an epoch, all sides together."""
+        """Real tokens of some rows of an epoch, summed over all sides."""
         return int(self.lengths(epoch)[rows].sum())
 
     def cost(self, rows: Rows, epoch: int) -> int:
-        """What a group of these rows costs of `group_tokens`."""
+        """The cost of a group of these rows, to compare with `group_tokens`."""
         return self.num_tokens(rows, epoch) if self.packed else batch_cost(self.lengths(epoch)[rows])
 
     def padding_share(self, epoch: int) -> float:
-        """The part of the tokens, from 0 to 1, that is padding, in the first groups of an epoch."""
+        """The fraction of padding among the padded tokens, from 0 to 1, in the first groups of an epoch."""
         lengths = self.lengths(epoch)
         groups = [lengths[rows] for rows in self.groups(epoch)[:_MEASURED_GROUPS]]
         places = [Packed(rows, self.pack_length).num_places if self.packed else batch_cost(rows) for rows in groups]
@@ -129,12 +132,15 @@ class Plan:
 
 
 def batch_cost(lengths: NDArray) -> int:
-    """Tokens of rows that are padded together; `lengths` has the shape (rows, sides)."""
+    """Padded tokens of a group of rows; `lengths` has shape (rows, sides)."""
     return int(len(lengths) * lengths.max(axis=0).sum())
 
 
 def share(rows: Rows, part: int, num_parts: int) -> Rows:
-    """One of the near-equal parts of a group; empty if there are more parts than rows."""
+    """Part number `part`, counted from 0, of `num_parts` near-equal parts of a group.
+
+    A part may be empty if there are more parts than rows.
+    """
     return rows[part::num_parts]
 
 
@@ -144,11 +150,11 @@ def _by_sides(lengths: Sequence[int] | NDArray) -> NDArray[np.int64]:
 
 
 def _tile(lengths: NDArray, group_tokens: int, generator: np.random.Generator) -> Rows:
-    """Orders rows so that neighbours are alike on every side, as sort-tile-recursive packing orders rectangles.
+    """Orders rows so that neighbours have similar lengths on every side (sort-tile-recursive order of rectangles).
 
-    The rows are cut into strips by their first side, and each strip is sorted by its second one. Every second strip
-    runs backwards, so that the group across a border is also alike. The last side is jittered by up to `_JITTER`
-    tokens, so that other rows meet in every epoch.
+    The rows are divided into strips by the length of their first side, and each strip is sorted by the length of the
+    last side. Every second strip is sorted in descending order, so that a group across a border has similar lengths
+    too. The last length is jittered by up to `_JITTER` tokens, so that every epoch has other groups.
     """
     jittered = lengths[:, -1] + generator.uniform(-_JITTER, _JITTER, size=len(lengths))
     if lengths.shape[1] == 1:
@@ -158,20 +164,23 @@ def _tile(lengths: NDArray, group_tokens: int, generator: np.random.Generator) -
 
 
 def _strips(lengths: NDArray, group_tokens: int, generator: np.random.Generator) -> NDArray[np.int64]:
-    """The strip of each length of the first side. Strips have about as many tokens as each other.
+    """The strip of each length of the first side. Strips have about equal numbers of tokens.
 
-    Rows of one length are never parted: where they fill strips of their own, their groups pad nothing on this side.
-    The borders move from epoch to epoch.
+    Rows of one length are always in one strip. If they fill a strip, its groups have no padding on the first side. The
+    borders between strips change randomly from epoch to epoch.
     """
     tokens = np.bincount(lengths[:, 0], weights=lengths.sum(axis=1))
     middle = tokens.cumsum() - tokens / 2
     num_strips = _STRIPS_PER_ROOT * math.sqrt(tokens.sum() / group_tokens)
     strips = np.floor(middle * num_strips / tokens.sum() + generator.random()).astype(np.int64)
-    return np.unique(strips, return_inverse=True)[1]  # without gaps, so that neighbours run in opposite directions
+    return np.unique(strips, return_inverse=True)[1]  # numbers without gaps: neighbours are sorted in opposite orders
 
 
 def _cut_packed(order: Rows, lengths: NDArray, group_tokens: int) -> list[Rows]:
-    """Cuts ordered rows into the longest runs whose real tokens stay within the budget, as each single row does."""
+    """Cuts ordered rows into groups, each with as many rows as `group_tokens` real tokens allow.
+
+    Each single row must fit into the budget; `Plan` checks this.
+    """
     totals = lengths[order].sum(axis=1).cumsum()
     groups, start, before = [], 0, 0
     while start < len(order):

@@ -1,4 +1,4 @@
-"""A whole run of a recipe: read the experiment, train, score the best model on the test rows."""
+"""A complete run of a recipe: reads the experiment, trains, and scores the best model on the test rows."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -27,19 +27,18 @@ ExperimentT = TypeVar("ExperimentT", bound=Experiment)
 
 
 def train(experiment_class: type[ExperimentT], setup: Callable[[ExperimentT], Task], argv: Sequence[str]) -> int:
-    """Trains and scores what the arguments describe: a configuration, then `key=value` overrides.
+    """Runs the experiment that the command line describes, and returns the exit status.
 
     Args:
-        experiment_class: what the configuration describes.
-        setup: reads and checks all rows, so that a fault in the last of them shows before the training, and makes the
-            model.
-        argv: the command line without the program's name.
+        experiment_class: the experiment class of the recipe.
+        setup: builds the task: reads and checks all rows before training starts, and builds the model.
+        argv: the command line without the program's name: a configuration, then `key=value` overrides.
 
     Returns:
-        0, also where a signal stopped the run and its state is saved.
+        0, also if the run was stopped and saved a checkpoint.
 
     Raises:
-        UserError: anything wrong with the configuration, the data, the run folder or the disk.
+        UserError: the configuration, the data, the run folder or the launch is wrong, or disk or memory do not suffice.
     """
     join_slurm()
     experiment = load_experiment(experiment_class, argv[0], argv[1:])
@@ -60,7 +59,7 @@ def train(experiment_class: type[ExperimentT], setup: Callable[[ExperimentT], Ta
 def _conclude(
     task: Task, state: TrainState, experiment: Experiment, run_folder: RunFolder, accelerator: Accelerator
 ) -> None:
-    """Scores the best model on the test rows, writes `results.json` and prints what the run came to."""
+    """Scores the best model on the test rows, writes `results.json` and prints the summary of the run."""
     model = type(task.model).from_pretrained(run_folder.path / "best").to(accelerator.device).eval()
     test = {} if task.test is None else evaluate(model, task.test, experiment.evaluation.batch_tokens, accelerator)
     if not accelerator.is_main_process:

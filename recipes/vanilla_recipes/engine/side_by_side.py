@@ -1,7 +1,7 @@
-"""Groups of a step that are computed at the same time, by threads of one process on a CPU.
+"""Computes the groups of a batch in parallel threads of one process on a CPU.
 
-Two large groups of an encoder-decoder, each by one thread, take less time than one after the other with two threads
-for every operation: threads wait for each other once a step instead of thousands of times.
+For two large groups of an encoder-decoder, two threads that compute one group each are faster than two threads that
+share every operation: they wait for each other once a step instead of thousands of times.
 """
 
 import copy
@@ -23,15 +23,15 @@ from vanilla_transformers.model.operations import OPERATIONS
 
 
 class SideBySide:
-    """Computes gradients with as many copies of a model as there are threads.
+    """Computes gradients in parallel threads, with one copy of the model a thread.
 
-    The copies share the weights; each has gradients of its own, which are added up in the order of the copies, so that
-    the sum is the same each time. torch's threads (`torch.get_num_threads()`) are divided among the copies.
+    The copies share their weights but have separate gradients. The gradients are summed in the order of the copies, so
+    that the sum is deterministic. torch's threads (`torch.get_num_threads()`) are divided among the copies.
 
     Args:
-        model: the copies are made when it is first asked for gradients.
-        num_copies: itself included.
-        autocast: makes the context that forward passes are computed in.
+        model: the model. The first call of `add_up` makes the copies.
+        num_copies: number of copies, the model itself included.
+        autocast: returns the context manager for forward passes.
     """
 
     def __init__(self, model: PreTrainedModel, num_copies: int, autocast: Callable[[], AbstractContextManager]) -> None:
@@ -40,12 +40,12 @@ class SideBySide:
         self._pool = ThreadPoolExecutor(num_copies - 1, thread_name_prefix="gradients")
 
     def add_up(self, batches: Sequence[Batch], count: torch.Tensor, seeds: Sequence[int]) -> list[torch.Tensor]:
-        """Adds the gradients of batches to those of the model's parameters; returns the losses, in their order.
+        """Adds the gradients of several batches to the gradients of the model; returns the losses of the batches.
 
         Args:
-            batches: copy number i computes those at i, i + `num_copies`, and so on.
-            count: by which their losses are divided.
-            seeds: of the dropout in each batch.
+            batches: the batches. Copy number i computes the batches i, i + `num_copies`, and so on.
+            count: number of targets by which the losses are divided.
+            seeds: the seed of dropout for each batch.
         """
         if len(self._models) == 1:
             self._models += [shallow_copy(self._models[0]) for _ in range(self.num_copies - 1)]
@@ -53,7 +53,7 @@ class SideBySide:
         num_threads = torch.get_num_threads()
 
         def compute(copy_number: int) -> None:
-            torch.set_num_threads(max(1, num_threads // self.num_copies))  # of this thread
+            torch.set_num_threads(max(1, num_threads // self.num_copies))  # sets the number for the current thread only
             for index in range(copy_number, len(batches), self.num_copies):
                 losses[index] = self._add(self._models[copy_number], batches[index], count, seeds[index])
 
@@ -65,7 +65,7 @@ class SideBySide:
                 wait(others)
                 torch.set_num_threads(num_threads)
             for other in others:
-                other.result()  # raises what was raised there
+                other.result()  # raises the exception of the thread, if any
         except BaseException:
             for model in self._models[1:]:
                 model.zero_grad()
@@ -80,7 +80,7 @@ class SideBySide:
         return loss.detach()
 
     def _collect(self) -> None:
-        """Moves the gradients of the copies to the parameters of the model."""
+        """Adds the gradients of the copies to the gradients of the model, and clears them in the copies."""
         own = list(self._models[0].parameters())
         for model in self._models[1:]:
             for mine, its in zip(own, model.parameters(), strict=True):
@@ -92,7 +92,7 @@ class SideBySide:
 
 
 def shallow_copy(model: PreTrainedModel) -> PreTrainedModel:
-    """Modules of their own with the same parameters and buffers, whose gradients are their own as well."""
+    """A copy of the modules that shares the data of parameters and buffers with `model`, but has separate gradients."""
     tensors: dict[int, torch.Tensor] = {id(buffer): buffer for buffer in model.buffers()}
     for parameter in model.parameters():
         tensors[id(parameter)] = torch.nn.Parameter(parameter.data, parameter.requires_grad)
@@ -100,10 +100,10 @@ def shallow_copy(model: PreTrainedModel) -> PreTrainedModel:
 
 
 def side_by_side(model: PreTrainedModel, experiment: Experiment, accelerator: Accelerator) -> SideBySide | None:
-    """For the groups of a batch, if there are several, and threads for them; None where they are computed in turn.
+    """A `SideBySide` if the groups of a batch can be computed in parallel threads, else None.
 
-    In turn: on other devices and with several processes; where other random numbers are drawn than by this package's
-    dropout; and where a pass is not that of the modules alone.
+    Needs several groups and threads, one process on a CPU, a model of this package, and no random numbers but those of
+    this package's dropout. `compile`, `gradient_checkpointing` and adapters must be off.
     """
     num_copies = min(experiment.batch.groups, torch.get_num_threads())
     is_alone = accelerator.device.type == "cpu" and accelerator.num_processes == 1
@@ -114,7 +114,10 @@ def side_by_side(model: PreTrainedModel, experiment: Experiment, accelerator: Ac
 
 
 def draws_our_dropout(model: PreTrainedModel) -> bool:
-    """Whether all random numbers of one of our models are this package's; other kernels of attention draw theirs."""
+    """Whether this package's dropout draws all random numbers of a model of this package.
+
+    It does not if an attention kernel other than eager drops attention weights: such a kernel draws its own numbers.
+    """
     if OPERATIONS.dropout is not apply_dropout:
         return False
     config = model.config

@@ -1,7 +1,7 @@
-"""The gradients of one optimizer step.
+"""Computes the gradients of one optimizer step.
 
-The loss of a step is the sum over its targets divided by their number, which is counted over all micro-batches and
-processes before the first of them is computed: how the batch is cut does not change the gradient.
+The loss of a step is the sum over its targets divided by the number of targets. The targets of all micro-batches and
+processes are counted before the first forward pass. So the division into micro-batches does not change the gradient.
 """
 
 import math
@@ -22,12 +22,13 @@ from vanilla_recipes.engine.task import Batch, Task
 
 
 class MicroBatch(NamedTuple):
-    """A part of a step's batch that is computed by itself.
+    """A micro-batch: a part of a step's batch with its own forward and backward pass.
 
     Attributes:
-        batch: some of the rows.
-        number: tells it from the other parts of the step, of all processes.
-        weight: of its loss; 0 for one that only keeps step with the other processes.
+        batch: the rows of the micro-batch.
+        number: index of the micro-batch in the step, unique over all processes.
+        weight: factor of the loss; 0 for a dummy micro-batch, which only keeps the process in step with other
+            processes.
     """
 
     batch: Batch
@@ -36,26 +37,26 @@ class MicroBatch(NamedTuple):
 
 
 class Loss(nn.Module):
-    """Returns the loss alone, so that Accelerate, which turns outputs into fp32, leaves the logits as they are."""
+    """Wraps a model and returns only its loss, so that Accelerate does not convert the logits to fp32."""
 
     def __init__(self, model: PreTrainedModel) -> None:
         super().__init__()
         self.model = model
-        self._no_split_modules = model._no_split_modules  # what FSDP gathers one at a time
+        self._no_split_modules = model._no_split_modules  # FSDP gathers one module of these classes at a time
 
     def forward(self, batch: Batch, num_items_in_batch: torch.Tensor) -> torch.Tensor:
         return training_loss(self.model, batch, num_items_in_batch)
 
 
 class Gradients:
-    """Computes the gradients of a batch, cut into processes and micro-batches.
+    """Computes the gradients of a batch that is divided among processes and micro-batches.
 
     Args:
         task: makes the batches and counts their targets.
         loss: a `Loss`, as Accelerate prepared it.
-        accelerator: the processes that share the batch out among themselves.
-        seed: of the run.
-        side_by_side: computes micro-batches at the same time; None computes one after the other.
+        accelerator: the processes among which the batch is divided.
+        seed: the seed of the run.
+        side_by_side: computes micro-batches in parallel threads; None computes them one after the other.
     """
 
     def __init__(
@@ -70,12 +71,15 @@ class Gradients:
         self.seed, self.side_by_side = seed, side_by_side
 
     def cut(self, groups: list[Rows], epoch: int, num_micro: int) -> list[MicroBatch]:
-        """This process's micro-batches, as many as every other's: shards of a model wait for each other in each.
+        """The micro-batches of this process.
+
+        Every process gets the same number, because in a sharded run all processes take part in every forward pass. A
+        process with too few parts gets dummy micro-batches of weight 0.
 
         Args:
-            groups: the rows of the step, of all processes; rows of one micro-batch are of one group.
-            epoch: to which the rows belong.
-            num_micro: the parts into which each process cuts what it has of a group.
+            groups: the rows of the step, of all processes. A micro-batch contains rows of one group only.
+            epoch: the epoch of the rows.
+            num_micro: number of micro-batches into which each process cuts its share of a group.
         """
         num_processes, place = self.accelerator.num_processes, self.accelerator.process_index
         num_parts = self.num_parts(len(groups), num_micro)
@@ -87,23 +91,26 @@ class Gradients:
         return found
 
     def num_parts(self, num_groups: int, num_micro: int) -> int:
-        """The parts into which each of so many groups is cut, so that every process gets `num_micro` or more of all."""
+        """The number of parts into which each group is cut.
+
+        It makes the number of all parts a multiple of the number of processes, and at least `num_micro` a process.
+        """
         return num_micro * math.lcm(num_groups, self.accelerator.num_processes) // num_groups
 
     def num_targets(self, micro_batches: list[MicroBatch]) -> float:
-        """The targets of the step, all processes together."""
+        """The number of targets of the step, summed over all processes. Every process must call this method."""
         count = sum(self.task.num_targets(each.batch) for each in micro_batches if each.weight)
         return over_processes(self.accelerator, [count])[0]
 
     def add_up(self, micro_batches: list[MicroBatch], num_targets: float, step: int) -> torch.Tensor:
-        """Adds the gradients of the step to those of the parameters; returns this process's share of the loss.
+        """Adds the gradients of the step to the gradients of the parameters; returns this process's share of the loss.
 
         Args:
-            micro_batches: those of this process.
-            num_targets: all of the step's.
-            step: its number, which decides what dropout sets to zero.
+            micro_batches: the micro-batches of this process.
+            num_targets: number of targets of the step, summed over all processes.
+            step: number of the optimizer steps taken before; part of the seed of dropout.
         """
-        # Without any target the loss is 0, not 0 / 0.
+        # At least 1, so that the loss of a step without targets is 0, not 0 / 0.
         count = torch.tensor(max(1.0, num_targets), device=self.accelerator.device)
         seeds = [dropout_seed(self.seed, step, each.number) for each in micro_batches]
         if self.side_by_side is not None and len(micro_batches) > 1:
@@ -118,20 +125,20 @@ class Gradients:
     def _add(self, micro_batch: MicroBatch, count: torch.Tensor, is_last: bool) -> torch.Tensor:
         num_processes, weight = self.accelerator.num_processes, micro_batch.weight
         with nullcontext() if is_last else self.accelerator.no_sync(self.loss):
-            with self.accelerator.autocast():  # which `prepare` adds to other models, but not to those under FSDP2
+            with self.accelerator.autocast():  # `prepare` adds autocast to the forward pass, but not under FSDP2
                 loss = self.loss(self.on_device(micro_batch.batch), count)
             loss = loss if weight == 1.0 else loss * weight
-            # Data-parallel training averages the gradients over the processes; the loss is a sum over them.
+            # Data-parallel training averages gradients over processes, but the loss is a sum over processes.
             self.accelerator.backward(loss if num_processes == 1 else loss * num_processes)
         return loss.detach()
 
     def on_device(self, batch: Batch) -> Batch:
-        """The batch where the model is."""
+        """Moves a batch to the device of the model."""
         return send_to_device(batch, self.accelerator.device, non_blocking=True)
 
 
 def over_processes(accelerator: Accelerator, figures: list[float]) -> list[float]:
-    """The sums of some figures over all processes, the same on each of them."""
+    """Sums each figure over all processes; every process must call it and gets the same sums."""
     if accelerator.num_processes == 1:
         return figures
     tensor = torch.tensor(figures, dtype=torch.float64, device=accelerator.device)
@@ -139,14 +146,16 @@ def over_processes(accelerator: Accelerator, figures: list[float]) -> list[float
 
 
 def dropout_seed(seed: int, step: int, number: int) -> int:
-    """What dropout begins with in a micro-batch: a function of the run's seed, the step and the micro-batch's number,
-    so that a resumed run repeats it."""
+    """The seed of dropout in a micro-batch, from the seed of the run, the step and the micro-batch's number.
+
+    A resumed run therefore repeats the same dropout.
+    """
     return int(np.random.SeedSequence([seed, step, number]).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
 def seed_dropout(seed: int, device: torch.device) -> None:
-    """Seeds the generator that dropout draws from."""
+    """Seeds torch's default generator, from which dropout draws."""
     if device.type == "cpu":
-        torch.default_generator.manual_seed(seed)  # torch.manual_seed asks every kind of device: 0.5 ms
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would check every type of device: 0.5 ms
     else:
         torch.manual_seed(seed)

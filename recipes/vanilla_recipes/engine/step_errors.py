@@ -1,4 +1,4 @@
-"""What is said when a step cannot be taken, or should not have been."""
+"""Error messages for training steps that fail, or whose loss is not finite."""
 
 import textwrap
 from collections.abc import Iterator
@@ -13,16 +13,16 @@ from vanilla_recipes.settings.durations import TrainState
 
 TRAINING_REMEDY = "raise batch.micro_batches (auto finds the number) or set gradient_checkpointing=true"
 EVALUATION_REMEDY = "lower evaluation.batch_tokens"
-_SHOWN_ROWS = 8
-_LONGEST_CAUSE = 240
+_SHOWN_ROWS = 8  # maximum number of rows that a message lists
+_LONGEST_CAUSE = 240  # characters of torch's message that are shown
 
 
 def not_finite(step: int, state: TrainState, plan: Plan) -> UserError:
-    """Names a step whose loss or gradient is not finite, and its batch.
+    """The error for a step whose loss or gradient is not finite. It names the step and the rows of its batch.
 
     Args:
-        step: its number, counted from 1.
-        state: where the run stands, after that step or a later one.
+        step: the number of the step, counted from 1.
+        state: the counters of the run after this step or a later step.
         plan: the batches of the run.
     """
     epoch, index = state.epoch, state.step_in_epoch - (state.global_step - step) - 1
@@ -40,14 +40,14 @@ def not_finite(step: int, state: TrainState, plan: Plan) -> UserError:
 
 @contextmanager
 def in_clear_words(place: str, remedy: str) -> Iterator[None]:
-    """Says what a user can do about torch's errors.
+    """Turns torch's out-of-memory and compiler errors into a `UserError` with a way out.
 
     Args:
-        place: where the run stands.
-        remedy: what saves memory there.
+        place: the step or evaluation that runs, for the message.
+        remedy: the settings that save memory in it, for the message.
 
     Raises:
-        UserError: instead of an error that tells of too little memory or of a compiler that does not work.
+        UserError: the block ran out of memory, or torch could not compile the layers.
     """
     try:
         yield

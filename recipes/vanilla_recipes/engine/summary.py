@@ -1,4 +1,4 @@
-"""What a run came to: the figures in `results.json` and the table that ends it."""
+"""Summarizes a finished run: the figures in `results.json` and the table that is printed at the end."""
 
 import os
 import platform
@@ -20,11 +20,11 @@ _PACKAGES = ("vanilla_transformers", "transformers", "accelerate")
 
 
 def run_figures(state: TrainState, records: Sequence[Mapping[str, Any]], accelerator: Accelerator) -> dict[str, Any]:
-    """Amounts, speed and memory of a run, and what it ran on; nothing in it names a host, a user or a path.
+    """Steps, tokens, time, speed, memory, hardware and versions of a run. Names no host, user or path.
 
     Args:
-        state: where the run ended.
-        records: of `metrics.jsonl`; those of a run that was resumed cover all its parts.
+        state: the counters at the end of the run.
+        records: the records of `metrics.jsonl`. For a resumed run they also cover the time before it was resumed.
         accelerator: the processes and devices.
     """
     seconds = max(state.elapsed_seconds, 1e-9)
@@ -44,26 +44,26 @@ def run_figures(state: TrainState, records: Sequence[Mapping[str, Any]], acceler
         figures["peak_memory_gb"] = round(peak_memory, 3)
     return figures | {
         "machine": {"device": _device_name(accelerator.device), "processes": accelerator.num_processes},
-        # Of torch with its build, such as 2.15.0+cu132, which the metadata of some builds lack.
+        # `torch.__version__` includes the build, such as 2.15.0+cu132; the package metadata of some builds do not.
         "versions": {"python": platform.python_version(), "torch": str(torch.__version__)}
         | {name: version(name) for name in _PACKAGES},
     }
 
 
 def best_scores(state: TrainState, records: Sequence[Mapping[str, Any]]) -> Scores:
-    """The step of the best model and its scores on the validation rows."""
+    """The step of the best model, and its scores on the validation rows."""
     scored = [record for record in records if record["step"] == state.best_step]
     scores = {key: value for record in scored for key, value in record.items() if key.startswith(VALIDATION)}
     return {"step": state.best_step} | {key.removeprefix(VALIDATION): value for key, value in scores.items()}
 
 
 def summary_table(scores: Mapping[str, Scores], run: Mapping[str, Any], folder: Path) -> str:
-    """The end of a run in a few lines.
+    """The summary of a run in a few lines.
 
     Args:
-        scores: of the best model, by the name of the rows.
-        run: the `run_figures`.
-        folder: the run folder, whose content is listed.
+        scores: the scores of the best model, by the name of the rows (validation, test).
+        run: the result of `run_figures`.
+        folder: the run folder, whose files are listed.
     """
     speed = f"{run['tokens_per_second']:,.0f} real tokens/s, {run['padding']:.1%} padding"
     if "mfu" in run:
@@ -87,7 +87,7 @@ def _scores_text(scores: Scores) -> str:
 
 
 def _padding(records: Sequence[Mapping[str, Any]]) -> float:
-    """The share of padding in all batches, from the shares between the records."""
+    """The fraction of padding in all batches, computed from the fraction that each record reports for its steps."""
     tokens, num_padded = 0, 0.0
     for record in records:
         if "padding" in record:
@@ -107,7 +107,7 @@ def _mean_over_time(records: Sequence[Mapping[str, Any]], name: str) -> float | 
 
 
 def _peak_memory_gb(device: torch.device) -> float | None:
-    """The most that the main process held at a time: on its GPU, or in memory where it trains on a CPU."""
+    """Peak memory of the main process in GB: of its GPU, or of its CPU memory if it trains on a CPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 1e9
     if sys.platform == "win32":

@@ -1,4 +1,4 @@
-"""What a recipe hands to the training loop, and what it gets back."""
+"""The interface between a recipe and the training loop: the task, the rows to score and the result."""
 
 import hashlib
 import json
@@ -15,26 +15,26 @@ from vanilla_recipes.engine.plan import Lengths, Rows
 from vanilla_recipes.settings.durations import TrainState
 from vanilla_transformers.model.losses import IGNORE_INDEX
 
-Batch = dict[str, Any]  # tensors, and numbers that a kernel reads on the host
-Scores = dict[str, Any]  # numbers, and texts that say how they came about
+Batch = dict[str, Any]  # tensors, and ints that an attention kernel needs on the host
+Scores = dict[str, Any]  # numbers, and texts that describe how the numbers were computed
 
 EncodedRows = tuple[NDArray, Iterable[Sequence[int] | NDArray]]
-"""The tokens of each row, shape (rows,) or (rows, sides), and the ids of every side of every row, in this order; how
-the ids are divided makes no difference."""
+"""The number of tokens of each row, shape (rows,) or (rows, sides), and the token ids of all rows, one side after the
+other within a row. How the ids are split into sequences does not matter."""
 
 
 def count_labels(batch: Batch) -> int:
-    """Targets of a batch whose labels are not shifted by the model."""
+    """The number of targets in the labels of a batch, for models that do not shift their labels."""
     return int((batch["labels"] != IGNORE_INDEX).sum())
 
 
 def fingerprint_rows(vocabulary: Mapping[str, int], training: EncodedRows, validation: EncodedRows) -> str:
-    """The SHA-256 of the rows that a run learns from and is judged by, and of the vocabulary that gave their ids.
+    """The SHA-256 of the training rows, the validation rows and the vocabulary.
 
     Args:
-        vocabulary: tokens with their ids.
-        training: the rows to train on; of a stream those of the first segment.
-        validation: the rows that decide which model is best, all that are scored.
+        vocabulary: token -> id.
+        training: the training rows; for a stream, the rows of the first segment.
+        validation: all validation rows that are scored.
     """
     digest = hashlib.sha256(json.dumps(vocabulary, sort_keys=True).encode())
     for lengths, ids in (training, validation):
@@ -51,8 +51,8 @@ class Examples:
 
     Attributes:
         lengths: tokens of each row, shape (rows,) or (rows, sides).
-        predict: what the model makes of some rows, given by their numbers: one record a row, in their order.
-        score: the scores of the records of all rows, in the order of the rows.
+        predict: maps the model and some row numbers to one record a row, in the same order.
+        score: maps the records of all rows, in row order, to the scores.
     """
 
     lengths: NDArray
@@ -62,26 +62,28 @@ class Examples:
 
 @dataclass(frozen=True)
 class Task:
-    """What a recipe hands to the loop.
+    """Everything that the training loop needs to train and score a model.
 
     Attributes:
-        model: takes a batch and `num_items_in_batch`, and returns the loss summed over the targets and divided by it.
-        lengths: tokens of each training row, shape (rows,) or (rows, sides); where they change those of each epoch.
-        make_batch: the batch of some training rows, given by their numbers, in an epoch. A row that is changed at
-            random, such as by masking, must be a function of the experiment's seed, the epoch and its number, so that
-            neither a resume nor the cut of a batch changes it. Of a stream the epoch is the segment.
-        fingerprint: tells these training and validation rows and their tokenizer from others; a run goes on only with
-            the same.
-        validation: what decides which model is best.
-        metric: the score of the validation rows that decides it.
-        greater_is_better: the sense of that score.
-        save_model: writes a complete `from_pretrained` folder, on the main process.
-        test: what the best model is scored on at the end, if anything.
-        settings: how the scores came about; written beside them.
-        num_targets: the targets that the model finds in a batch.
-        head: names that modules may have which serve this task alone, such as a classifier: they are trained as a whole
-            where adapters stand in for the training of all others.
-        show: writes what the best model makes, such as samples, into the run folder, on the main process at the end.
+        model: the model. Its loss is the sum over the targets divided by `num_items_in_batch`.
+        lengths: tokens of each training row, shape (rows,) or (rows, sides). If they change from epoch to epoch, a
+            function of the epoch's number.
+        make_batch: maps some training row numbers and the epoch to a batch. A random change of a row, such as masking,
+            must be a function of the experiment's seed, the epoch and the row number. Then neither resuming nor the
+            division into micro-batches changes a row. For a stream, the epoch is the number of the segment.
+        fingerprint: hash of the training rows, the validation rows and the tokenizer. A run can be resumed only with
+            the same fingerprint.
+        validation: the validation rows, which decide which model is best.
+        metric: name of the validation score that decides which model is best.
+        greater_is_better: whether a greater value of `metric` is better.
+        save_model: writes a complete `from_pretrained` folder; called on the main process only.
+        test: the test rows, on which the best model is scored at the end; None for no test.
+        settings: settings of scoring and decoding, written to `results.json` with the scores.
+        num_targets: the number of targets of a batch, as the model counts them.
+        head: names of modules that only this task uses, such as a classifier. With adapters, these modules are trained
+            completely, and the other weights are frozen.
+        show: writes outputs of the best model, such as samples, to the run folder; called on the main process at the
+            end of the run.
     """
 
     model: PreTrainedModel
@@ -99,17 +101,17 @@ class Task:
     show: Callable[[PreTrainedModel, Path], None] | None = None
 
     def lengths_in(self, epoch: int) -> NDArray:
-        """Tokens of the rows of an epoch."""
+        """Tokens of the rows of an epoch, shape (rows,) or (rows, sides)."""
         return np.asarray(self.lengths(epoch) if callable(self.lengths) else self.lengths)
 
 
 @dataclass(frozen=True)
 class FitResult:
-    """How a run ended.
+    """The result of a run.
 
     Attributes:
-        state: where it stands.
-        stopped_by: the signal that ended it early; None if it reached `max_duration`.
+        state: the counters at the end.
+        stopped_by: the signal that stopped the run, or `max_wall_time`; None if the run ended by itself.
     """
 
     state: TrainState

@@ -1,1 +1,1 @@
-"""Where a model comes from: a new one, a saved one, a stock one."""
+"""Builds new models, and loads saved models of this package and stock models of transformers."""

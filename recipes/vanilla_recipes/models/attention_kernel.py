@@ -1,4 +1,4 @@
-"""Chooses the attention kernel of a run (the setting `attention`), and refuses one that cannot train it."""
+"""Chooses the attention kernel of a run (the setting `attention`), and refuses kernels that cannot train it."""
 
 import torch
 from transformers import PreTrainedModel
@@ -12,14 +12,15 @@ _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def set_attention(model: PreTrainedModel, experiment: Experiment, device: torch.device) -> None:
-    """Chooses the attention kernel of the run.
+    """Chooses the attention kernel of the run and sets it in the model.
 
     Raises:
-        UserError: transformers does not know the kernel, or it cannot train here, or not on packed batches.
+        UserError: transformers does not know the kernel, or the kernel cannot train on this device, or it cannot
+            train on packed rows.
     """
     kernel = _kernel(model, experiment, device)
     if kernel == "flex_attention" and device.type == "cpu":
-        raise UserError("attention=flex_attention: torch has no backward pass of it on a CPU: use auto, eager or sdpa")
+        raise UserError("attention=flex_attention has no backward pass on a CPU: use auto, eager or sdpa")
     if experiment.batch.packing:
         _check_packing(kernel, model, experiment)
     try:
@@ -30,10 +31,10 @@ def set_attention(model: PreTrainedModel, experiment: Experiment, device: torch.
 
 
 def _kernel(model: PreTrainedModel, experiment: Experiment, device: torch.device) -> str:
-    """The kernel that was asked for, or the fastest of those that need no other package."""
+    """The kernel that the experiment names; for `auto`, the fastest kernel that needs no other package."""
     is_packed, dtype = experiment.batch.packing, _DTYPES.get(experiment.precision, torch.float32)
     if is_stock(model):
-        problem: str | None = "is for the models of this package"
+        problem: str | None = "is for the models of this package only"
     else:
         problem = varlen_problem(model.config, device, dtype, is_training=True)
     if experiment.attention == VARLEN and problem is not None:
@@ -48,7 +49,11 @@ def _kernel(model: PreTrainedModel, experiment: Experiment, device: torch.device
 
 
 def _check_packing(kernel: str, model: PreTrainedModel, experiment: Experiment) -> None:
-    """Refuses kernels that would mix packed rows up or compute far too much, and positions that a table lacks."""
+    """Refuses packing if the kernel would mix rows up or waste work, or if the position table is too short.
+
+    Raises:
+        UserError: the model or the kernel does not support packed rows, or `batch.pack_length` does not suit them.
+    """
     if is_stock(model):
         raise UserError(
             f"batch.packing=true: a {type(model).__name__} does not keep packed rows apart, as the models of this "
@@ -74,6 +79,6 @@ def _check_packing(kernel: str, model: PreTrainedModel, experiment: Experiment) 
     has_table = config.is_encoder_decoder and config.position_embedding_type == "learned"
     if has_table and pack_length is not None and pack_length > num_positions:
         raise UserError(
-            f"batch.pack_length={pack_length}: the model has learned positions for {num_positions} tokens, which the "
-            f"padding of a line needs as well; lower it"
+            f"batch.pack_length={pack_length}: the model has learned positions for {num_positions} tokens, and the "
+            f"padding of a line may be as long as the line; lower batch.pack_length"
         )

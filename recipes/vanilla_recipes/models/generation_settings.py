@@ -1,7 +1,7 @@
-"""Checks the settings of generate(), which transformers takes unseen.
+"""Checks the generation settings of a saved model, because transformers does not check their types.
 
-One of a wrong type fails in the middle of a search with a message that names no setting, or passes for something else,
-as the text "false" does for true.
+A value of a wrong type can fail in the middle of a search with a message that names no setting, or have another
+meaning: the text "false" counts as true.
 """
 
 import math
@@ -12,7 +12,7 @@ from vanilla_recipes.errors import UserError
 
 
 def is_whole(value: Any, least: int = 0) -> bool:
-    """Whether it is a whole number, which a truth value is not."""
+    """Whether a value is an int, not a bool, and at least `least`."""
     return type(value) is int and value >= least
 
 
@@ -21,7 +21,7 @@ def is_number(value: Any) -> bool:
 
 
 def are_ids(value: Any) -> bool:
-    """Whether it is one token id, or a list of them."""
+    """Whether a value is one token id, or a non-empty list of token ids."""
     return all(map(is_whole, value)) and bool(value) if isinstance(value, list) else is_whole(value)
 
 
@@ -49,15 +49,15 @@ RULES: dict[str, Rule] = {
 
 
 def check_generation(name: str, settings: Mapping[str, Any], num_tokens: int | None = None) -> None:
-    """Refuse a setting of a wrong type, or a token id that the model does not know.
+    """Refuses a generation setting of a wrong type, and a token id beyond the vocabulary.
 
     Args:
         name: the model, for the message.
         settings: as in generation_config.json; null leaves a setting to transformers.
-        num_tokens: size of the vocabulary, if it is known already.
+        num_tokens: size of the vocabulary; None if it is not known yet.
 
     Raises:
-        UserError: with the first fault.
+        UserError: a setting is wrong. The message names the first wrong setting.
     """
     fault = next(_faults(settings, num_tokens), None)
     if fault is not None:
@@ -69,7 +69,7 @@ def check_generation(name: str, settings: Mapping[str, Any], num_tokens: int | N
 
 
 def _faults(settings: Mapping[str, Any], num_tokens: int | None) -> Iterator[tuple[str, str]]:
-    """Each wrong setting with the rule that it breaks."""
+    """Yields every wrong setting with the rule that it breaks."""
     for key, value in settings.items():
         is_special_id = key.endswith("_token_id")
         rule, holds = IDS if is_special_id else RULES.get(key, ANYTHING)

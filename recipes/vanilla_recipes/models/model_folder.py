@@ -1,8 +1,8 @@
-"""Loads a saved model from a folder or the Hub, and says in one line what is wrong with a damaged one.
+"""Loads a saved model from a folder or the Hub, and reports damage in one line.
 
-from_pretrained() reports damage in many ways: a truncated file is a SafetensorError that names no file, a missing
-tokenizer a list of 150 configuration classes, a broken generation_config.json nothing at all, and missing tensors a
-model of random numbers. So the files of a local folder are checked first, and what was loaded afterwards.
+from_pretrained() reports damage badly. A truncated file raises a SafetensorError that names no file. A missing
+tokenizer raises a list of 150 configuration classes. A broken generation_config.json is ignored. Missing tensors are
+filled with random numbers. So the files of a local folder are checked before loading, and the model after loading.
 """
 
 import functools
@@ -38,13 +38,13 @@ logger = logging.getLogger(__name__)
 GENERATION = "generation_config.json"
 SINGLE_FILE, INDEX = "model.safetensors", "model.safetensors.index.json"
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
-OTHER_VOCABULARIES = ("*.spm", "*.model", "vocab*")  # of tokenizers that are not in tokenizer.json
-OTHER_FILES = ("vocab.json", "added_tokens.json", "special_tokens_map.json")  # of older tokenizers
-REMEDY = "the folder is damaged or was not written to its end; copy or save it again"
-LONGEST_CAUSE = 240  # characters of a library's message; some list every class there is
+OTHER_VOCABULARIES = ("*.spm", "*.model", "vocab*")  # vocabularies of tokenizers without a tokenizer.json
+OTHER_FILES = ("vocab.json", "added_tokens.json", "special_tokens_map.json")  # further files of older tokenizers
+REMEDY = "the folder is damaged or incomplete; copy or save it again"
+LONGEST_CAUSE = 240  # characters of a library's message that are shown; some messages list every class
 _OUTPUTS = {"return_dict": True, "output_attentions": False, "output_hidden_states": False}
-LISTED = 4  # tensors that are named where many are wrong
-LARGEST_WEIGHT = 1e6  # far beyond any that training gives; a flipped bit makes it 1e19 and more
+LISTED = 4  # maximum number of wrong tensors that an error names
+LARGEST_WEIGHT = 1e6  # far above any trained weight; a flipped bit of an exponent gives 1e19 and more
 
 
 def load_saved(
@@ -56,20 +56,25 @@ def load_saved(
     tells_outdated: bool = True,
     **kwargs: Any,
 ) -> tuple[Any, Any]:
-    """A saved model and its tokenizer, both known to be whole and to belong together.
+    """Loads a saved model and its tokenizer, and checks that both are complete and belong together.
 
     Args:
         name: a folder written by save_pretrained(), or the name of a model on the Hub.
-        model_class: the class, or Auto class, that loads it.
-        check_config: refuses a model of the wrong kind, before its weights are read; it may change settings, and return
-            the class that is to load it in place of `model_class`.
-        may_lack: whether a tensor may be missing or have another shape, and starts at random then.
-        needs_tokenizer: whether a folder without any file of a tokenizer is refused; else `None` stands for it.
-        tells_outdated: whether a folder whose code must be renewed is told in a line; the model is right all the same.
+        model_class: the class, or Auto class, that loads the model.
+        check_config: called with the config before the weights are read. It refuses a model of the wrong kind, may
+            change the config, and may return a class that loads the model in place of `model_class`.
+        may_lack: whether a tensor, given by its name, may be missing or have another shape. Such a tensor is
+            initialized at random.
+        needs_tokenizer: whether a folder without any tokenizer file is refused. If not, the tokenizer is `None`.
+        tells_outdated: whether to warn if the code saved in the folder is older than this package needs. The model
+            itself is loaded correctly in any case.
         kwargs: for `from_pretrained` of the model.
 
+    Returns:
+        The model and its tokenizer.
+
     Raises:
-        UserError: there is no such model, it is damaged, or it is refused.
+        UserError: the model does not exist, is damaged, or is refused.
     """
     is_local = Path(name).exists()
     if is_local:
@@ -92,7 +97,7 @@ def load_saved(
     return model, tokenizer
 
 
-@functools.cache  # once for each folder
+@functools.cache  # one warning a folder
 def _tell_outdated(folder: Path) -> None:
     fault = outdated(folder)
     if fault is not None:
@@ -100,7 +105,7 @@ def _tell_outdated(folder: Path) -> None:
 
 
 def has_tokenizer_files(folder: Path) -> bool:
-    """Whether a folder holds any file that a tokenizer is made of."""
+    """Whether a folder holds any tokenizer file."""
     return _holds_any(folder, *TOKENIZER_FILES, *OTHER_FILES, *OTHER_VOCABULARIES)
 
 
@@ -112,7 +117,11 @@ def _holds_any(folder: Path, *patterns: str) -> bool:
 
 
 def check_folder(folder: Path) -> None:
-    """Read as much of every file as shows whether it is whole, without loading the weights."""
+    """Checks that the files of a folder are complete, without loading the weights.
+
+    Raises:
+        UserError: a file is missing, truncated or not valid.
+    """
     if not folder.is_dir():
         raise UserError(f"{folder}: this is a file; name the model folder that holds config.json")
     if not (folder / "config.json").is_file():
@@ -127,13 +136,17 @@ def check_folder(folder: Path) -> None:
 
 
 def models_below(folder: Path) -> str:
-    """The way out for somebody who names the run folder instead of the model inside it."""
+    """A hint for error texts that names the model folders inside `folder`, such as a run folder; empty if none."""
     found = sorted(str(file.parent) for file in folder.glob("*/config.json"))
     return f"; did you mean {' or '.join(found)}?" if found else ""
 
 
 def check_json(file: Path) -> dict[str, Any]:
-    """The object in a JSON file."""
+    """Reads the object in a JSON file.
+
+    Raises:
+        UserError: the file is not valid JSON, or holds something else than an object.
+    """
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
@@ -144,7 +157,11 @@ def check_json(file: Path) -> dict[str, Any]:
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The safetensors files of the model; empty if it is saved in torch's older format, which loading reports on."""
+    """The safetensors files of a model. Empty for torch's older format, whose damage from_pretrained() reports.
+
+    Raises:
+        UserError: the weights are missing, or the index names no files.
+    """
     if (folder / SINGLE_FILE).is_file():
         return [folder / SINGLE_FILE]
     if (folder / INDEX).is_file():
@@ -158,7 +175,11 @@ def weight_files(folder: Path) -> list[Path]:
 
 
 def check_weight_file(file: Path) -> None:
-    """A safetensors header gives the length of its file, so opening it finds every truncation."""
+    """Opens a safetensors file. This detects any truncation, because the header gives the length of the file.
+
+    Raises:
+        UserError: the file is missing or cannot be read.
+    """
     if not file.is_file():
         raise UserError(f"{file}: this part of the weights is missing; {REMEDY}")
     try:
@@ -169,7 +190,11 @@ def check_weight_file(file: Path) -> None:
 
 
 def check_hub_name(name: str) -> None:
-    """A path that is not there must not become a question to the Hub, where it may be somebody's model."""
+    """Refuses a name that looks like a local path, lest a mistyped path loads a model of this name from the Hub.
+
+    Raises:
+        UserError: the parent folder of the name exists, or the Hub does not allow such a name.
+    """
     parent = Path(name).parent
     if parent != Path() and parent.is_dir():
         raise UserError(f"{name}: there is no such folder{models_below(parent)}")
@@ -184,11 +209,16 @@ def check_hub_name(name: str) -> None:
 
 @contextmanager
 def reading(name: str, part: str) -> Iterator[None]:
-    """Whatever a library raises over a damaged file, from KeyError to classes of its own, becomes one line."""
+    """Turns any exception, which libraries raise in many classes for a damaged file, into a one-line `UserError`.
+
+    Args:
+        name: the model, for the message.
+        part: the part of the model that is read, for the message.
+    """
     try:
         yield
     except Exception as error:
-        named = isinstance(error, StrictDataclassClassValidationError)  # after a validator, which tells a user nothing
+        named = isinstance(error, StrictDataclassClassValidationError)  # its text names a validator; the cause is clear
         cause = one_line(str(error.__cause__ if named and error.__cause__ else error))
         if isinstance(error, KeyError) or not cause:
             cause = one_line(repr(error))
@@ -200,12 +230,12 @@ def reading(name: str, part: str) -> Iterator[None]:
 
 @contextmanager
 def reading_from(name: str, part: str, hub_fault: str | None) -> Iterator[None]:
-    """As `reading`, of a folder or else of a name on the Hub: what lies in neither place is told as such.
+    """Like `reading`, but if `name` is no local folder, the error says so and names the fault of the Hub.
 
     Args:
         name: a folder, or a name on the Hub.
-        part: what is read.
-        hub_fault: why the Hub cannot be asked; its cache may still hold it.
+        part: the part of the model that is read, for the message.
+        hub_fault: why the Hub cannot be reached, or None. The Hub's local cache may still hold the model.
     """
     is_local = Path(name).exists()
     try:
@@ -221,9 +251,16 @@ def reading_from(name: str, part: str, hub_fault: str | None) -> Iterator[None]:
 
 
 def load_config(name: str, hub_fault: str | None = None) -> PreTrainedConfig:
-    """The configuration, of a model type that is known; the arguments are those of `reading_from`.
+    """Loads the configuration of a model.
 
-    What it says about the form of outputs is left out: it is for whoever calls the model to choose.
+    Its settings of the output format (tuple, attentions, hidden states) are reset: the caller chooses them.
+
+    Args:
+        name: a folder, or a name on the Hub.
+        hub_fault: as in `reading_from`.
+
+    Raises:
+        UserError: the configuration cannot be loaded, or its model type is unknown.
     """
     with reading_from(name, "the configuration", hub_fault):
         model_type = PreTrainedConfig.get_config_dict(name)[0].get("model_type")
@@ -237,29 +274,33 @@ def load_config(name: str, hub_fault: str | None = None) -> PreTrainedConfig:
 
 
 def load_tokenizer(name: str, hub_fault: str | None = None, model_type: str = "") -> Any:
-    """The tokenizer; what the folder lacks of its usual files is named.
+    """Loads the tokenizer of a model. Errors name the tokenizer files that the folder lacks.
 
     Args:
         name: a folder, or a name on the Hub.
         hub_fault: as in `reading_from`.
-        model_type: of the model beside it; to a stock one belongs a class that knows its special tokens.
+        model_type: the model type in config.json. Stock types have a tokenizer class that knows the special tokens, so
+            an old vocabulary file suffices for them.
+
+    Raises:
+        UserError: the tokenizer is missing or damaged.
     """
     folder = Path(name)
     lacking = [file for file in TOKENIZER_FILES if folder.exists() and not (folder / file).is_file()]
-    if _holds_any(folder, *OTHER_VOCABULARIES):  # as old checkpoints were saved
+    if _holds_any(folder, *OTHER_VOCABULARIES):  # the format of old checkpoints
         is_stock_type = bool(TOKENIZER_MAPPING_NAMES.get(model_type))
         lacking = [file for file in lacking if file == "tokenizer_config.json" and not is_stock_type]
     if len(lacking) == len(TOKENIZER_FILES):
         raise UserError(
-            f"{name}: the tokenizer ({' and '.join(lacking)}) is missing; save the one that the model was trained with "
-            "there, by tokenizer.save_pretrained()"
+            f"{name}: the tokenizer ({' and '.join(lacking)}) is missing; save the tokenizer that the model was "
+            "trained with into the folder, by tokenizer.save_pretrained()"
         )
     if "tokenizer_config.json" in lacking:  # without it, tokenizer.json loads as a tokenizer without special tokens
         raise UserError(f"{name}: the tokenizer ({' and '.join(lacking)} missing) cannot be loaded: {REMEDY}")
     part = f"the tokenizer ({' and '.join(lacking)} missing)" if lacking else "the tokenizer"
     with reading_from(name, part, hub_fault):
         tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
-    limit = tokenizer.model_max_length  # without one it is a large number, which some files have as 1e30
+    limit = tokenizer.model_max_length  # "no limit" is a huge number, in some files the float 1e30
     if isinstance(limit, float) and limit.is_integer():
         tokenizer.model_max_length = limit = int(limit)
     if not is_whole(limit, 1):
@@ -273,7 +314,13 @@ def load_tokenizer(name: str, hub_fault: str | None = None, model_type: str = ""
 def load_model(
     name: str, config: PreTrainedConfig, model_class: Any, may_lack: Callable[[str], bool], **kwargs: Any
 ) -> PreTrainedModel:
-    """The model, complete but for what it may lack: from_pretrained() fills whatever is missing with random numbers."""
+    """Loads the weights of a model, and refuses it if tensors are missing or have another shape.
+
+    from_pretrained() fills such tensors with random numbers; this is allowed only where `may_lack` allows it.
+
+    Raises:
+        UserError: the weights cannot be loaded, are incomplete, or are not finite.
+    """
     with reading(name, "the model"), no_load_report():
         model, report = model_class.from_pretrained(
             name,
@@ -297,7 +344,7 @@ def load_model(
 
 
 def _as_entry(entry: str | tuple[str, Any, Any]) -> tuple[str, str]:
-    """A tensor of transformers' report, with both of its shapes where they differ."""
+    """Turns an entry of transformers' loading report into a tensor's name and, if its shapes differ, their text."""
     if isinstance(entry, str):
         return entry, ""
     tensor, found, needed = entry
@@ -306,13 +353,13 @@ def _as_entry(entry: str | tuple[str, Any, Any]) -> tuple[str, str]:
 
 @contextmanager
 def no_load_report() -> Iterator[None]:
-    """Keeps transformers' table of missing tensors off the screen: they are told in a line, or wanted."""
+    """Suppresses transformers' table of missing tensors: `load_model` reports them in one line, or allows them."""
     logger = logging.getLogger("transformers.modeling_utils")
 
     def is_other(record: logging.LogRecord) -> bool:
         return "LOAD REPORT" not in record.getMessage()
 
-    logger.addFilter(is_other)  # a level above warnings would make transformers check tensor-parallel plans
+    logger.addFilter(is_other)  # raising the log level instead would make transformers check tensor-parallel plans
     try:
         yield
     finally:
@@ -320,7 +367,11 @@ def no_load_report() -> Iterator[None]:
 
 
 def check_weights(name: str, model: PreTrainedModel) -> None:
-    """Numbers that no training gives are read without complaint, and then nonsense comes out."""
+    """Refuses weights that are NaN, infinite or far too large: they load without an error but give nonsense.
+
+    Raises:
+        UserError: a weight is NaN, infinite or greater than `LARGEST_WEIGHT`.
+    """
     for parameter_name, parameter in model.named_parameters():
         largest = max(map(abs, map(float, parameter.detach().aminmax()))) if parameter.numel() else 0.0
         if not largest <= LARGEST_WEIGHT:
@@ -329,12 +380,16 @@ def check_weights(name: str, model: PreTrainedModel) -> None:
 
 
 def num_rows(model: PreTrainedModel) -> int:
-    """The number of tokens that the model knows."""
+    """The number of rows of the model's token embedding, which is its vocabulary size."""
     return next(model.get_input_embeddings().parameters()).shape[0]
 
 
 def check_vocabulary(name: str, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> None:
-    """Every id that the tokenizer can give needs a row of the embedding."""
+    """Refuses a tokenizer that can give ids beyond the rows of the model's embedding.
+
+    Raises:
+        UserError: the largest id has no row.
+    """
     largest = max(tokenizer.get_vocab().values(), default=-1)
     if largest >= num_rows(model):
         raise UserError(
@@ -344,13 +399,17 @@ def check_vocabulary(name: str, tokenizer: PreTrainedTokenizerBase, model: PreTr
 
 
 def check_padding(name: str, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> None:
-    """The sources of an encoder-decoder are padded to one length; a decoder may be trained on blocks."""
+    """Refuses an encoder-decoder whose tokenizer cannot pad. Other models may do without: blocks need no padding.
+
+    Raises:
+        UserError: the tokenizer has no padding token, or fails to pad.
+    """
     if not model.config.is_encoder_decoder:
         return
     if tokenizer.pad_token_id is None:
         raise UserError(
             f"{name}: the tokenizer has no padding token, which the shorter sentences of a batch are filled up with; "
-            "name the one that the model was trained with as pad_token in tokenizer_config.json"
+            "set pad_token in tokenizer_config.json to the token that the model was trained with"
         )
     with reading(name, "the tokenizer"):
         tokenizer.pad({"input_ids": [[tokenizer.pad_token_id]]})

@@ -1,4 +1,4 @@
-"""Starts from a new model: the fields of its config that `model:` takes, and the config made of them."""
+"""Builds the config of a new model from the settings of the section `model`."""
 
 import dataclasses
 from collections.abc import Collection
@@ -16,11 +16,13 @@ _TOKENS = ("pad_token_id", "bos_token_id", "eos_token_id")
 
 
 def model_fields(config_class: type[VanillaConfig], unused: Collection[str]) -> dict[str, Any]:
-    """The fields of a config with their types, for `Experiment.model_keys`; what the tokenizer decides is left out.
+    """The config fields that a user may set, with their types, for `Experiment.model_keys`.
+
+    Fields that the tokenizer decides (vocabulary size and special token ids) are left out.
 
     Args:
-        config_class: that of the recipe's model.
-        unused: other fields that the recipe has no use for.
+        config_class: the config class of the recipe's model.
+        unused: further fields to leave out, because the recipe does not use them.
     """
     kinds = {**VanillaConfig.__annotations__, **config_class.__annotations__}
     taken = {field.name for field in dataclasses.fields(config_class)} - {"vocab_size", *_TOKENS, *unused}
@@ -28,10 +30,10 @@ def model_fields(config_class: type[VanillaConfig], unused: Collection[str]) -> 
 
 
 def new_config(config_class: type[ConfigT], tokenizer: PreTrainedTokenizerFast, **settings: Any) -> ConfigT:
-    """The config of a model with the vocabulary of a tokenizer.
+    """Builds the config of a new model whose vocabulary size and special token ids come from a tokenizer.
 
     Raises:
-        UserError: the settings contradict each other, or one has a value that no model can have.
+        UserError: the settings contradict each other, or a setting has a value that no model can have.
     """
     ids = {name: getattr(tokenizer, name) for name in _TOKENS}
     try:

@@ -1,4 +1,4 @@
-"""A table of positions ends where it ends."""
+"""Checks that the configured lengths of rows fit into the model's position table."""
 
 from collections.abc import Mapping
 
@@ -9,15 +9,15 @@ from vanilla_transformers.text.answers import num_positions
 
 
 def check_positions(config: PreTrainedConfig, limits: Mapping[str, int], is_saved: bool) -> None:
-    """Refuses rows that are longer than a table of positions.
+    """Refuses settings that allow rows longer than the model's position table.
 
     Args:
-        config: that of the model.
-        limits: the settings that bound the rows, with their tokens.
-        is_saved: whether training goes on from a saved model, whose table cannot grow.
+        config: the config of the model.
+        limits: the settings that bound the length of rows, with their values in tokens.
+        is_saved: whether training starts from a saved model, whose position table cannot grow.
 
     Raises:
-        UserError: a bound is beyond the table.
+        UserError: a setting exceeds the number of positions.
     """
     room = num_positions(config)
     kind = "learned " if getattr(config, "position_embedding_type", None) == "learned" else ""

@@ -1,4 +1,4 @@
-"""Starts from a saved model instead of a new one."""
+"""Loads a saved model to continue training, of this package or a stock model of transformers."""
 
 import logging
 from collections.abc import Mapping
@@ -16,9 +16,9 @@ from vanilla_transformers.text.languages import language_codes
 
 logger = logging.getLogger(__name__)
 
-# Only these fields of the config can change when training goes on from a saved model.
+# Only these fields of the config can change when training starts from a saved model.
 _CHANGEABLE = ("hidden_dropout_prob", "attention_probs_dropout_prob", "label_smoothing")
-# These too where the head starts anew: they are what it is made of.
+# These fields define the head of a classifier, so they can change too if the head is newly initialized.
 _OF_THE_HEAD = ("pooler", "classifier_pooling")
 _LANGUAGE_MODELS = ("AutoModelForCausalLM", "AutoModelForMaskedLM", "AutoModelForSeq2SeqLM")
 
@@ -26,21 +26,24 @@ _LANGUAGE_MODELS = ("AutoModelForCausalLM", "AutoModelForMaskedLM", "AutoModelFo
 def load_pretrained(
     model_class: type[PreTrainedModel], source: str, settings: Mapping[str, Any], head: Mapping[str, Any] | None = None
 ) -> tuple[Any, Any]:
-    """A saved model in fp32, and its tokenizer.
+    """Loads a saved model in fp32, and its tokenizer.
 
-    A stock model is loaded as the class of transformers that does the same, and stays what it is.
+    A stock model is loaded with the transformers class for the same task and is not converted.
 
     Args:
-        model_class: what the saved model must be, if it is one of this package.
+        model_class: the class of this package for the task. A saved model of this package must have its model type.
         source: a folder, or a name on the Hub.
-        settings: fields of the config; dropout and label smoothing are taken over, for others that differ from the
-            saved model a warning says that they are ignored.
-        head: fields of the config that the head of the task calls for, such as its labels. With it the model may have
-            been saved from any head of its family, or have another number of labels: the head then starts at random,
-            and everything below it must be there.
+        settings: fields of the config. Dropout and label smoothing are applied. Any other field that differs from the
+            saved model is ignored with a warning.
+        head: fields of the config that the head of the task needs, such as its labels. If given, the model may have
+            been saved with another head of its family or another number of labels. The head is then initialized at
+            random; all other weights must be in the saved model.
+
+    Returns:
+        The model and its tokenizer.
 
     Raises:
-        UserError: there is no such model, it is damaged or incomplete, or of another type.
+        UserError: the model does not exist, is damaged or incomplete, or has another type.
     """
 
     is_new_head, loaded_class = False, model_class
@@ -71,7 +74,7 @@ def load_pretrained(
 
 
 def _has_other_head(config: PreTrainedConfig, model_class: type[PreTrainedModel], head: Mapping[str, Any]) -> bool:
-    """Whether the model was saved from another head, or with another number of labels."""
+    """Whether the model was saved with another head or another number of labels."""
     is_same_class = model_class.__name__ in (config.architectures or ())
     return not is_same_class or len(config.id2label or {}) != len(head["id2label"])
 
@@ -79,7 +82,11 @@ def _has_other_head(config: PreTrainedConfig, model_class: type[PreTrainedModel]
 def _class_for(
     config: PreTrainedConfig, model_class: type[PreTrainedModel], source: str, takes_any_head: bool
 ) -> type[PreTrainedModel]:
-    """The class that loads the model: the one of this package, or the stock one of the same Auto class."""
+    """The class that loads the model: `model_class`, or the stock class behind the same Auto class.
+
+    Raises:
+        UserError: the model has another type, or was trained for another task.
+    """
     expected = model_class.config_class.model_type
     if config.model_type == expected:
         return model_class
@@ -88,20 +95,21 @@ def _class_for(
     stock_class = _stock_class(auto_name, config)
     if isinstance(config, VanillaConfig) or stock_class is None:
         raise UserError(
-            f"{source}: is a {config.model_type} model; give a {expected} model, or a stock one that {auto_name} loads"
+            f"{source}: is a {config.model_type} model; give a {expected} model, or a stock model that {auto_name} "
+            "loads"
         )
     saved = config.architectures or []
     others = {_stock_class(name, config) for name in _LANGUAGE_MODELS} - {stock_class, None}
     if not takes_any_head and any(other.__name__ in saved for other in others):
         raise UserError(
-            f"{source}: is a {saved[0]}, which learns something else than the {stock_class.__name__} of this recipe; "
-            f"give a {expected} model, or a stock one that {auto_name} loads"
+            f"{source}: is a {saved[0]}, which is trained for another task than the {stock_class.__name__} of this "
+            f"recipe; give a {expected} model, or a stock model that {auto_name} loads"
         )
     return stock_class
 
 
 def _stock_class(auto_name: str, config: PreTrainedConfig) -> Any:
-    """The class of transformers behind an Auto class, or None."""
+    """The transformers class that an Auto class makes for a config, or None."""
     return classes_of(auto_name).get(type(config), None)
 
 
@@ -115,22 +123,30 @@ def _apply(settings: Mapping[str, Any], config: PreTrainedConfig, changeable: tu
 
 
 def _check_tokenizer(model: PreTrainedModel, tokenizer: Any, source: str) -> None:
-    """Refuses tokenizers that the recipes cannot set up for training."""
+    """Refuses a tokenizer that the recipes cannot train with.
+
+    Raises:
+        UserError: the tokenizer marks languages, or is a Python tokenizer of a model that is no encoder-decoder.
+    """
     codes = language_codes(tokenizer)
     if codes:
         raise UserError(
             f"{source}: the tokenizer marks the language of each text ({min(codes)} and {len(codes) - 1} others), "
-            "which the recipes do not; give a model of one pair of languages, such as marian"
+            "which the recipes cannot train; give a model of one pair of languages, such as marian"
         )
     if not tokenizer.is_fast and not model.config.is_encoder_decoder:
         raise UserError(
-            f"{source}: the tokenizer is a {type(tokenizer).__name__}, written in Python, but one of the tokenizers "
-            "library is needed: save the model with such a one, in a folder with tokenizer.json"
+            f"{source}: the tokenizer is a {type(tokenizer).__name__}, written in Python, but the recipe needs a fast "
+            "tokenizer of the tokenizers library: save the model with one, in a folder with tokenizer.json"
         )
 
 
 def _check_values(config: PreTrainedConfig, source: str) -> None:
-    """Applies the rules of the config to what was changed in it."""
+    """Validates the config after its fields were changed.
+
+    Raises:
+        UserError: a changed field breaks a rule of the config.
+    """
     try:
         config.validate()
     except StrictDataclassError as error:
@@ -138,17 +154,23 @@ def _check_values(config: PreTrainedConfig, source: str) -> None:
 
 
 def _check_special_ids(config: PreTrainedConfig, tokenizer: Any, source: str) -> None:
-    """Decoder inputs and the generation config are made of the ids in the config, labels by the tokenizer."""
+    """Refuses a config whose special token ids differ from the tokenizer's.
+
+    Decoder inputs and generation use the ids in the config; labels use the ids of the tokenizer.
+
+    Raises:
+        UserError: the padding or end token differs, or the config has no valid start token of the decoder.
+    """
     for name in ("pad_token_id", "eos_token_id"):
         ours, its = getattr(config, name), getattr(tokenizer, name)
         if its not in (ours if isinstance(ours, list) else [ours]):
             raise UserError(
                 f"{source}: {name} is {ours} in config.json, but {its} for the tokenizer; they do not belong together, "
-                "or one was edited"
+                "or one was edited: save both from the same model"
             )
     start = config.decoder_start_token_id
     if start is None or not 0 <= start < config.vocab_size:
         raise UserError(
             f"{source}: decoder_start_token_id is {start} in config.json, but must be an id below {config.vocab_size}: "
-            "targets begin with it; set it to the one that the model was trained with"
+            "decoder inputs begin with it; set it to the id that the model was trained with"
         )

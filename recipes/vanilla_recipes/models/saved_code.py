@@ -1,7 +1,7 @@
-"""The code in a model folder: the files that its configurations name, and all that these import from beside them.
+"""Lists the Python files of a model folder: the files named in `auto_map`, and the files that they import.
 
-With this package a model is loaded by the installed classes, and the code in its folder is not run. Without it, with
-`trust_remote_code=True`, that code is the model.
+If this package is installed, the model is loaded with the installed classes, and the code in the folder is not run.
+Without this package, `trust_remote_code=True` runs the code in the folder.
 """
 
 import ast
@@ -17,18 +17,18 @@ from vanilla_transformers.model import caches
 
 CONFIG, TOKENIZER_CONFIG = "config.json", "tokenizer_config.json"
 CONFIGS = (CONFIG, TOKENIZER_CONFIG)
-"""The files that name code, in their `auto_map`."""
+"""The configuration files that name code in their `auto_map`."""
 
-_OTHER_REPOSITORY = "--"
-_CACHE_NAMES = Path(caches.__file__).name  # code without this file knows the older name of the cache alone
+_OTHER_REPOSITORY = "--"  # separates a repository's name from the class path in an `auto_map`
+_CACHE_NAMES = Path(caches.__file__).name  # code without this file knows only the older name of the cache argument
 
 
 class SavedCode(NamedTuple):
-    """Files of code.
+    """Names of Python files that a model folder needs.
 
     Attributes:
-        files: names of those that are there.
-        missing: by the name of each that is not, the file that asks for it.
+        files: the names of the files that exist.
+        missing: the name of each missing file -> the file that names or imports it.
     """
 
     files: frozenset[str]
@@ -36,17 +36,19 @@ class SavedCode(NamedTuple):
 
 
 def saved_code(folder: Path, configs: Sequence[str] = CONFIGS) -> SavedCode:
-    """The code that the configurations in a folder name, and what it imports."""
+    """The code that the configurations in a folder name, and the files that this code imports."""
     named = {name: config for config in configs for name in files_of(auto_map(folder / config))}
     return with_imports(folder, named)
 
 
 def with_imports(folder: Path, named: Mapping[str, str]) -> SavedCode:
-    """Files of code and, in turn, all that they import from beside them, also where they do so for types alone.
+    """The given files and all files that they import, directly or indirectly, with relative imports.
+
+    Imports for type checking only count too.
 
     Args:
-        folder: where they lie.
-        named: the files to begin with, each with what names it.
+        folder: the folder of the files.
+        named: the name of each given file -> the file that names it.
     """
     asking = dict(named)
     waiting = list(named)
@@ -60,20 +62,20 @@ def with_imports(folder: Path, named: Mapping[str, str]) -> SavedCode:
 
 
 def auto_map(config: Path) -> Any:
-    """What a configuration says of its code; `None` where it says nothing, or is not there or damaged."""
+    """The `auto_map` of a configuration file; `None` if the file has none, does not exist or is damaged."""
     try:
         content = json.loads(config.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):  # a damaged one is told where it is needed
+    except (FileNotFoundError, ValueError):  # loading the model reports a damaged file
         return None
     return content.get("auto_map") if isinstance(content, dict) else None
 
 
 def files_of(classes: Any) -> list[str]:
-    """The files that an `auto_map` names; those of other repositories do not lie beside it.
+    """The names of the files that an `auto_map` names, without files of other repositories.
 
     Args:
-        classes: paths such as `modeling_decoder.VanillaDecoderModel` by the Auto class; for a tokenizer there are two,
-            either of which may be `None`.
+        classes: Auto class -> class path, such as `modeling_decoder.VanillaDecoderModel`. A tokenizer has a list of two
+            class paths, either of which may be `None`.
     """
     if isinstance(classes, Mapping):
         classes = list(classes.values())
@@ -84,12 +86,12 @@ def files_of(classes: Any) -> list[str]:
 
 
 def _lies_in(folder: Path, name: str) -> bool:
-    """Whether it is a file of the folder itself: transformers follows no imports into others."""
+    """Whether a file exists directly in the folder: transformers follows no imports into subfolders."""
     return name == Path(name).name and (folder / name).is_file()
 
 
 def _imported(file: Path) -> list[str]:
-    """The files that a module imports from beside it. One that is no Python fails when it is run, and imports none."""
+    """The files that a module imports with relative imports; none if it is not valid Python, which fails when run."""
     try:
         nodes = list(ast.walk(ast.parse(file.read_bytes())))
     except (SyntaxError, ValueError):
@@ -102,14 +104,14 @@ def _imported(file: Path) -> list[str]:
 
 
 def outdated(folder: Path) -> str | None:
-    """Why the code in a folder must be renewed, and how; `None` where it need not.
+    """Explains why the code in a folder must be renewed, and how; `None` if it need not be renewed.
 
-    `generate` hands over the cache under the name that the installed transformers has for it. Code that does not know
-    the name takes it for one argument more, ignores it, and goes on from the last token alone.
+    `generate` passes the cache under an argument name that depends on the version of transformers. Older code does not
+    know the newer name and ignores the argument, so it predicts from the last token only.
     """
     if caches.CACHE != "cache" or not _generates(folder):
         return None
-    code = saved_code(folder, [CONFIG]).files  # not what lies there: an older version may have saved over newer code
+    code = saved_code(folder, [CONFIG]).files  # unused files do not count: older code may be saved over newer code
     if not code or _CACHE_NAMES in code:
         return None
     return (
@@ -119,10 +121,10 @@ def outdated(folder: Path) -> str | None:
 
 
 def _generates(folder: Path) -> bool:
-    """Whether the model was saved from a class of this package that generates."""
+    """Whether the model was saved from a class of this package that can generate."""
     try:
         architecture = json.loads((folder / CONFIG).read_text(encoding="utf-8"))["architectures"][0]
-    except (FileNotFoundError, ValueError, LookupError, TypeError):  # a damaged one is told where it is needed
+    except (FileNotFoundError, ValueError, LookupError, TypeError):  # loading the model reports a damaged file
         return False
     model_class: Any = getattr(vanilla_transformers, str(architecture), None)
     return hasattr(model_class, "can_generate") and model_class.can_generate()

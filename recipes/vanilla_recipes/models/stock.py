@@ -1,4 +1,4 @@
-"""Stock models of transformers: which models are stock, and what their classes and fields are called."""
+"""Stock models of transformers: whether a model is stock, and the names of its classes and config fields."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,15 +8,15 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from vanilla_transformers import VanillaConfig, VanillaPreTrainedModel
 
-# What stock configurations call the fields that can change when training goes on from a saved model.
+# Fields that can change when training starts from a saved model, with their names in stock configs.
 STOCK_NAMES = {
     "hidden_dropout_prob": ("hidden_dropout_prob", "dropout", "resid_pdrop", "embd_pdrop", "seq_classif_dropout"),
     "attention_probs_dropout_prob": ("attention_probs_dropout_prob", "attention_dropout", "attn_pdrop"),
-    "label_smoothing": (),  # no stock model has it; it is kept beside their fields
+    "label_smoothing": (),  # no stock config has this field; `set_field` adds it
 }
 
 
-# Where transformers publishes which class an Auto class makes of a configuration.
+# Auto class -> the mapping in transformers from config classes to the model classes that the Auto class makes.
 _MAPPINGS = {
     "AutoModel": "MODEL_MAPPING",
     "AutoModelForCausalLM": "MODEL_FOR_CAUSAL_LM_MAPPING",
@@ -30,17 +30,17 @@ _MAPPINGS = {
 
 
 def classes_of(auto_name: str) -> Mapping[type[PreTrainedConfig], Any]:
-    """The classes that an Auto class makes, by the configuration; some have several."""
+    """The classes that an Auto class makes, by config class. A config class may have several classes."""
     return getattr(transformers, _MAPPINGS[auto_name])
 
 
 def is_stock(model: PreTrainedModel) -> bool:
-    """Whether a model is one of transformers' own rather than of this package."""
+    """Whether a model is not of this package, but a model of transformers."""
     return not isinstance(model, VanillaPreTrainedModel)
 
 
 def set_field(config: PreTrainedConfig, name: str, value: Any) -> bool:
-    """Sets a field of this package in a configuration, under the names that it has there; whether there are any."""
+    """Sets a field of this package in a config, under the stock config's names; returns whether the field exists."""
     if isinstance(config, VanillaConfig) or name == "label_smoothing":
         setattr(config, name, value)
         return True

@@ -1,1 +1,1 @@
-"""Devices, processes and their memory."""
+"""Devices, distributed processes, and gathering of sharded tensors."""

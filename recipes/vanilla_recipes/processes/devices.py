@@ -1,4 +1,4 @@
-"""The device to run on, and what keeps a GPU of this machine from being it."""
+"""Chooses the device to run on, and explains why torch cannot use a GPU of this machine."""
 
 import functools
 import logging
@@ -11,12 +11,12 @@ from vanilla_recipes.errors import one_line
 
 logger = logging.getLogger(__name__)
 
-# What a loaded kernel driver shows. Without one there is no GPU to speak of, whatever torch was built for.
+# These files exist only while the kernel driver is loaded. Without a driver, no build of torch can use a GPU.
 _NVIDIA, _AMD = Path("/proc/driver/nvidia/version"), Path("/dev/kfd")
 
 
 def fastest_device() -> torch.device:
-    """An accelerator if torch can use one, else the CPU; a GPU that stands idle then is told once, in a line."""
+    """The accelerator if torch can use one, else the CPU. Warns once if the machine has a GPU that torch cannot use."""
     accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
     if accelerator is None:
         tell_idle_gpu()
@@ -25,16 +25,16 @@ def fastest_device() -> torch.device:
 
 @functools.cache
 def tell_idle_gpu() -> None:
-    """Says what keeps a GPU of this machine from being used, if there is one."""
+    """Warns once a process if this machine has a GPU that torch cannot use, with the reason."""
     fault = idle_gpu()
     if fault is not None:
         logger.warning("%s; the CPU does the work", fault)
 
 
 def idle_gpu() -> str | None:
-    """Why torch cannot use the GPU of this machine; `None` where it can, or where there is none."""
+    """The reason why torch cannot use the GPU of this machine; `None` if it can, or if the machine has no GPU."""
     maker = "NVIDIA" if _NVIDIA.exists() else "AMD" if _AMD.exists() else None
-    is_hidden = os.environ.get("CUDA_VISIBLE_DEVICES", "0") in ("", "-1")  # on purpose
+    is_hidden = os.environ.get("CUDA_VISIBLE_DEVICES", "0") in ("", "-1")  # the user hides the GPU on purpose
     if maker is None or is_hidden or torch.accelerator.is_available():
         return None
     if (torch.version.cuda if maker == "NVIDIA" else torch.version.hip) is None:
@@ -44,6 +44,6 @@ def idle_gpu() -> str | None:
         )
     try:
         torch.cuda.init()
-    except Exception as error:  # a RuntimeError or AssertionError, by what is broken
+    except Exception as error:  # a RuntimeError or an AssertionError, depending on the cause
         return f"this machine has a GPU of {maker}, which torch {torch.__version__} cannot use: {one_line(str(error))}"
     return None

@@ -1,4 +1,4 @@
-"""Starts a recipe: as a program, and on the devices and processes that the launcher gave it."""
+"""Starts a recipe as a program, and builds its Accelerator from the environment that the launcher set."""
 
 import logging
 import os
@@ -25,7 +25,10 @@ _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def program(main: Callable[[Sequence[str]], int], file: str) -> int:
-    """Calls a recipe's `main` with the command line; a user's mistake becomes one line on stderr and the status 1."""
+    """Calls a recipe's `main` with the command line, and returns the exit status.
+
+    A `UserError` becomes one line on stderr and the exit status 1.
+    """
     arguments = sys.argv[1:]
     if not arguments or arguments[0] in ("-h", "--help"):
         print(f"usage: python -m vanilla_recipes.{Path(file).stem} CONFIG [key=value ...]")
@@ -39,18 +42,20 @@ def program(main: Callable[[Sequence[str]], int], file: str) -> int:
 
 
 def build_accelerator(experiment: Experiment) -> Accelerator:
-    """The Accelerator of this process, once all processes have found each other.
+    """Builds the Accelerator of this process and waits until all processes are connected.
 
     Raises:
-        UserError: fp16 without a GPU; a launch whose processes would each train a model of their own, that would not
-            do what it was asked for, or that sets what belongs to the experiment.
+        UserError: `precision=fp16` without a GPU; the launched processes would each train a separate model; Accelerate
+            would ignore an option of the launch; the launch sets an option that belongs to the experiment; a process
+            has no GPU; or the processes do not find each other.
     """
     has_device = torch.accelerator.is_available()
     if experiment.precision == "fp16" and not has_device:
         raise UserError("precision=fp16 needs a GPU: use bf16 or fp32")
     _refuse(_contradictions(experiment, os.environ))
     _refuse(_missing_device(os.environ))
-    os.environ["FSDP_CPU_RAM_EFFICIENT_LOADING"] = "false"  # every process builds the model; transformers reads it too
+    # Every process builds the complete model. transformers reads this variable too, and would load on rank 0 only.
+    os.environ["FSDP_CPU_RAM_EFFICIENT_LOADING"] = "false"
     forget_precision()
     if not has_device:
         keep_memory_and_kernels()
@@ -71,9 +76,9 @@ def build_accelerator(experiment: Experiment) -> Accelerator:
 
 
 def forget_precision() -> None:
-    """Lets this process train in another precision than an earlier run in it, if accelerate has a way to.
+    """Resets Accelerate's state, so that this process can train in another precision than an earlier run in it.
 
-    Without one, accelerate refuses another precision itself.
+    If a version of Accelerate lacks `_reset_state`, Accelerate itself refuses another precision.
     """
     getattr(AcceleratorState, "_reset_state", lambda: None)()
 
@@ -99,7 +104,7 @@ def _refuse(problems: Iterable[str]) -> None:
 
 
 def _contradictions(experiment: Experiment, environment: Mapping[str, str]) -> Iterator[str]:
-    """Settings of `accelerate launch` that the experiment decides, or that the loop does not know."""
+    """Yields the settings of `accelerate launch` that belong to the experiment, or that the loop does not support."""
 
     def asked(name: str) -> bool:
         return environment.get(name, "false").lower() == "true"
@@ -108,7 +113,7 @@ def _contradictions(experiment: Experiment, environment: Mapping[str, str]) -> I
     if precision not in ("no", experiment.precision):
         yield (
             f"mixed_precision={precision} in accelerate's configuration, but precision={experiment.precision}: leave "
-            f"the former out, and set precision"
+            f"mixed_precision out, and set precision"
         )
     if environment.get("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "1") != "1":
         yield "gradient_accumulation_steps in accelerate's configuration: set it to 1, and use batch.micro_batches"
@@ -124,27 +129,27 @@ def _contradictions(experiment: Experiment, environment: Mapping[str, str]) -> I
 
 
 def _missing_device(environment: Mapping[str, str]) -> Iterator[str]:
-    """More processes on this machine than it has GPUs, or than a process can see of them."""
+    """Yields a problem if this process has no GPU: too few GPUs on the machine, or too few visible to the process."""
     place, num_devices = int(environment.get("LOCAL_RANK", 0)), torch.accelerator.device_count()
     if environment.get("ACCELERATE_USE_CPU", "false").lower() != "true" and 0 < num_devices <= place:
         yield (
             f"process {place} of this machine needs a GPU of its own but sees {num_devices}: start no more processes "
-            f"than GPUs; under srun let every task see all of them (--gpus-per-node, not --gpus-per-task)"
+            f"than GPUs; under srun let every task see all GPUs of its node (--gpus-per-node, not --gpus-per-task)"
         )
 
 
 def _ignored_requests(accelerator: Accelerator, environment: Mapping[str, str]) -> Iterator[str]:
-    """What the launcher was asked for and Accelerate, without a word, does not do."""
+    """Yields the options of the launch that Accelerate ignores without a warning."""
     launched = int(environment.get("WORLD_SIZE", 1))
     if accelerator.num_processes != launched:
         yield (
-            f"the launcher started {launched} processes but Accelerate sees {accelerator.num_processes}: each would "
-            f"train a model of its own; launch with torchrun, or with accelerate launch --multi_gpu"
+            f"the launcher started {launched} processes but Accelerate sees {accelerator.num_processes}: each process "
+            f"would train a separate model; launch with torchrun, or with accelerate launch --multi_gpu"
         )
     by_accelerate = "ACCELERATE_MIXED_PRECISION" in environment
     if by_accelerate and launched == accelerator.num_processes == 1 and "MASTER_PORT" in environment:
         yield (
-            "accelerate launch was asked for several processes but starts one where it is told to use the CPU "
+            "accelerate launch was asked for several processes but starts one if it is set to use the CPU "
             "(--cpu, MULTI_CPU): use `vanilla train CONFIG --num_processes N`, or accelerate launch --multi_gpu"
         )
     for name in ("FSDP", "DEEPSPEED"):
@@ -157,9 +162,9 @@ def _ignored_requests(accelerator: Accelerator, environment: Mapping[str, str]) 
 
 
 def _set_fsdp_precision(accelerator: Accelerator, experiment: Experiment) -> None:
-    """Gathers parameters in the half precision of autocast, but adds gradients up in fp32.
+    """Makes FSDP gather parameters in the dtype of autocast (bf16 or fp16), but reduce gradients in fp32.
 
-    Accelerate's own policy would also round the inputs of the model, and with them the number of targets.
+    Accelerate's own policy would also cast the inputs of the model, and so round the number of targets.
     """
     dtype = _DTYPES.get(experiment.precision)
     accelerator.state.fsdp_plugin.mixed_precision_policy = MixedPrecisionPolicy(

@@ -1,4 +1,4 @@
-"""Several processes that act as one: how they find each other, and which of them speaks."""
+"""Distributed processes: connects them under Slurm, and reports their errors once instead of once a process."""
 
 import os
 import re
@@ -13,14 +13,14 @@ _FIRST_PORT, _NUM_PORTS = 20_000, 10_000
 
 
 def join_slurm(environment: MutableMapping[str, str] = os.environ) -> None:
-    """Under `srun` with several tasks, sets the variables by which torch finds the other processes.
+    """Under `srun` with several tasks, sets the environment variables with which torch connects processes.
 
-    Variables that torchrun or accelerate have set are left alone: `srun` may have started these.
+    Does nothing if `WORLD_SIZE` is set: `srun` may have started torchrun or accelerate, which set these variables.
 
     Raises:
-        UserError: Slurm does not say on which machines the tasks run.
+        UserError: Slurm's variables for the rank or the hosts of the tasks are not set.
     """
-    num_tasks = environment.get("SLURM_STEP_NUM_TASKS", "1")  # unlike SLURM_NTASKS, a batch script does not have it
+    num_tasks = environment.get("SLURM_STEP_NUM_TASKS", "1")  # SLURM_NTASKS is also set in a batch script without srun
     if num_tasks == "1" or "WORLD_SIZE" in environment:
         return
     missing = {"SLURM_PROCID", "SLURM_LOCALID", "SLURM_STEP_NODELIST"} - environment.keys()
@@ -37,25 +37,26 @@ def join_slurm(environment: MutableMapping[str, str] = os.environ) -> None:
 
 
 def first_host(hosts: str) -> str:
-    """The first of the machines in Slurm's notation: of `gpu[03-05,9]-ib,head` it is `gpu03-ib`."""
+    """The first host of a list in Slurm's notation: `gpu03-ib` for `gpu[03-05,9]-ib,head`."""
     return re.sub(r"\[(\d+)[^\]]*\]", r"\1", re.split(r",(?![^\[]*\])", hosts)[0])
 
 
 def speaks() -> bool:
-    """Whether this process is the one that tells of the fault that ends the run: the first that asks.
+    """Whether this process reports the error that ends the run.
 
-    Before they have met, all of them find the same fault, and the first of each machine tells of it.
+    If the processes are connected, only the first process that calls this function does. Otherwise all processes hit
+    the same error, and local rank 0 of each machine reports it.
     """
     default_store = getattr(dist.distributed_c10d, "_get_default_store", None)
     if dist.is_initialized() and default_store is not None:
-        with suppress(RuntimeError):  # the process that kept the store is gone
+        with suppress(RuntimeError):  # the process that hosts the store has ended
             return default_store().add("fault told", 1) == 1
     return os.environ.get("LOCAL_RANK", os.environ.get("SLURM_LOCALID", "0")) == "0"
 
 
 @contextmanager
 def contact() -> Iterator[None]:
-    """Turns what torch says when another process ends or hangs into one line.
+    """Turns the errors that torch raises when another process ends or hangs into a one-line error.
 
     Raises:
         ContactError: another process ended or hung while the block ran.
@@ -66,6 +67,6 @@ def contact() -> Iterator[None]:
         if not (isinstance(error, dist.DistError) or "gloo" in str(error)):
             raise
         raise ContactError(
-            "lost contact with another process, which ended or hung (a process that takes more memory than there is "
-            "gets killed); resume=if_available goes on from the newest checkpoint"
+            "lost contact with another process, which ended or hung (a process that runs out of memory gets killed); "
+            "resume=if_available continues from the newest checkpoint"
         ) from error

@@ -1,4 +1,4 @@
-"""Turns SIGINT, SIGTERM and the end of the allowed time into a request to stop after the current step."""
+"""Turns SIGINT, SIGTERM and the end of `max_wall_time` into a request to stop after the current step."""
 
 import os
 import signal
@@ -14,11 +14,14 @@ from vanilla_recipes.settings.durations import Duration
 
 
 class StopRequest:
-    """While active, notes the first SIGINT or SIGTERM; a second one ends the process as it always does.
+    """True once the run must stop. While active, catches the first SIGINT or SIGTERM; a second signal acts as usual.
 
     Args:
-        max_wall_time: a request is also there once the process is so old. Real time counts, from the start of the
-            process on, because that is what a batch system measures.
+        max_wall_time: in seconds; the request also becomes true when the process has run for this long. Wall time
+            since the start of the process counts, because a batch system measures the same.
+
+    Attributes:
+        reason: the name of the signal, or `max_wall_time`; None as long as nothing asks to stop.
     """
 
     def __init__(self, max_wall_time: Duration | None = None) -> None:
@@ -32,7 +35,7 @@ class StopRequest:
         return self.reason is not None
 
     def __enter__(self) -> "StopRequest":
-        if threading.current_thread() is threading.main_thread():  # elsewhere Python forbids handlers
+        if threading.current_thread() is threading.main_thread():  # Python forbids signal handlers in other threads
             for number in (signal.SIGINT, signal.SIGTERM):
                 self._previous[number] = signal.signal(number, self._note)
         return self
@@ -43,7 +46,7 @@ class StopRequest:
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.reason = signal.Signals(number).name
         if os.environ.get("RANK", "0") == "0":
-            print(f"\n{self.reason}: saving after this step; once more stops at once", file=sys.stderr, flush=True)
+            print(f"\n{self.reason}: saving after this step; another signal stops at once", file=sys.stderr, flush=True)
         self._restore()
 
     def _restore(self) -> None:

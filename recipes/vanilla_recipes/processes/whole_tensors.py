@@ -1,8 +1,8 @@
-"""The tensors of a run as whole ones on the CPU, however the launch has spread them over the processes.
+"""Gathers the complete tensors of a run from sharded processes, and shards them again.
 
-A checkpoint therefore has the same content for one process, for replicas (DDP) and for shards (FSDP2), and a run begun
-under one launch goes on under any other; only DeepSpeed's optimizer state is for as many processes under DeepSpeed
-again. The main process pays for it with memory for the whole state while it saves: 12 bytes a parameter.
+A checkpoint therefore has the same content for one process, replicas (DDP) and shards (FSDP2), and a run can be resumed
+under another launch. DeepSpeed is the exception: its optimizer state needs DeepSpeed with the same number of processes.
+The price is memory: while saving, the main process holds the complete state, 12 bytes a parameter.
 """
 
 import copy
@@ -29,17 +29,19 @@ Tensors = dict[str, Any]
 
 
 def is_sharded(accelerator: Accelerator) -> bool:
-    """Whether a process may hold a part of a parameter, or of its optimizer state, only."""
+    """Whether a process may hold only a shard of a parameter or of its optimizer state."""
     return accelerator.distributed_type == DistributedType.FSDP or uses_zero(accelerator)
 
 
 def training_state(model: PreTrainedModel, optimizer: Any, accelerator: Accelerator) -> Tensors:
-    """What a resumed run needs, whole on the main process; sharded runs must call it on every process.
+    """The complete state of the model, the optimizer and the gradient scaler, on the main process.
+
+    In a sharded run every process must call this function.
 
     Args:
-        model: the model within the one that Accelerate prepared.
-        optimizer: as Accelerate prepared it.
-        accelerator: that of the run.
+        model: the model inside the module that Accelerate prepared.
+        optimizer: the optimizer that Accelerate prepared.
+        accelerator: the Accelerator of the run.
     """
     if uses_zero(accelerator):
         return {
@@ -57,10 +59,10 @@ def training_state(model: PreTrainedModel, optimizer: Any, accelerator: Accelera
 
 
 def load_training_state(model: PreTrainedModel, optimizer: Any, accelerator: Accelerator, state: Tensors) -> None:
-    """Puts a state back; every process gives the whole of it.
+    """Restores the state that `training_state` returned; every process passes the complete state.
 
     Raises:
-        UserError: the state is DeepSpeed's, and this is another launch, or the other way round.
+        UserError: only one of the two launches uses DeepSpeed, or both do with different numbers of processes.
     """
     if state.get("num_processes") != (accelerator.num_processes if uses_zero(accelerator) else None):
         begun = f"under DeepSpeed with {state['num_processes']} processes" if "zero" in state else "without DeepSpeed"
@@ -75,35 +77,35 @@ def load_training_state(model: PreTrainedModel, optimizer: Any, accelerator: Acc
 
 
 def load_weights(model: PreTrainedModel, weights: Tensors) -> None:
-    """Loads whole tensors into a model whose own may be shards."""
+    """Loads complete tensors into a model whose parameters may be sharded."""
     own = model.state_dict()
     model.load_state_dict({name: laid_out_like(own[name], tensor) for name, tensor in weights.items()})
 
 
 def whole(tensor: torch.Tensor) -> torch.Tensor:
-    """The tensor itself, or all of one of which this process holds a shard; then every process must ask for it."""
+    """The complete tensor. Gathers a sharded tensor; every process must then call this function."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
 def laid_out_like(model: torch.Tensor, tensor: torch.Tensor) -> torch.Tensor:
-    """A whole tensor, cut as `model` is: each process keeps its shard, and none asks another."""
+    """Shards a complete tensor like the tensor `model`, without communication: every process has the complete one."""
     if not isinstance(model, DTensor):
         return tensor
     return distribute_tensor(tensor.to(model.device), model.device_mesh, model.placements, src_data_rank=None)
 
 
 class WholeModel:
-    """The model in one piece, to score and to export it.
+    """The unsharded model, to score and export it.
 
-    Text is generated token by token, for which shards would have to be gathered each time. A sharded run therefore
-    keeps a copy of the model in the CPU's memory, 4 bytes a parameter, and moves it to the device while it is used.
+    Generating from a sharded model would gather all shards for every token. So each process of a sharded run keeps a
+    copy of the model in CPU memory, 4 bytes a parameter, and moves the copy to the device while it is used.
 
     Args:
-        model: not prepared by Accelerate yet.
-        accelerator: that of the run.
+        model: the model before Accelerate prepares it.
+        accelerator: the Accelerator of the run.
 
     Raises:
-        UserError: DeepSpeed would train the model, and some of its weights are frozen.
+        UserError: DeepSpeed trains the model, and some of its weights are frozen.
     """
 
     def __init__(self, model: PreTrainedModel, accelerator: Accelerator) -> None:
@@ -114,7 +116,7 @@ class WholeModel:
 
     @contextmanager
     def __call__(self) -> Iterator[PreTrainedModel]:
-        """The model as it is now; in a sharded run every process must ask for it."""
+        """Yields the model with its current weights. In a sharded run every process must call this method."""
         if self._copy is None:
             yield self._model
             return
@@ -132,7 +134,7 @@ def _whole_weights(model: PreTrainedModel, accelerator: Accelerator) -> Tensors:
 
 
 def _gathered(state: Any, keep: bool) -> Any:
-    """The same nest of dictionaries and lists with whole tensors on the CPU; nothing of value unless `keep`."""
+    """Replaces sharded tensors in nested dicts and lists by complete tensors on the CPU, or by None unless `keep`."""
     if isinstance(state, dict):
         return {key: _gathered(value, keep) for key, value in state.items()}
     if isinstance(state, list):
@@ -144,7 +146,7 @@ def _gathered(state: Any, keep: bool) -> Any:
 
 
 def _laid_out(state: Tensors, optimizer: Any) -> Tensors:
-    """The state of an optimizer, whose tensors lie as the parameters do that they belong to."""
+    """Shards each tensor of a complete optimizer state like the parameter it belongs to."""
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     tensors = {
         index: {
@@ -157,5 +159,5 @@ def _laid_out(state: Tensors, optimizer: Any) -> Tensors:
 
 
 def _matches(value: Any, parameter: torch.Tensor) -> bool:
-    """Whether a value of the optimizer has an entry for each of the parameter; the count of steps has not."""
+    """Whether a value of the optimizer state has the shape of its parameter. The step counter, a scalar, has not."""
     return torch.is_tensor(value) and value.shape == parameter.shape

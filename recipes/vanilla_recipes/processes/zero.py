@@ -1,4 +1,4 @@
-"""DeepSpeed's ZeRO: what it must be told, and the whole of what it cuts up. Imports DeepSpeed only where ZeRO runs."""
+"""DeepSpeed's ZeRO: its settings, its checkpoint files and its complete weights. Imports DeepSpeed only if it runs."""
 
 import os
 import tempfile
@@ -16,32 +16,33 @@ from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 from vanilla_recipes.errors import UserError
 from vanilla_recipes.settings.experiment import Experiment
 
-_TAG = "state"  # DeepSpeed's name for one checkpoint among others
+_TAG = "state"  # name of the subfolder in which DeepSpeed saves a checkpoint
 
 
 def uses_zero(accelerator: Accelerator) -> bool:
-    """Whether DeepSpeed trains."""
+    """Whether DeepSpeed trains the model."""
     return accelerator.distributed_type == DistributedType.DEEPSPEED
 
 
 def zero_problems(experiment: Experiment, accelerator: Accelerator) -> Iterator[str]:
-    """What DeepSpeed and this experiment cannot do together."""
+    """Yields the settings of the experiment that DeepSpeed does not support."""
     if experiment.precision == "fp16":
-        yield "precision=fp16 under DeepSpeed, which skips steps in silence: use bf16"
+        yield "precision=fp16 under DeepSpeed, which skips steps without a warning: use bf16"
     if experiment.batch.micro_batches != 1:
-        yield "batch.micro_batches under DeepSpeed, which steps after each: set it to 1, or use FSDP2"
+        yield "batch.micro_batches under DeepSpeed, which steps after each micro-batch: set it to 1, or use FSDP2"
     if experiment.batch.groups != 1:
-        yield "batch.groups under DeepSpeed, which steps after each: set it to 1, or use FSDP2"
+        yield "batch.groups under DeepSpeed, which steps after each group: set it to 1, or use FSDP2"
     if experiment.averaging.ema_decay is not None or experiment.averaging.checkpoints is not None:
-        yield "averaging under DeepSpeed, which keeps the weights to itself: use FSDP2"
+        yield "averaging under DeepSpeed, which holds the fp32 weights outside the model: use FSDP2"
     if accelerator.state.deepspeed_plugin.zero3_init_flag:
-        yield "zero3_init_flag in accelerate's configuration: set it to false, each process builds the whole model"
+        yield "zero3_init_flag in accelerate's configuration: set it to false, each process builds the complete model"
 
 
 def configure_zero(experiment: Experiment, accelerator: Accelerator) -> None:
-    """Hands DeepSpeed, which clips by itself, the limit; the size of a batch it wants for its own reports.
+    """Sets gradient clipping, which DeepSpeed does itself, and a batch size, which only its reports use.
 
-    Keeps it from transformers, which under ZeRO 3 would cut up every model it loads: what is scored is whole.
+    Also hides DeepSpeed's config from transformers, which under ZeRO 3 would shard every model that it loads. Models
+    are scored unsharded.
     """
     unset_hf_deepspeed_config()
     settings = accelerator.state.deepspeed_plugin.deepspeed_config
@@ -50,17 +51,17 @@ def configure_zero(experiment: Experiment, accelerator: Accelerator) -> None:
 
 
 def check_zero_model(model: nn.Module) -> None:
-    """Refuses a model of which DeepSpeed would not give all weights back.
+    """Refuses a model with frozen weights, because DeepSpeed does not return them.
 
     Raises:
-        UserError: some are frozen.
+        UserError: some weights are frozen.
     """
     if not all(parameter.requires_grad for parameter in model.parameters()):
         raise UserError("DeepSpeed does not give frozen weights back: train adapters with DDP or FSDP2")
 
 
 def zero_weights(model: nn.Module) -> dict[str, torch.Tensor]:
-    """The weights in fp32, whole, on every process; all of them must ask."""
+    """The complete weights in fp32, on every process. Every process must call this function."""
     from deepspeed.utils import safe_get_full_fp32_param
 
     parameters = dict(model.named_parameters(remove_duplicate=False))
@@ -69,7 +70,7 @@ def zero_weights(model: nn.Module) -> dict[str, torch.Tensor]:
 
 
 def zero_files(accelerator: Accelerator) -> dict[str, torch.Tensor]:
-    """The files of DeepSpeed's own checkpoint, those of all processes, as bytes; all of them must ask."""
+    """The files of DeepSpeed's checkpoint, of all processes, as uint8 tensors. Every process must call this."""
     with tempfile.TemporaryDirectory() as folder:
         _engine(accelerator).save_checkpoint(folder, tag=_TAG)
         mine = {path.name: path.read_bytes() for path in (Path(folder) / _TAG).iterdir()}
@@ -78,7 +79,7 @@ def zero_files(accelerator: Accelerator) -> dict[str, torch.Tensor]:
 
 
 def load_zero_files(accelerator: Accelerator, files: dict[str, torch.Tensor]) -> None:
-    """Puts weights and optimizer back as they were."""
+    """Restores the weights and the optimizer from the files that `zero_files` returned."""
     with tempfile.TemporaryDirectory() as folder:
         os.mkdir(Path(folder) / _TAG)
         for name, content in files.items():

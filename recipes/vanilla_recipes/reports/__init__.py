@@ -1,1 +1,1 @@
-"""Figures of a run: metrics, progress, trackers, plots."""
+"""Reports a run's metrics: progress line, `metrics.jsonl`, curves, trackers and FLOPs."""

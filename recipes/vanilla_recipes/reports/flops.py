@@ -1,16 +1,19 @@
-"""Model FLOPs utilization: the share of a device's peak that a run puts to use.
+"""Model FLOPs utilization (MFU): the fraction of the devices' peak FLOP/s that a run uses.
 
     MFU = model FLOPs of the steps / (seconds x peak FLOP/s x devices)
 
-The model FLOPs are those that the mathematics of a training step needs, as in appendix B of the PaLM paper (Chowdhery
-et al. 2022), which follows Kaplan et al. (2020): 6 for each weight of a linear layer and each token that passes it, 2
-in the forward and 4 in the backward pass, and 12 x layers x width x queries x keys for the attention of a row.
+Model FLOPs are the FLOPs that the mathematics of a training step requires. They are counted as in appendix B of the
+PaLM paper (Chowdhery et al. 2022), which follows Kaplan et al. (2020). A linear layer takes, for each weight and each
+token, 2 FLOPs in the forward pass and 4 in the backward pass. The attention of a row takes 12 x layers x width x
+queries x keys FLOPs.
 
-- Source tokens pass the encoder and the keys and values of cross attention, target tokens all else of a decoder.
-- Token and position tables are looked up, not multiplied, and are not counted; the projection to the vocabulary is,
-  also where its weights are those of the table: for every target token, in masked-language modelling for the masked.
-- A causal mask does not halve the attention. Padding and the recomputation of checkpointed layers are no use: they
-  lower the MFU. Weights that stay as they are, such as those under LoRA, need 4 FLOPs, not 6.
+- The encoder and the key and value projections of cross-attention process source tokens. All other layers of a decoder
+  process target tokens.
+- Token and position embeddings are table look-ups and do not count. The projection to the vocabulary counts, even if
+  its weights are tied to the embedding: once a target token, and in masked-language modelling once a masked token.
+- A causal mask does not halve the FLOPs of attention. Padding and the recomputation of gradient checkpointing do not
+  count as model FLOPs, so they lower the MFU.
+- Frozen weights, such as those under LoRA, need 4 FLOPs a token instead of 6.
 """
 
 import re
@@ -25,12 +28,16 @@ from transformers import PreTrainedModel
 
 from vanilla_recipes.settings.experiment import Experiment
 
-_MULTIPLY_ADD = 2  # FLOPs
+_MULTIPLY_ADD = 2  # FLOPs of one multiply-add
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class TrainingFlops:
-    """The FLOPs of forward and backward pass of a model of the three families with the head of a recipe."""
+    """Counts the model FLOPs of training steps of one of this package's models.
+
+    Args:
+        model: a model of one of the three families, with the head of a recipe.
+    """
 
     def __init__(self, model: PreTrainedModel) -> None:
         config = model.config
@@ -38,20 +45,20 @@ class TrainingFlops:
         is_masked_lm = not config.is_encoder_decoder and any("transform." in name for name, _ in linears)
         self._per_unit = dict.fromkeys(("source", "target", "label", "row"), 0.0)
         for name, linear in linears:
-            num_products = 3 if linear.weight.requires_grad else 2  # the output, the input's and the weight's gradient
+            num_products = 3 if linear.weight.requires_grad else 2  # output, gradient of the input, of the weight
             cost = _MULTIPLY_ADD * num_products * linear.in_features * linear.out_features
             self._per_unit[_unit(name, is_masked_lm)] += cost
-        attention = 2 * _MULTIPLY_ADD * 3 * config.hidden_size  # scores and weighted sum
+        attention = 2 * _MULTIPLY_ADD * 3 * config.hidden_size  # 2 products: scores and weighted sum
         self._is_encoder_decoder = config.is_encoder_decoder
         self._encoder_attention = attention * config.num_hidden_layers
         self._decoder_attention = attention * getattr(config, "decoder_layers", 0)
 
     def __call__(self, lengths: NDArray, num_targets: float) -> float:
-        """The FLOPs of a step.
+        """The model FLOPs of an optimizer step.
 
         Args:
-            lengths: real tokens of its rows, shape (rows, sides); of two sides the second is the target.
-            num_targets: its targets.
+            lengths: real tokens of the rows of the step, shape (rows, sides). The last side is the target.
+            num_targets: number of targets of the step.
         """
         source, target = lengths[:, 0].astype(np.float64), lengths[:, -1].astype(np.float64)
         counts = {"source": source.sum(), "target": target.sum(), "label": num_targets, "row": len(lengths)}
@@ -63,7 +70,7 @@ class TrainingFlops:
 
 
 def _unit(name: str, is_masked_lm: bool) -> str:
-    """What passes a linear layer of this name: source tokens, target tokens, labels, or one vector a row."""
+    """The unit that the linear layer of this name processes: source tokens, target tokens, labels, or rows."""
     if "layers." in name:
         is_source = "encoder." in name or re.search(r"cross_attn\.[kv]_proj", name)
         return "source" if is_source else "target"
@@ -73,7 +80,7 @@ def _unit(name: str, is_masked_lm: bool) -> str:
 
 
 class _Peaks(NamedTuple):
-    """Dense peak in TFLOP/s by precision, products added up in fp32; None where the device has no such units."""
+    """Dense peak in TFLOP/s by precision, with fp32 accumulation. None if the device has no units for the precision."""
 
     bf16: float | None
     fp16: float
@@ -81,9 +88,9 @@ class _Peaks(NamedTuple):
     fp32: float
 
 
-# By the name that the driver gives a device, which must match as a whole: laptop editions and slices of a GPU differ.
-# Sources: NVIDIA's data sheets of each product (figures "with sparsity" halved), for GeForce and RTX cards the
-# appendices of the white papers of the Ampere, Ada and Blackwell architectures.
+# Regular expression of the device name -> peaks. The complete name must match, because laptop editions and slices of a
+# GPU have other peaks. Sources: NVIDIA's data sheets (figures "with sparsity" are halved); for GeForce and RTX cards,
+# the appendices of the white papers of the Ampere, Ada and Blackwell architectures.
 _KNOWN_GPUS = {
     r"NVIDIA B200": _Peaks(2250.0, 2250.0, 1125.0, 75.0),
     r"NVIDIA H200|NVIDIA H100 80GB HBM3": _Peaks(989.4, 989.4, 494.7, 66.9),
@@ -107,10 +114,10 @@ _KNOWN_GPUS = {
 
 
 def peak_tflops(experiment: Experiment, device: torch.device) -> float | None:
-    """The peak of one device in TFLOP/s at the precision of the run; None where nobody knows it.
+    """The peak of one device in TFLOP/s at the precision of the run; None if it is unknown.
 
-    It is `tracking.peak_tflops` if that is a number, what a matrix product reaches if it is `measured`, else what the
-    maker of a known GPU states.
+    If `tracking.peak_tflops` is a number, this number. If `measured`, the speed of a matrix product on the device. If
+    null, the peak that the maker of a known GPU states.
     """
     asked = experiment.tracking.peak_tflops
     if asked == "measured":
@@ -131,11 +138,11 @@ def known_peak(device_name: str, precision: str) -> float | None:
 
 
 def _measured(device: torch.device, dtype: torch.dtype, size: int = 1024, seconds: float = 0.5) -> float:
-    """The best rate in TFLOP/s of square matrix products."""
+    """Measures the best speed of square matrix products in TFLOP/s."""
     left, right = (torch.randn(size, size, dtype=dtype, device=device) for _ in range(2))
     best, end = float("inf"), time.perf_counter() + seconds
     while time.perf_counter() < end:
         start = time.perf_counter()
-        (left @ right)[0, 0].item()  # waits for a device that computes on its own
+        (left @ right)[0, 0].item()  # waits for the device, which computes asynchronously
         best = min(best, time.perf_counter() - start)
     return _MULTIPLY_ADD * size**3 / best / 1e12

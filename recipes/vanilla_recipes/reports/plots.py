@@ -1,4 +1,4 @@
-"""The curves of a run as a picture, drawn from its records without a display."""
+"""Draws the curves of a run from its records, without a display."""
 
 import math
 from collections.abc import Sequence
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 _COLUMNS = 3
 _PANEL_SIZE = (3.6, 2.5)  # inches
-_NUM_BINS = 400
-_FEWEST_WITHOUT_MARKS = 30
+_NUM_BINS = 400  # maximum number of points of a curve
+_FEWEST_WITHOUT_MARKS = 30  # a curve of fewer points gets a mark at each point
 VALIDATION = "validation_"
-"""Begins the names of scores in the records."""
+"""Prefix of the names of validation scores in the records."""
 
 _PANELS = {
     "loss": "training loss",
@@ -32,7 +32,7 @@ _PANELS = {
 
 @dataclass(frozen=True)
 class Curve:
-    """Values over steps, thinned out: mean, least and greatest value of each bin; shapes (points,)."""
+    """A metric over the steps, binned: mean step and mean, minimum and maximum value of each bin; shapes (points,)."""
 
     steps: NDArray
     means: NDArray
@@ -41,13 +41,13 @@ class Curve:
 
 
 def draw_curves(records: Sequence[dict[str, Any]], path: Path) -> None:
-    """Writes a PNG with a panel for each figure of the training and each validation score, over the steps.
+    """Writes a PNG with one panel for each training metric and each validation score, over the steps.
 
     Args:
-        records: of `metrics.jsonl`, in their order.
-        path: the picture; it is complete or as it was.
+        records: the records of `metrics.jsonl`, in order.
+        path: the PNG file, which is replaced atomically.
     """
-    import matplotlib.style  # takes most of a second, which a run without a point to draw need not wait for
+    import matplotlib.style  # the import takes almost a second, so it waits until a picture is wanted
     from matplotlib.figure import Figure
 
     panels = _panels(records)
@@ -73,7 +73,7 @@ def draw_curves(records: Sequence[dict[str, Any]], path: Path) -> None:
 
 
 def thin_out(steps: Sequence[float], values: Sequence[float], num_bins: int = _NUM_BINS) -> Curve:
-    """A curve of at most `num_bins` points; each stands for as many values as any other, give or take one."""
+    """Bins a curve into at most `num_bins` points. The bins hold equal numbers of values, except for rounding."""
     bounds = np.linspace(0, len(steps), min(num_bins, len(steps)) + 1).astype(int)[:-1]
     x, y = np.asarray(steps, dtype=float), np.asarray(values, dtype=float)
     sizes = np.diff(np.append(bounds, len(x)))
@@ -82,12 +82,12 @@ def thin_out(steps: Sequence[float], values: Sequence[float], num_bins: int = _N
 
 
 def _panels(records: Sequence[dict[str, Any]]) -> dict[str, dict[str, Curve]]:
-    """The curves of each panel by title; the validation loss is drawn beside the training loss."""
+    """The curves of each panel, by title. The validation loss is drawn in the panel of the training loss."""
     scores = dict.fromkeys(key for record in records for key in record if key.startswith(VALIDATION))
     panels: dict[str, dict[str, Curve]] = {}
     for key in [*_PANELS, *scores]:
         points = [(record["step"], record[key]) for record in records if _is_number(record.get(key))]
-        if not points or key == f"{VALIDATION}rows":  # their number does not change
+        if not points or key == f"{VALIDATION}rows":  # the number of validation rows is constant
             continue
         curve = thin_out([step for step, _ in points], [value for _, value in points])
         if key == f"{VALIDATION}loss" and "training loss" in panels:

@@ -1,4 +1,4 @@
-"""TensorBoard, Trackio and Weights & Biases, through Accelerate: they show a run, and cannot stop one that trains."""
+"""TensorBoard, Trackio and Weights & Biases, through Accelerate. A tracker that fails does not stop a training run."""
 
 import logging
 import re
@@ -32,10 +32,10 @@ _WAYS_OUT = {
 
 
 def check_trackers(experiment: Experiment, accelerator: Accelerator) -> None:
-    """Finds out, before anything is read or written, whether the trackers of the experiment can be used.
+    """Checks that the trackers of the experiment can be used, before any data is read or written.
 
     Raises:
-        UserError: on every process, if one of them is not installed, or Weights & Biases does not know the user.
+        UserError: on every process, if a tracker is not installed, or the login at Weights & Biases fails.
     """
 
     def check() -> None:
@@ -54,12 +54,13 @@ def check_trackers(experiment: Experiment, accelerator: Accelerator) -> None:
 
 
 def start_trackers(experiment: Experiment, state: TrainState, accelerator: Accelerator) -> None:
-    """Starts the trackers of the experiment; `Accelerator.log` then reaches them, `Accelerator.end_training` ends them.
+    """Starts the trackers of the experiment, and registers them with the Accelerator.
 
-    A resumed run goes on in the same run of each tracker.
+    After this call `Accelerator.log` sends figures to them, and `Accelerator.end_training` ends them. A resumed run
+    continues the same run in each tracker.
 
     Raises:
-        UserError: on every process, if one of them does not start.
+        UserError: on every process, if a tracker does not start.
     """
 
     def start() -> None:
@@ -71,7 +72,7 @@ def start_trackers(experiment: Experiment, state: TrainState, accelerator: Accel
 
 
 class _Guarded(GeneralTracker):
-    """A tracker whose failures end its own record only: a warning tells of the first, and the run goes on."""
+    """Wraps a tracker. Its first failure is logged as a warning and disables the tracker; the run continues."""
 
     requires_logging_directory = False
 
@@ -82,15 +83,19 @@ class _Guarded(GeneralTracker):
 
     @property
     def tracker(self) -> Any:
-        """The library's own object."""
+        """The tracking library's own object."""
         return self._tracker.tracker
 
     def start(self) -> None:
-        """Raises UserError if the tracker does not start."""
+        """Starts the tracker.
+
+        Raises:
+            UserError: the tracker does not start.
+        """
         try:
-            with redirect_stdout(sys.stderr):  # trackio greets on stdout, which is for the scores
+            with redirect_stdout(sys.stderr):  # trackio prints a greeting, but stdout is for the scores only
                 self._tracker.start()
-        except Exception as error:  # each library has exceptions of its own
+        except Exception as error:  # each library raises its own exception classes
             way_out = _WAYS_OUT[self.name]
             raise UserError(f"tracking.trackers: {self.name} does not start: {_reason(error)}; {way_out}") from error
 
@@ -112,7 +117,7 @@ class _Guarded(GeneralTracker):
         except Exception as error:
             self._works = False
             logger.warning(
-                "%s has failed and gets no more of this run, which goes on; metrics.jsonl has everything: %s",
+                "%s has failed and gets no more figures; the run continues, and metrics.jsonl has all figures: %s",
                 self.name, _reason(error),
             )  # fmt: skip
 
@@ -121,7 +126,7 @@ def _build(name: str, experiment: Experiment, state: TrainState) -> GeneralTrack
     folder, project = experiment.output_path, experiment.tracking.project
     run_name = experiment.tracking.run_name or folder.resolve().name
     if name == "tensorboard":
-        # Of a killed run, the events after its checkpoint go: the resumed run has them again.
+        # Drops the events that a killed run wrote after its checkpoint: the resumed run writes these steps again.
         return TensorBoardTracker("tensorboard", str(folder), purge_step=state.global_step + 1)
     if name == "trackio":
         return TrackioTracker(project, name=run_name, resume="allow" if state.global_step else "never", embed=False)
@@ -129,11 +134,11 @@ def _build(name: str, experiment: Experiment, state: TrainState) -> GeneralTrack
 
 
 def _wandb_options(folder: Path, run_name: str, is_new: bool) -> dict[str, Any]:
-    """Options of `wandb.init`; its files lie in the run folder, with the id by which a resumed run is found again."""
+    """Options of `wandb.init`. Its files go to the run folder, with the run id that a resumed run uses again."""
     id_file = folder / "wandb" / "run-id"
     if is_new or not id_file.exists():
         write_text(id_file, uuid.uuid4().hex)
-    # Figures and settings are what is tracked: not the console, the code, the command line or the host.
+    # Only figures and settings are tracked, not the console output, the code, the command line or the host.
     settings = {"console": "off", "disable_code": True, "disable_git": True, "x_disable_meta": True}
     settings |= {"quiet": True, "init_timeout": _SECONDS_TO_ANSWER}
     run_id = id_file.read_text(encoding="utf-8").strip()
@@ -152,7 +157,7 @@ def _check_wandb_login() -> None:
 
 
 def _settings(experiment: Experiment) -> dict[str, Any]:
-    """What the experiment sets, by dotted key: numbers and texts, as TensorBoard wants them, and no passwords."""
+    """The settings of the experiment by dotted key, without nulls and passwords, as types that TensorBoard accepts."""
     plain = to_plain(experiment)
     flat = {
         key: reduce(lambda section, name: section.get(name), key.split("."), plain)
@@ -170,12 +175,12 @@ def _without_password(text: str) -> str:
 
 
 def _reason(error: Exception) -> str:
-    """The first line of what a library says, without passwords."""
+    """The message of a library's exception in one line, without passwords."""
     return _without_password(one_line(str(error))).rstrip(".") or type(error).__name__
 
 
 def _on_main_process(action: Callable[[], None], accelerator: Accelerator) -> None:
-    """Calls the action on the main process and raises its UserError on every one, so that none waits for another."""
+    """Calls `action` on the main process. Every process raises its UserError, so that no process waits forever."""
     faults: list[str | None] = [None]
     if accelerator.is_main_process:
         try:

@@ -1,4 +1,4 @@
-"""What a run tells: a progress line on stderr, one JSON record a line in `metrics.jsonl`, and curves of these."""
+"""Reports a run: a progress line on stderr, one JSON record a line in `metrics.jsonl`, and curves of the records."""
 
 import json
 import logging
@@ -21,11 +21,11 @@ from vanilla_recipes.settings.durations import TrainState
 
 logger = logging.getLogger(__name__)
 
-_SECONDS_BETWEEN_LINES = 10.0
+_SECONDS_BETWEEN_LINES = 10.0  # between two progress lines in a log file
 
 
 class Stopwatch:
-    """Adds up training time; evaluation and saving happen while it stands."""
+    """Measures training time. It is stopped during evaluation and saving."""
 
     def __init__(self, seconds: float = 0.0) -> None:
         self._seconds = seconds
@@ -33,23 +33,27 @@ class Stopwatch:
 
     @property
     def seconds(self) -> float:
-        """Seconds so far."""
+        """Seconds measured so far."""
         return self._seconds + (0.0 if self._since is None else time.perf_counter() - self._since)
 
     def start(self) -> None:
-        """Goes on counting."""
+        """Starts or continues measuring."""
         if self._since is None:
             self._since = time.perf_counter()
 
     def stop(self) -> None:
-        """Stands still."""
+        """Stops measuring."""
         self._seconds, self._since = self.seconds, None
 
 
 class MetricsLog:
-    """`metrics.jsonl`, and `curves.png` beside it; the trackers of the accelerator get the same figures.
+    """Writes `metrics.jsonl` and `curves.png`, and sends the same figures to the trackers of the Accelerator.
 
-    Records are appended as they arise; a resumed run drops those after its checkpoint. The main process alone writes.
+    Only the main process writes. Records are appended. A resumed run removes the records after its checkpoint.
+
+    Args:
+        path: the file of the records; `curves.png` is written to the same folder.
+        accelerator: the Accelerator of the run.
     """
 
     def __init__(self, path: Path, accelerator: Accelerator) -> None:
@@ -58,27 +62,27 @@ class MetricsLog:
         self._is_drawn = True
 
     def rewind(self, state: TrainState | None) -> None:
-        """Removes the records that a state does not know of, and a line that a killed process wrote in part.
+        """Removes the records that are later than a state, and a line that a killed process wrote only in part.
 
         Args:
-            state: of the checkpoint that the run goes on from; `None` if it starts.
+            state: the state of the checkpoint that the run resumes from; `None` if a new run starts.
         """
         if not self.path.exists():
             return
         step = -1 if state is None else state.global_step
         kept = [record for record in map(_read_record, self.path.read_text(encoding="utf-8").splitlines())
                 if record["step"] <= step]  # fmt: skip
-        if state is not None:  # scores of its very step may have come after it
+        if state is not None:  # an evaluation of the same step may have been written after the checkpoint
             scores = [record for record in kept if record["step"] == step and "validation_rows" in record]
             unknown = scores[[state.scored_step, state.averaged_step].count(step) :]
             kept = [record for record in kept if not any(record is each for each in unknown)]
         write_text(self.path, "".join(f"{json.dumps(record)}\n" for record in kept))
 
     def write(self, state: TrainState, figures: dict[str, Any]) -> None:
-        """Appends a record with the state's counters.
+        """Appends a record with the counters of `state` and the given figures.
 
         Raises:
-            UserError: the disk is full or does not let us write.
+            UserError: the disk is full or not writable.
         """
         if not self._accelerator.is_main_process:
             return
@@ -98,25 +102,25 @@ class MetricsLog:
         self._accelerator.log(numbers, step=state.global_step)
 
     def draw(self) -> None:
-        """Draws the curves anew if there are new records; a picture that cannot be made does not end a run."""
+        """Draws `curves.png` again if there are new records. If drawing fails, it only logs a warning."""
         if self._is_drawn:
             return
         self._is_drawn = True
         path = self.path.with_name("curves.png")
         try:
             draw_curves(self.read(), path)
-        except Exception as error:  # a missing font or a full disk, and whatever else a library of pictures meets
+        except Exception as error:  # a missing font, a full disk, or any other fault of matplotlib
             logger.warning("%s: the curves cannot be drawn: %s; metrics.jsonl has their figures", path, error)
 
     def read(self) -> list[dict[str, Any]]:
-        """The records so far."""
+        """The records written so far."""
         if not self.path.exists():
             return []
         return [json.loads(line) for line in self.path.read_text(encoding="utf-8").splitlines()]
 
 
 def _read_record(line: str) -> dict[str, Any]:
-    """What a line says; a damaged one is later than any step."""
+    """Parses a record. A damaged record gets an infinite step, so that `rewind` removes it."""
     try:
         return {"step": math.inf} | json.loads(line)
     except (TypeError, ValueError):
@@ -124,9 +128,13 @@ def _read_record(line: str) -> dict[str, Any]:
 
 
 class ProgressLine:
-    """Share done, loss, learning rate, tokens per second and time left.
+    """Shows progress, loss, learning rate, tokens per second and remaining time.
 
-    A bar on a terminal; elsewhere a line every ten seconds, which reads well in a log file.
+    On a terminal this is a progress bar; otherwise a new line every ten seconds, for log files.
+
+    Args:
+        enabled: whether this process shows anything.
+        initial: the progress at the start, from 0 to 1.
     """
 
     def __init__(self, enabled: bool, initial: float = 0.0) -> None:
@@ -138,7 +146,7 @@ class ProgressLine:
             self._bar = tqdm(total=1.0, initial=initial, bar_format=form, dynamic_ncols=True, leave=True)
 
     def update(self, progress: float, state: TrainState, figures: dict[str, Any]) -> None:
-        """Shows the run's figures; `progress` is the share of it that is done, from 0 to 1."""
+        """Shows the figures of the run. `progress` is the completed fraction of the run, from 0 to 1."""
         if not self._enabled:
             return
         text = _figures_text(progress, state, figures)
@@ -150,12 +158,12 @@ class ProgressLine:
             print(f"{progress:4.0%} {text}", file=sys.stderr, flush=True)
 
     def note(self, text: str) -> None:
-        """A line of its own, above the bar."""
+        """Prints a separate line, above the progress bar."""
         if self._enabled:
             tqdm.write(text, file=sys.stderr)
 
     def close(self) -> None:
-        """Leaves the bar as it is."""
+        """Closes the progress bar; its last state stays visible."""
         if self._bar is not None:
             self._bar.close()
 
@@ -171,7 +179,7 @@ def _figures_text(progress: float, state: TrainState, figures: dict[str, Any]) -
 
 @contextmanager
 def no_library_bars() -> Iterator[None]:
-    """Keeps transformers' own progress bars, of saving and loading, out of the run's."""
+    """While active, hides transformers' progress bars of saving and loading, which would disturb the run's bar."""
     shown = transformers_logging.is_progress_bar_enabled()
     transformers_logging.disable_progress_bar()
     try:

@@ -1,4 +1,4 @@
-"""The run folder and the checkpoints in it, from which a run goes on exactly."""
+"""The run folder and its checkpoints, from which a run resumes with identical results."""
 
 import dataclasses
 import hashlib
@@ -34,14 +34,14 @@ from vanilla_recipes.settings.experiment import Experiment
 logger = logging.getLogger(__name__)
 
 CONFIG, METRICS, RESULTS = "config.yaml", "metrics.jsonl", "results.json"
-"""Files of a run folder."""
+"""Names of files in a run folder."""
 
 _MANIFEST = "manifest.json"
 _RUN_FILES = (CONFIG, "checkpoints", METRICS, "best", "final")
-# A resumed run may differ in these from the run it continues: none of them changes what a step computes, except that
-# another `max_duration` moves a schedule that decays over it, which is what whoever extends a run asks for.
+# Settings that may differ between a run and the run that resumes it, because they do not change what a step computes.
+# `max_duration` is an exception: it stretches a learning-rate schedule that decays over it. Extending a run needs this.
 _FREE_TO_CHANGE = (
-    "recipe",  # which may have another name now; that it is the right one is a rule of the experiment
+    "recipe",  # a recipe may have been renamed since; `Experiment.problems` checks the name
     "output_dir", "resume", "max_duration", "max_wall_time", "process_timeout", "log_every", "checkpoint",
     "evaluation.every", "evaluation.batch_tokens", "evaluation.patience", "evaluation.min_delta", "batch.micro_batches",
     "gradient_checkpointing", "averaging.checkpoints", "tracking",
@@ -50,25 +50,28 @@ _FREE_TO_CHANGE = (
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A verified checkpoint."""
+    """A checkpoint whose files match its manifest."""
 
     folder: Path
     state: TrainState
 
     def load_tensors(self) -> dict[str, Any]:
-        """What was given to `RunFolder.save`, on the CPU."""
+        """Loads the tensors that were passed to `RunFolder.save`, on the CPU."""
         return {"model": _load(self.folder / WEIGHTS), **_load(self.folder / TRAINING)}
 
 
 class RunFolder:
-    """The output folder of one experiment.
+    """The run folder of an experiment.
 
-    Making one checks, and leaves nothing behind yet: `begin` does.
+    The constructor only checks the folder and writes nothing permanent; `begin` creates the folder.
+
+    Args:
+        experiment: gives the path (`output_dir`) and whether to resume.
 
     Raises:
-        UserError: the folder holds a run and `resume` does not allow it, or other things than a run, or the run is of
-            another experiment or has no checkpoint left, or `resume=always` finds no run, or the path is no folder or
-            cannot be written.
+        UserError: the folder holds a run, but `resume` does not allow to continue it; it holds files of something else;
+            its run is of another experiment or has no valid checkpoint left; `resume=always` finds no checkpoint; or
+            the path is not a folder or not writable.
     """
 
     def __init__(self, experiment: Experiment) -> None:
@@ -83,13 +86,16 @@ class RunFolder:
 
     @property
     def metrics_file(self) -> Path:
-        """The file of the run's records."""
+        """The path of `metrics.jsonl`."""
         return self.path / METRICS
 
     def begin(self) -> None:
-        """Makes the folder, removes what a killed run left half-written and writes the resolved experiment.
+        """Creates the folder, removes incomplete files of a killed run, and writes the resolved experiment.
 
-        The results of a run that goes on are no longer those of its models.
+        Also deletes `results.json`: once a run continues, the results no longer describe its models.
+
+        Raises:
+            UserError: the folder is not writable.
         """
         try:
             self.checkpoints.mkdir(parents=True, exist_ok=True)
@@ -101,12 +107,15 @@ class RunFolder:
             raise self._not_writable(error) from error
 
     def save(self, state: TrainState, fingerprint: str, tensors: dict[str, Any]) -> None:
-        """Writes a checkpoint, all or nothing, then removes or empties the oldest, as the experiment says.
+        """Writes a checkpoint atomically. Then prunes old checkpoints according to the experiment.
 
         Args:
-            state: where the run stands.
-            fingerprint: that of the task, with which alone the run can go on.
-            tensors: what `Checkpoint.load_tensors` gives back; "model" holds the weights.
+            state: the counters of the run.
+            fingerprint: the fingerprint of the task. Only a task with the same fingerprint can resume the run.
+            tensors: the tensors that `Checkpoint.load_tensors` returns; "model" holds the weights.
+
+        Raises:
+            UserError: the disk is full or not writable.
         """
         with complete_folder(self.checkpoints / f"{RESUMABLE}{state.global_step:08d}") as folder:
             _save(tensors["model"], folder / WEIGHTS)
@@ -119,26 +128,29 @@ class RunFolder:
         prune(self.checkpoints, state.global_step, self.experiment)
 
     def newest(self, fingerprint: str) -> Checkpoint | None:
-        """The newest checkpoint whose files are what its manifest says; damaged ones are named and passed over.
+        """The newest checkpoint whose files match its manifest. Damaged checkpoints are skipped with a warning.
+
+        Args:
+            fingerprint: the fingerprint of the task.
 
         Returns:
-            None where there is no run to continue.
+            The checkpoint, or None if the folder holds no run to continue.
 
         Raises:
-            UserError: the checkpoint is of a task with another fingerprint, or none of the run's is whole.
+            UserError: the checkpoint is of a task with another fingerprint, or all checkpoints of the run are damaged.
         """
         for folder in resumable(self.checkpoints):
             fault = next(_faults(folder), None)
             if fault is None:
                 return self._read(folder, fingerprint)
-            logger.warning("%s is damaged (%s) and is passed over", folder, fault)
+            logger.warning("%s is damaged (%s) and is skipped", folder, fault)
         self._refuse_to_start_over()
         return None
 
     def weights_before(self, step: int, count: int) -> list[Path]:
-        """The files with the weights of the last `count` scheduled checkpoints before a step, the newest first.
+        """The weight files of the last `count` scheduled checkpoints before a step, newest first.
 
-        Those that are damaged are named and passed over. `torch.load` reads them.
+        Damaged checkpoints are skipped with a warning. `torch.load` reads the files.
         """
         earlier = (folder for folder in scheduled(self.checkpoints) if step_of(folder) < step)
         return [folder / WEIGHTS for folder in islice(filter(_has_whole_weights, earlier), count)]
@@ -165,8 +177,8 @@ class RunFolder:
             others = sorted(path.name for path in self.path.glob("[!.]*"))
             if others:
                 raise UserError(
-                    f"output_dir={self.path} holds other things than a run, such as {others[0]}: give a folder that is "
-                    f"new or empty"
+                    f"output_dir={self.path} holds files that are not of a run, such as {others[0]}: give a folder "
+                    f"that is new or empty"
                 )
             return
         written = (folder / CONFIG for folder in (self.path, *resumable(self.checkpoints)))
@@ -191,19 +203,25 @@ class RunFolder:
             listed = ", ".join(f"{key}: {shown(old)} -> {shown(new)}" for key, (old, new) in changed.items())
             raise UserError(
                 f"output_dir={self.path} holds a run of another experiment, which differs in {listed}; "
-                f"give another output_dir, or the same settings to continue it"
+                f"give another output_dir, or the same settings to continue the run"
             )
 
     def _refuse_to_start_over(self) -> None:
-        """Refuses a run that is over or whose checkpoints are damaged; one killed before its first is begun again."""
+        """Refuses a finished run and a run whose checkpoints are all damaged. Their files would be overwritten.
+
+        A run that was killed before its first checkpoint is not refused, so it starts again.
+        """
         if resumable(self.checkpoints) or (self.path / "final").exists():
             raise UserError(
-                f"output_dir={self.path} holds a run, but no whole checkpoint of it is left; nothing was touched: give "
+                f"output_dir={self.path} holds a run, but no undamaged checkpoint is left; nothing was changed: give "
                 f"another output_dir, or delete the folder to start over"
             )
 
     def _try_to_write(self) -> None:
-        """Makes the missing folders and a file aside, where the other processes do not meet them, and removes them."""
+        """Creates the missing folders and a file inside a temporary folder, and removes them.
+
+        The temporary folder keeps processes that check at the same time from seeing each other's files.
+        """
         base = next(path for path in (self.path, *self.path.parents) if os.path.lexists(path))
         with tempfile.TemporaryDirectory(prefix=WRITING, dir=base) as aside:
             folder = Path(aside) / self.path.relative_to(base)
@@ -220,7 +238,7 @@ def _size_and_hash(path: Path) -> dict[str, Any]:
 
 
 def _save(tensors: dict[str, Any], path: Path) -> None:
-    with open(path, "wb") as file:  # a file of ours tells of a full disk, torch's own does not
+    with open(path, "wb") as file:  # Python's file reports a full disk as an OSError; torch's own file does not
         torch.save(tensors, file)
 
 
@@ -231,16 +249,16 @@ def _load(path: Path) -> dict[str, Any]:
 def _has_whole_weights(folder: Path) -> bool:
     fault = next(_faults(folder, only=WEIGHTS), None)
     if fault is not None:
-        logger.warning("%s is damaged (%s) and is left out of the mean", folder, fault)
+        logger.warning("%s is damaged (%s) and is left out of the average", folder, fault)
     return fault is None
 
 
 def _faults(folder: Path, only: str | None = None) -> Iterator[str]:
-    """What is wrong with a checkpoint, or with one file of it."""
+    """Yields the faults of a checkpoint, or only of the file `only`."""
     try:
         manifest = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
         for name, expected in manifest.items():
             if only in (None, name) and _size_and_hash(folder / name) != expected:
-                yield f"{name} is not what the manifest says"
+                yield f"{name} does not match the manifest"
     except (OSError, ValueError) as error:
         yield str(error)

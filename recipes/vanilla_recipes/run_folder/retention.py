@@ -1,7 +1,7 @@
-"""Which checkpoints stay, and what of them.
+"""Decides which checkpoints are kept.
 
-`step-<n>` is a checkpoint from which a run can go on. `weights-<n>` is what is left of an older one that only a mean
-over checkpoints still needs: without the optimizer's state it takes a third of the space.
+`step-<n>` is a complete checkpoint, from which a run can resume. `weights-<n>` holds only the weights of an older
+checkpoint that is still needed for averaging; without the optimizer state it takes a third of the disk space.
 """
 
 import json
@@ -19,19 +19,19 @@ RESUMABLE, WEIGHTS_ONLY = "step-", "weights-"
 
 
 def step_of(folder: Path) -> int:
-    """The step of a checkpoint."""
+    """The step of a checkpoint, from its folder name."""
     return int(folder.name.rpartition("-")[2])
 
 
 def resumable(checkpoints: Path) -> list[Path]:
-    """The checkpoints from which a run can go on, the newest first."""
+    """The folders of the complete checkpoints, newest first."""
     return sorted(_named(checkpoints, RESUMABLE), key=step_of, reverse=True)
 
 
 def scheduled(checkpoints: Path) -> list[Path]:
-    """The checkpoints that `checkpoint.every` asked for, also those with weights alone, the newest first.
+    """The checkpoints that `checkpoint.every` asked for, including those with weights only, newest first.
 
-    A mean leaves out those that were written because the run was stopped: it must not depend on when that was.
+    Checkpoints written because the run was stopped are left out: the average must not depend on when it was stopped.
     """
     whole = [folder for folder in resumable(checkpoints) if _is_scheduled(folder)]
     steps = {step_of(folder) for folder in whole}
@@ -40,12 +40,15 @@ def scheduled(checkpoints: Path) -> list[Path]:
 
 
 def prune(checkpoints: Path, newest: int, experiment: Experiment) -> None:
-    """Removes what the experiment does not keep, the oldest first, and the optimizer's state where it is of no use.
+    """Removes the checkpoints that the experiment does not keep, oldest first.
+
+    A checkpoint that is only needed for averaging keeps its weights and loses its optimizer state.
 
     Args:
-        checkpoints: the folder that holds them.
-        newest: the step of the one just written, which stays. Later ones are damaged: the run went on from before them.
-        experiment: bounds their number and size, and says how many are averaged.
+        checkpoints: the folder of the checkpoints.
+        newest: the step of the checkpoint that was just written; it is kept. Checkpoints of later steps are removed:
+            they were damaged, so the run resumed from an earlier checkpoint.
+        experiment: gives the maximum number and size of checkpoints, and how many are averaged.
     """
     for folder in _all(checkpoints):
         if step_of(folder) > newest:
@@ -72,7 +75,7 @@ def _keep_within(checkpoints: Path, max_gb: float) -> None:
         sizes.pop()
         _remove(folders.pop())
     if sum(sizes) > max_gb:
-        logger.warning("checkpoint.max_gb=%g: %s alone takes %.3g GB; it stays", max_gb, folders[0], sizes[0])
+        logger.warning("checkpoint.max_gb=%g: %s alone takes %.3g GB; it is kept", max_gb, folders[0], sizes[0])
 
 
 def _all(checkpoints: Path) -> list[Path]:
@@ -80,7 +83,7 @@ def _all(checkpoints: Path) -> list[Path]:
 
 
 def _named(checkpoints: Path, prefix: str) -> list[Path]:
-    """The folders whose name is the prefix and a step; what else somebody put there is not ours."""
+    """The folders whose name is the prefix followed by a step. Other folders belong to the user and are ignored."""
     return [path for path in checkpoints.glob(f"{prefix}*") if path.name.removeprefix(prefix).isdecimal()]
 
 
@@ -89,7 +92,7 @@ def _is_scheduled(folder: Path) -> bool:
         state = json.loads((folder / STATE).read_text(encoding="utf-8"))["state"]
         return state["checkpoint_step"] == state["global_step"]
     except (OSError, ValueError, KeyError):
-        return False  # damaged: of no use for a mean
+        return False  # a damaged checkpoint cannot be averaged
 
 
 def _emptied(path: Path) -> Path:
@@ -98,7 +101,7 @@ def _emptied(path: Path) -> Path:
 
 
 def _remove(folder: Path) -> None:
-    """Removes a checkpoint under a name that says so, lest a kill leaves a part of it that looks damaged."""
+    """Renames a checkpoint to a temporary name and deletes it, so that a kill leaves no damaged checkpoint behind."""
     aside = _emptied(folder.with_name(f"{WRITING}{folder.name}"))
     folder.rename(aside)
     shutil.rmtree(aside, ignore_errors=True)

@@ -1,1 +1,1 @@
-"""What the user has written: configurations, checked."""
+"""The settings of an experiment: read from YAML and overrides, and checked."""

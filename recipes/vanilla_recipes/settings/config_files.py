@@ -1,4 +1,4 @@
-"""Reads an experiment from YAML and `key=value` overrides, reports every fault at once, and writes it back."""
+"""Reads an experiment from YAML and `key=value` overrides, reports all faults together, and writes experiments."""
 
 import dataclasses
 import difflib
@@ -20,7 +20,7 @@ ExperimentT = TypeVar("ExperimentT", bound=Experiment)
 
 
 class Setting(NamedTuple):
-    """A value as somebody wrote it, and where."""
+    """A value as the user wrote it, and its origin: `file:line` or `command line`."""
 
     value: Any
     origin: str
@@ -30,7 +30,8 @@ def load_experiment(cls: type[ExperimentT], config: str, overrides: Sequence[str
     """Reads a packaged configuration (`translation/toy`) or a YAML file, then applies the overrides.
 
     Raises:
-        UserError: the configuration is not there, is not YAML, or breaks rules; all of these are named together.
+        UserError: the configuration does not exist, is not valid YAML, or breaks rules. One error names all broken
+            rules.
     """
     types = leaf_types(cls)
     settings, faults = _read_yaml(config, types)
@@ -45,18 +46,18 @@ def load_experiment(cls: type[ExperimentT], config: str, overrides: Sequence[str
 
 
 def write_experiment(experiment: Experiment, path: Path) -> None:
-    """Writes the resolved experiment; `load_experiment` of the file gives an equal one.
+    """Writes the resolved experiment. `load_experiment` reads an equal experiment from the file.
 
     Raises:
-        UserError: the disk is full or does not let us write.
+        UserError: the disk is full or not writable.
     """
     text = yaml.safe_dump(to_plain(experiment), sort_keys=False, allow_unicode=True)
     command = f"vanilla train {experiment.output_path / 'config.yaml'} resume=always"
-    write_text(path, f"# In the folder that this run was started from, this continues it: {command}\n{text}")
+    write_text(path, f"# In the folder that this run was started from, continue it with: {command}\n{text}")
 
 
 def to_plain(section: Any) -> Any:
-    """A section, or a value in one, as YAML can hold it."""
+    """Converts a section, or a value of a section, into types that YAML can represent."""
     if isinstance(section, Duration):
         return str(section)
     if dataclasses.is_dataclass(section) and not isinstance(section, type):
@@ -67,7 +68,13 @@ def to_plain(section: Any) -> Any:
 
 
 def differences(first: Experiment, second: Experiment, ignored: Sequence[str] = ()) -> dict[str, tuple[Any, Any]]:
-    """The dotted keys on which two experiments disagree, with both values, except the ignored and those below them."""
+    """The dotted keys that differ between two experiments, with both values.
+
+    Args:
+        first: gives the first value of each pair.
+        second: gives the second value of each pair.
+        ignored: keys or sections to leave out. Ignoring a section leaves out all keys below it.
+    """
     ours, theirs = dict(_flatten(to_plain(first))), dict(_flatten(to_plain(second)))
     return {
         key: (ours.get(key), theirs.get(key))
@@ -77,7 +84,7 @@ def differences(first: Experiment, second: Experiment, ignored: Sequence[str] = 
 
 
 def leaf_types(cls: type, prefix: str = "") -> dict[str, Any]:
-    """The type of every dotted key that an experiment class takes."""
+    """The type of every dotted key that an experiment class accepts."""
     hints = get_type_hints(cls)
     types: dict[str, Any] = {}
     for field in dataclasses.fields(cls):
@@ -133,7 +140,7 @@ def _read_yaml(config: str, types: Mapping[str, Any]) -> tuple[dict[str, Setting
 
 
 class _NodeReader:
-    """Walks the YAML nodes, which know their lines, down to the keys that the experiment takes."""
+    """Walks the YAML nodes down to the keys that the experiment accepts. Nodes have line numbers, for error texts."""
 
     def __init__(self, loader: yaml.SafeLoader, file: str, types: Mapping[str, Any]) -> None:
         self.loader, self.file, self.types = loader, file, types
@@ -200,9 +207,10 @@ def _unknown(key: str, origin: str, types: Mapping[str, Any]) -> str:
 
 
 def _nearest(key: str, types: Mapping[str, Any]) -> str | None:
-    """The key that was probably meant.
+    """The known key that the user probably meant, or None.
 
-    One of this name in any section, else one spelt alike in this section, in one spelt alike, or anywhere.
+    Tried in this order: the same name in any section; a similar name in the same section; a similar name in a section
+    with a similar name; a similar name in any section.
     """
     section, _, last = key.rpartition(".")
     anywhere = {name.rpartition(".")[2]: name for name in reversed(list(types))}
@@ -235,7 +243,7 @@ def _check_types(settings: Mapping[str, Setting], types: Mapping[str, Any]) -> t
 def _assemble(
     cls: type[ExperimentT], values: Mapping[str, Any], settings: Mapping[str, Setting]
 ) -> tuple[ExperimentT, list[str]]:
-    """Builds the sections and gathers the rules they break; a value of a wrong type has given way to its default."""
+    """Builds the experiment and lists the rules it breaks. A setting that is not in `values` gets its default."""
     faults: list[str] = []
     experiment = _build(cls, "", values, settings, faults)
     return experiment, faults
@@ -256,7 +264,7 @@ def _build(
             arguments[field.name] = values[key]
     try:
         section = cls(**arguments)
-    except UserError as error:  # a section of another module may check itself while it is made
+    except UserError as error:  # sections defined elsewhere may check their values in __post_init__
         faults.append(f"{prefix.removesuffix('.')}: {error}")
         return cls()
     for name, rule in getattr(section, "problems", tuple)():
@@ -273,7 +281,7 @@ def _rule_fault(key: str, section: Any, name: str, rule: str, settings: Mapping[
 
 
 def _report(config: str, faults: Sequence[str]) -> str:
-    # Of a file that is for another recipe, every key of that recipe's own would be a fault as well.
+    # If the file is for another recipe, all keys that only the other recipe has are faults too: report the cause only.
     faults = [fault for fault in faults if fault.startswith("recipe=")] or faults
     if len(faults) == 1:
         return f"{config}: {faults[0]}"
@@ -282,5 +290,5 @@ def _report(config: str, faults: Sequence[str]) -> str:
 
 def _with_default_folder(experiment: ExperimentT, config: str) -> ExperimentT:
     given = config.partition("/")[0]
-    recipe = given if given in RENAMED else experiment.recipe  # a run that was begun under an older name goes on
+    recipe = given if given in RENAMED else experiment.recipe  # an old name keeps its run folder, so runs can resume
     return dataclasses.replace(experiment, output_dir=f"runs/{recipe}-{Path(config).stem}")

@@ -1,4 +1,4 @@
-"""Turns what somebody wrote for a setting into a value of its type, and says what was expected."""
+"""Converts the value that a user wrote for a setting into the setting's type, and describes types for error texts."""
 
 import math
 from typing import Any, Literal, get_args, get_origin
@@ -10,15 +10,20 @@ from vanilla_recipes.settings.durations import Duration
 
 
 class OverrideText(str):
-    """The right side of an override, which has no type yet."""
+    """The right side of a `key=value` override: text that is not converted yet."""
 
 
 def convert(kind: Any, value: Any) -> Any:
-    """The value as its type; YAML reads `3e-4` as a string, which jsonargparse knows is a number.
+    """Converts a value to a type. YAML reads `3e-4` as a string; jsonargparse converts such a string to a number.
+
+    Args:
+        kind: the type of the setting.
+        value: as YAML gave it, or an `OverrideText`.
 
     Raises:
-        ValueError, TypeError, jsonargparse.ArgumentError: It is of another type, or a number that is not finite.
-        UserError: It is no duration.
+        ValueError, TypeError, jsonargparse.ArgumentError: the value has another type, or is a number that is not
+            finite.
+        UserError: the type is a duration, and the value is not one.
     """
     converted = _convert(kind, value)
     for part in converted if isinstance(converted, (list, tuple)) else [converted]:
@@ -55,7 +60,7 @@ def _number(value: Any) -> float | None:
 
 
 def describe(kind: Any) -> str:
-    """A type in a user's words, such as "a whole number or null"."""
+    """Describes a type in plain English for an error text, such as "a whole number or null"."""
     names = {int: "a whole number", float: "a finite number", str: "text", bool: "true or false", type(None): "null"}
     if kind in names:
         return names[kind]
@@ -71,7 +76,7 @@ def describe(kind: Any) -> str:
 
 
 def shown(value: Any) -> str:
-    """A value as it is told in a fault."""
+    """Formats a value for an error text: an override as typed, None as `null`, anything else as its repr."""
     if isinstance(value, OverrideText):
         return str(value)
     return "null" if value is None else repr(value)

@@ -1,4 +1,4 @@
-"""How long something lasts or how often it happens: `60 steps`, `5 epochs`, `2B tokens`, `10 minutes`."""
+"""Durations and intervals of training (`60 steps`, `5 epochs`, `2B tokens`, `10 minutes`), and the state of a run."""
 
 import math
 import re
@@ -18,23 +18,26 @@ _EXAMPLES = "write a positive number and a unit, such as `60 steps`, `10k steps`
 
 @dataclass(frozen=True)
 class TrainState:
-    """Where a run stands, always between two optimizer steps.
+    """The counters of a run between two optimizer steps.
 
     Attributes:
         global_step: optimizer steps taken.
         epoch: epochs completed.
         step_in_epoch: steps taken in the current epoch.
-        steps_in_epoch: steps that the current epoch has.
-        tokens: real (not padded) tokens seen.
-        elapsed_seconds: training time; evaluation and saving do not count.
+        steps_in_epoch: number of steps in the current epoch.
+        tokens: tokens seen, without padding.
+        elapsed_seconds: training time in seconds, without evaluation and saving.
         best_score: best validation score so far; None before the first evaluation.
-        best_step: the step of that score.
-        scored_step: the step of the last evaluation.
-        evaluations_without_gain: evaluations since the score was last better, by `evaluation.min_delta` at least.
-        checkpoint_step: the step of the last checkpoint that was due, rather than written because the run stopped.
-        averaged_step: the step at whose end the checkpoints were averaged and the mean scored.
-        micro_batches: the parts into which each process cuts its share of a group; None before they are known.
-        resumes: how often the run was continued from a checkpoint.
+        best_step: the step of the best score; None before the first evaluation.
+        scored_step: the step of the last evaluation; None before the first evaluation.
+        evaluations_without_gain: number of evaluations since the last one that improved the score by more than
+            `evaluation.min_delta`.
+        checkpoint_step: the step of the last checkpoint that `checkpoint.every` asked for. A checkpoint written because
+            the run was stopped does not count. None before the first scheduled checkpoint.
+        averaged_step: the step after which checkpoints were averaged and their mean was scored; None before.
+        micro_batches: number of micro-batches into which each process cuts its share of a group of rows; None before
+            it is known.
+        resumes: how many times the run was resumed from a checkpoint.
     """
 
     global_step: int = 0
@@ -53,7 +56,7 @@ class TrainState:
     resumes: int = 0
 
     def position(self, unit: Unit) -> float:
-        """How far the run is, counted in `unit`; epochs count in fractions."""
+        """The progress of the run, counted in `unit`. A part of an epoch counts as a fraction."""
         if unit == "steps":
             return self.global_step
         if unit == "epochs":
@@ -61,7 +64,7 @@ class TrainState:
         return self.tokens if unit == "tokens" else self.elapsed_seconds
 
     def during_next_step(self) -> "TrainState":
-        """The state with the coming step counted, for rules that number steps from one."""
+        """The state with the next step already counted, for formulas that number steps from one."""
         return replace(self, global_step=self.global_step + 1, step_in_epoch=self.step_in_epoch + 1)
 
     def after_step(self, num_tokens: int, elapsed_seconds: float, steps_in_epoch: int) -> "TrainState":
@@ -78,12 +81,12 @@ class TrainState:
         )
 
     def with_score(self, score: float, greater_is_better: bool, min_delta: float) -> "TrainState":
-        """The state after an evaluation; the best score is another one only if this one is better.
+        """The state after an evaluation. Any improvement updates the best score.
 
         Args:
-            score: of the validation rows.
-            greater_is_better: its sense.
-            min_delta: by how much more than this a score must be better to count as a gain.
+            score: the score of the validation rows.
+            greater_is_better: whether a greater score is better.
+            min_delta: an improvement of more than this resets `evaluations_without_gain`.
         """
         best = math.nan if self.best_score is None else self.best_score
         gain = math.inf if math.isnan(best) else (score - best) * (1 if greater_is_better else -1)
@@ -97,7 +100,11 @@ class TrainState:
 
 @dataclass(frozen=True)
 class Duration:
-    """An amount of training, more than nothing, in steps, epochs, tokens or seconds."""
+    """A positive amount of training in steps, epochs, tokens or seconds.
+
+    Raises:
+        UserError: the amount is not positive and finite, or the unit is unknown.
+    """
 
     amount: float
     unit: Unit
@@ -111,7 +118,7 @@ class Duration:
         """Reads `60steps`, `10k steps`, `1.5 hours` and the like.
 
         Raises:
-            UserError: the text is not a positive number followed by a unit, or a part of a step or token is asked.
+            UserError: the text is not a positive number followed by a unit, or gives a fraction of a step or token.
         """
         match = _PATTERN.fullmatch(text) if isinstance(text, str) else None
         if match is None:
@@ -131,11 +138,11 @@ class Duration:
         return f"{_plain(self.amount / _SECONDS[name])} {name}"
 
     def ratio(self, state: TrainState) -> float:
-        """Position of the run over this duration: 0 at the start, 1 at its end, more after it."""
+        """Progress of the run divided by this duration: 0 at the start of the run, above 1 after the duration."""
         return state.position(self.unit) / self.amount
 
     def progress(self, state: TrainState) -> float:
-        """The part of this duration that has passed, from 0 to 1."""
+        """The fraction of this duration that has passed, from 0 to 1."""
         return min(1.0, self.ratio(state))
 
     def reached(self, state: TrainState) -> bool:
@@ -143,10 +150,10 @@ class Duration:
         return self.ratio(state) >= 1.0
 
     def fell_due(self, before: TrainState, after: TrainState) -> bool:
-        """Whether a whole multiple of this duration lies after `before` and not after `after`."""
+        """Whether the run passed a multiple of this duration between `before` (exclusive) and `after` (inclusive)."""
         return math.floor(self.ratio(after)) > math.floor(self.ratio(before))
 
 
 def _plain(number: float) -> str:
-    """The number without an exponent, which `Duration.parse` does not read."""
+    """Formats a number without an exponent, because `Duration.parse` does not read exponents."""
     return f"{number:.{_DECIMALS}f}".rstrip("0").removesuffix(".")

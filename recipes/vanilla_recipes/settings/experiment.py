@@ -1,4 +1,4 @@
-"""The typed description of a run. A recipe adds its own sections in a subclass of `Experiment`."""
+"""The typed settings of a run. A recipe adds its own sections in a subclass of `Experiment`."""
 
 import math
 from collections.abc import Iterator
@@ -9,18 +9,22 @@ from typing import Any, Literal
 from vanilla_recipes.packaged import current_name
 from vanilla_recipes.settings.durations import Duration
 
-Problem = tuple[str, str]  # a field of the section and the rule that its value breaks
+Problem = tuple[str, str]  # (field of the section, rule that the field's value breaks)
 
 TRACKERS = ("tensorboard", "trackio", "wandb")
 
 
 @dataclass(frozen=True)
 class OptimizerConfig:
-    """AdamW.
+    """AdamW and gradient clipping.
 
     Attributes:
-        learning_rate: the peak of the schedule; None takes the peak of the 2017 paper, which needs `inverse_sqrt`.
-        max_grad_norm: gradients are scaled down to this norm; None leaves them as they are.
+        learning_rate: the peak of the schedule. None takes the peak of the 2017 paper; this needs
+            `schedule.name=inverse_sqrt` and a warm-up in steps.
+        betas: AdamW's decay rates of the two moment estimates.
+        eps: AdamW's constant in the denominator.
+        weight_decay: applied to weight matrices only, not to biases, norms and embeddings.
+        max_grad_norm: a gradient with a greater norm is scaled down to this norm; None does not clip.
     """
 
     learning_rate: float | None = 1e-3
@@ -31,7 +35,7 @@ class OptimizerConfig:
 
     def problems(self) -> Iterator[Problem]:
         if self.learning_rate is not None and not self.learning_rate > 0:
-            yield "learning_rate", "must be greater than 0, or null for the paper's"
+            yield "learning_rate", "must be greater than 0, or null for the paper's learning rate"
         if not all(0 <= beta < 1 for beta in self.betas):
             yield "betas", "must both be at least 0 and less than 1"
         if not self.eps > 0:
@@ -44,15 +48,15 @@ class OptimizerConfig:
 
 @dataclass(frozen=True)
 class ScheduleConfig:
-    """How the learning rate moves over a run.
+    """The learning-rate schedule.
 
     Attributes:
-        name: what follows the warm-up.
-        warmup: the learning rate rises linearly over it; null begins at the peak.
-        scale: multiplies the paper's peak, used when `optimizer.learning_rate` is null.
-        min_factor: `linear`, `cosine` and `warmup_stable_decay` end at this part of the peak.
-        decay: how long `warmup_stable_decay` falls linearly at the end: a duration in the unit of `max_duration`, or a
-            share of it.
+        name: the shape of the schedule after the warm-up.
+        warmup: duration of the linear warm-up; null starts at the peak.
+        scale: multiplies the paper's peak. Used only if `optimizer.learning_rate` is null.
+        min_factor: `linear`, `cosine` and `warmup_stable_decay` end at this fraction of the peak.
+        decay: length of the final linear decay of `warmup_stable_decay`: a fraction of `max_duration`, or a duration in
+            the unit of `max_duration`.
     """
 
     name: Literal["inverse_sqrt", "cosine", "linear", "constant", "warmup_stable_decay"] = "inverse_sqrt"
@@ -69,7 +73,7 @@ class ScheduleConfig:
         if not 0 <= self.min_factor <= 1:
             yield "min_factor", "must be between 0 and 1"
         if isinstance(self.decay, float) and not 0 < self.decay <= 1:
-            yield "decay", "must be a share above 0 and up to 1, or a duration such as `2k steps`"
+            yield "decay", "must be a fraction of max_duration above 0 and up to 1, or a duration such as `2k steps`"
 
 
 @dataclass(frozen=True)
@@ -77,19 +81,20 @@ class BatchConfig:
     """The batch of one optimizer step.
 
     Attributes:
-        tokens: the most tokens that it may have after padding, all processes and micro-batches together; packed, the
-            most real tokens.
-        groups: a batch is made of so many groups of rows, each of `tokens` / `groups` tokens at most. Rows of a group
-            have similar lengths and are padded to the longest of them, so that a batch of several groups has rows of
-            several lengths: more is learnt from each token, and fewer tokens are padding. On a CPU, threads compute
-            groups side by side.
-        micro_batches: the parts into which each process cuts its share of a group to save memory; the gradient stays
-            the same. `auto` finds the smallest number, doubling from 1, with which the largest batches fit into memory.
-        packing: rows follow one another in lines instead of being padded; the gradients are the same. It saves the most
-            where lengths differ a lot and batches are small, and with kernels that do not compute what is masked.
-        pack_length: the most tokens of a line on a side, such as 4 times the longest row; null lays all rows of a
-            micro-batch into one line, which is best for kernels whose work does not grow with the square of its length,
-            such as torch_varlen.
+        tokens: the maximum number of padded tokens of a batch, summed over all processes and micro-batches. With
+            `packing`, the maximum number of real tokens.
+        groups: number of groups of rows in a batch. A group has at most `tokens` / `groups` tokens. The rows of a group
+            have similar lengths and are padded to the longest row of the group. With several groups, a batch mixes rows
+            of different lengths: the model learns more from each token, and fewer tokens are padding. On a CPU, threads
+            compute several groups at the same time.
+        micro_batches: number of micro-batches into which each process cuts its share of a group (gradient
+            accumulation). More micro-batches need less memory; the gradient stays the same. `auto` takes the smallest
+            power of 2 with which the largest batches fit into memory.
+        packing: concatenates rows into lines instead of padding them. The gradients stay the same. Packing saves most
+            if row lengths differ a lot, if batches are small, and with attention kernels that skip masked pairs.
+        pack_length: the maximum number of tokens of a packed line, on each side, such as 4 times the longest row. null
+            packs all rows of a micro-batch into one line. A single line is best for attention kernels whose work does
+            not grow with the square of the line length, such as torch_varlen.
     """
 
     tokens: int = 4096
@@ -106,18 +111,20 @@ class BatchConfig:
         if self.micro_batches != "auto" and self.micro_batches < 1:
             yield "micro_batches", "must be 1 or greater, or auto"
         if self.pack_length is not None and self.pack_length < 1:
-            yield "pack_length", "must be 1 or greater, or null for a single line"
+            yield "pack_length", "must be 1 or greater, or null to pack all rows into a single line"
         if self.pack_length is not None and not self.packing:
-            yield "pack_length", "is that of packed lines: set batch.packing=true, or leave it out"
+            yield "pack_length", "is the length of packed lines: set batch.packing=true, or leave pack_length out"
 
 
 @dataclass(frozen=True)
 class CheckpointConfig:
-    """When the state of a run is saved, and how many of these checkpoints stay; `every: null` saves none.
+    """How often checkpoints are saved, and how many are kept.
 
     Attributes:
-        keep: the newest so many stay.
-        max_gb: the oldest go as soon as all of them take more than so many gigabytes (10^9 bytes); the newest stays.
+        every: the interval between two checkpoints; null saves none, except when the run is stopped.
+        keep: number of newest checkpoints to keep.
+        max_gb: the oldest checkpoints are deleted while all checkpoints together take more than this many gigabytes
+            (10^9 bytes). The newest checkpoint is always kept. null sets no bound.
     """
 
     every: Duration | None = field(default=Duration(1000, "steps"))
@@ -133,13 +140,13 @@ class CheckpointConfig:
 
 @dataclass(frozen=True)
 class AveragingConfig:
-    """Averaged weights, which are scored and saved instead of those of the last step; `final_raw/` keeps the latter.
+    """Weight averaging. The averaged weights are scored and saved; `final_raw/` keeps the weights of the last step.
 
     Attributes:
-        ema_decay: an exponential moving average over the steps: after step t the average keeps the part
-            min(ema_decay, (1 + t) / (10 + t)) of itself, so that the first steps do not weigh on it.
-        checkpoints: at the end, the mean of the last weights and of the scheduled checkpoints before them, so many in
-            all, as in section 6.1 of the 2017 paper (5 for its base model, 20 for the big one).
+        ema_decay: decay of an exponential moving average over the steps. The decay at step t is
+            min(ema_decay, (1 + t) / (10 + t)), so that the average soon forgets the first steps.
+        checkpoints: number of models in the mean that is taken at the end: the last weights and the scheduled
+            checkpoints before them, as in section 6.1 of the 2017 paper (5 for the base model, 20 for the big model).
     """
 
     ema_decay: float | None = None
@@ -147,22 +154,24 @@ class AveragingConfig:
 
     def problems(self) -> Iterator[Problem]:
         if self.ema_decay is not None and not 0 < self.ema_decay < 1:
-            yield "ema_decay", "must be greater than 0 and less than 1, such as 0.999, or null for none"
+            yield "ema_decay", "must be greater than 0 and less than 1, such as 0.999, or null for no moving average"
         if self.checkpoints is not None and self.checkpoints < 2:
-            yield "checkpoints", "must be 2 or greater, or null for none"
+            yield "checkpoints", "must be 2 or greater, or null for no mean of checkpoints"
         if self.ema_decay is not None and self.checkpoints is not None:
-            yield "checkpoints", "cannot be averaged beside a moving average: set one of the two to null"
+            yield "checkpoints", "cannot be combined with averaging.ema_decay: set one of the two to null"
 
 
 @dataclass(frozen=True)
 class EvaluationConfig:
-    """When the model is scored on the validation rows; `every: null` scores it at the end only.
+    """How often the model is scored on the validation rows, and when the run ends early.
 
     Attributes:
-        max_rows: the first so many validation rows count; null takes all.
-        batch_tokens: padded tokens of an evaluation batch.
-        patience: the run ends early after so many evaluations in a row without a better score; null never does.
-        min_delta: a score that is better by no more than this does not count as better for `patience`.
+        every: the interval between two evaluations; null scores the model at the end only.
+        max_rows: only the first `max_rows` validation rows are scored; null scores all.
+        batch_tokens: the maximum number of padded tokens of an evaluation batch.
+        patience: the run ends early after this many consecutive evaluations without a better score; null disables early
+            stopping.
+        min_delta: for `patience`, only an improvement of more than this counts as a better score.
     """
 
     every: Duration | None = field(default=Duration(1, "epochs"))
@@ -175,7 +184,7 @@ class EvaluationConfig:
         if self.patience is not None and self.patience < 1:
             yield "patience", "must be 1 or greater, or null to train until max_duration"
         if self.patience is not None and self.every is None:
-            yield "patience", "counts evaluations, but evaluation.every=null makes none before the end"
+            yield "patience", "counts evaluations, but with evaluation.every=null the only one is at the end"
         if not 0 <= self.min_delta < math.inf:
             yield "min_delta", "must be 0 or greater"
         if self.max_rows is not None and self.max_rows < 1:
@@ -186,14 +195,14 @@ class EvaluationConfig:
 
 @dataclass(frozen=True)
 class TrackingConfig:
-    """Where the figures of a run go beside `metrics.jsonl` and `curves.png`, which are always written.
+    """Trackers that receive the metrics of a run. `metrics.jsonl` and `curves.png` are always written.
 
     Attributes:
-        trackers: some of tensorboard, trackio and wandb; each is an extra of the package.
-        project: what trackio and wandb gather the run under.
-        run_name: its name there; null takes that of the run folder.
-        peak_tflops: the peak of one device in TFLOP/s, of which the model FLOPs utilization is a share; null knows the
-            common GPUs and leaves the utilization out elsewhere; `measured` times a matrix product at the start.
+        trackers: any of tensorboard, trackio and wandb. Each tracker is an extra of the package.
+        project: the project of the run in trackio and wandb.
+        run_name: the name of the run in trackio and wandb; null takes the name of the run folder.
+        peak_tflops: the peak of one device in TFLOP/s, to compute the model FLOPs utilization (MFU). null looks the
+            peak of common GPUs up and reports no MFU for other devices. `measured` times a matrix product at the start.
     """
 
     trackers: list[str] = field(default_factory=list)
@@ -214,14 +223,14 @@ class TrackingConfig:
 
 @dataclass(frozen=True)
 class AdapterConfig:
-    """Low-rank adapters (LoRA), which learn in place of the weights of a saved model.
+    """Low-rank adapters (LoRA). They are trained instead of the weights of a saved model, which stay frozen.
 
     Attributes:
         r: the rank of the adapters; null trains all weights.
-        alpha: what the adapters add to a layer is scaled by alpha / r.
-        dropout: the probability of each number at the entrance of an adapter to be dropped.
-        target_modules: the names of the layers that are adapted; null takes all linear layers of attention and
-            feed-forward: q_proj, k_proj, v_proj, o_proj, up_proj and down_proj, or what a stock model calls them.
+        alpha: the output of an adapter is scaled by alpha / r.
+        dropout: the dropout probability of an adapter's input.
+        target_modules: the names of the layers that get adapters. null takes all linear layers of attention and
+            feed-forward: q_proj, k_proj, v_proj, o_proj, up_proj and down_proj, or their names in a stock model.
     """
 
     r: int | None = None
@@ -242,27 +251,31 @@ class AdapterConfig:
 
 @dataclass(frozen=True)
 class Experiment:
-    """Everything that decides a run. Read with `config_files.load_experiment`, which checks it.
+    """All settings of a run. Read with `config_files.load_experiment`, which checks it.
 
     Attributes:
-        recipe: the recipe that the file is for.
+        recipe: the recipe that the configuration is for.
         output_dir: the run folder; `runs/<recipe>-<config>` unless given.
-        resume: `never` starts anew and refuses a folder that holds a run; `if_available` continues a run that is there,
-            refuses one that is over or whose checkpoints are damaged; `always` refuses to start anew.
+        seed: seed of the weights, of the batches and of dropout.
+        max_duration: the run ends after this duration.
+        resume: `never` starts a new run and refuses a folder that holds a run. `if_available` continues the run in the
+            folder, or starts a new run if the folder holds none; it refuses a finished run without checkpoints and a
+            run whose checkpoints are damaged. `always` is `if_available`, but refuses to start a new run.
+        precision: the dtype of autocast; the weights stay in fp32.
         attention: the attention kernel: a name that transformers knows (eager, sdpa, flash_attention_2, ...), or
-            torch_varlen, torch's own for packed rows. `auto` is the latter where rows are packed and it can run (an
-            NVIDIA GPU, bf16 or fp16, no dropout on attention weights), else sdpa, but eager on a CPU, where sdpa's
-            backward pass makes a step of sentences half as long again.
-        max_wall_time: the run saves and stops once its process is so old, evaluation and saving included; it ends well,
-            and `resume=if_available` continues it. Leave time for a step, an evaluation and the saving before the limit
-            of a batch system.
-        compile: the layers are compiled by torch, for training; scores come from the model as it is.
-        gradient_checkpointing: layers keep their inputs only and are computed again in the backward pass: less memory,
-            a third more work, the same gradients.
-        process_timeout: a process that waits so long for the others gives up, and the run ends; evaluation on one
-            process must not take longer.
-        model: `pretrained`, a saved model to start from, and any field of the model's config.
+            torch_varlen, torch's kernel for packed rows. With `auto`, packed rows use torch_varlen if it can run (an
+            NVIDIA GPU, bf16 or fp16, no dropout of attention weights). Otherwise `auto` is eager on a CPU and sdpa on
+            other devices: on a CPU, sdpa's backward pass makes a training step on sentences 1.5 times as long.
+        max_wall_time: the run saves a checkpoint and stops once its process has run for this long, evaluation and
+            saving included. The exit status is 0, and `resume=if_available` continues the run. Leave time for one step,
+            one evaluation and one checkpoint before the limit of a batch system.
+        compile: compiles the layers with torch.compile for training. Evaluation uses the uncompiled layers.
+        gradient_checkpointing: each layer keeps only its inputs and is computed again in the backward pass. This needs
+            less memory and a third more computation; the gradients stay the same.
         log_every: how often the loss is read from the device, shown and written to `metrics.jsonl`.
+        process_timeout: a process that waits this long for another process gives up, and the run ends. Work of the main
+            process alone, such as saving, must take less time.
+        model: `pretrained` (a saved model to start from) and any field of the model's config.
     """
 
     recipe: str = ""
@@ -289,11 +302,11 @@ class Experiment:
 
     @classmethod
     def model_keys(cls) -> dict[str, Any]:
-        """The keys that `model:` takes, with their types. A recipe adds the fields of its model's config."""
+        """The keys that the section `model` takes, with their types. A recipe adds the fields of its model's config."""
         return {"pretrained": str | None}
 
     def problems(self) -> Iterator[Problem]:
-        """The rules that this section's values break; every section has this method."""
+        """Yields the rules that the values of this section break. Every section has this method."""
         expected = next(f.default for f in fields(self) if f.name == "recipe")
         if current_name(self.recipe) != expected:
             yield "recipe", f"must be {expected}: the file belongs to another recipe"
@@ -310,7 +323,7 @@ class Experiment:
         if self.averaging.checkpoints is not None and self.checkpoint.every is None:
             yield "averaging.checkpoints", "needs checkpoints to average, but checkpoint.every=null saves none"
         if isinstance(self.schedule.decay, Duration) and not self._can_place_decay(self.schedule.decay):
-            yield "schedule.decay", f"must be a share, or a part of max_duration in its unit, {self.max_duration.unit}"
+            yield "schedule.decay", f"must be a fraction, or up to max_duration in its unit, {self.max_duration.unit}"
 
     @property
     def output_path(self) -> Path:

@@ -119,7 +119,7 @@ def test_damaged_checkpoint_is_named_and_passed_over(tmp_path, straight_run, cap
     tensors.write_bytes(tensors.read_bytes()[:-1000])
     with caplog.at_level(logging.WARNING):
         train(tiny_experiment(folder, resume="always"))
-    assert "step-00000010 is damaged (training.pt is not what the manifest says) and is passed over" in caplog.text
+    assert "step-00000010 is damaged (training.pt does not match the manifest) and is skipped" in caplog.text
     assert losses(folder) == losses(straight_run)
 
 

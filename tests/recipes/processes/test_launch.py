@@ -44,7 +44,7 @@ def test_refuses_a_launch_that_would_train_separate_models(monkeypatch):
 
 
 CONTRADICTIONS = {
-    "mixed_precision=bf16 in accelerate's configuration, but precision=fp32: leave the former out, and set precision": {
+    "mixed_precision=bf16 in accelerate's configuration, but precision=fp32: leave mixed_precision out, and set": {
         "ACCELERATE_MIXED_PRECISION": "bf16"
     },
     "gradient_accumulation_steps in accelerate's configuration: set it to 1, and use batch.micro_batches": {
@@ -65,7 +65,7 @@ CONTRADICTIONS = {
     "FSDP was asked for, but Accelerate would train without it: it needs a GPU for each process": {
         "ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2"
     },
-    "accelerate launch was asked for several processes but starts one where it is told to use the CPU": {
+    "accelerate launch was asked for several processes but starts one if it is set to use the CPU": {
         "ACCELERATE_MIXED_PRECISION": "no", "ACCELERATE_USE_CPU": "True", "MASTER_ADDR": "a", "MASTER_PORT": "29500"
     },
 }  # fmt: skip
@@ -129,7 +129,7 @@ def tiny_encoder(**knobs):
 
 def test_refuses_flex_attention_on_a_cpu():
     model = tiny_encoder()
-    message = "attention=flex_attention: torch has no backward pass of it on a CPU: use auto, eager or sdpa"
+    message = "attention=flex_attention has no backward pass on a CPU: use auto, eager or sdpa"
     with pytest.raises(UserError, match=message):
         set_attention(model, Experiment(attention="flex_attention"), torch.device("cpu"))
     set_attention(model, Experiment(attention="auto"), torch.device("cpu"))

@@ -100,7 +100,7 @@ def lose_contact() -> str:
 def test_a_process_that_ended_is_told_in_one_line():
     message, _ = in_processes(2, lose_contact)
     assert message.startswith("lost contact with another process, which ended or hung (a process")
-    assert message.endswith("resume=if_available goes on from the newest checkpoint")
+    assert message.endswith("resume=if_available continues from the newest checkpoint")
     assert "\n" not in message
 
 

@@ -203,10 +203,10 @@ def refusals(folder: Path) -> list[str]:
 def test_zero_refuses_what_it_cannot_do(tmp_path):
     texts, _ = in_processes(2, refusals, tmp_path, shards="zero2")
     assert texts == [
-        "batch.micro_batches under DeepSpeed, which steps after each: set it to 1, or use FSDP2",
-        "batch.groups under DeepSpeed, which steps after each: set it to 1, or use FSDP2",
-        "averaging under DeepSpeed, which keeps the weights to itself: use FSDP2",
-        "averaging under DeepSpeed, which keeps the weights to itself: use FSDP2",
+        "batch.micro_batches under DeepSpeed, which steps after each micro-batch: set it to 1, or use FSDP2",
+        "batch.groups under DeepSpeed, which steps after each group: set it to 1, or use FSDP2",
+        "averaging under DeepSpeed, which holds the fp32 weights outside the model: use FSDP2",
+        "averaging under DeepSpeed, which holds the fp32 weights outside the model: use FSDP2",
         "DeepSpeed does not give frozen weights back: train adapters with DDP or FSDP2",
     ]
 

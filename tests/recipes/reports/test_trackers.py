@@ -152,7 +152,7 @@ def test_a_failing_tracker_warns_once_and_harms_nobody(tmp_path, recorder, caplo
         for step in (1, 2, 3):
             accelerator.log({"loss": 1.0 / step}, step=step)
         accelerator.end_training()
-    warning = "tensorboard has failed and gets no more of this run, which goes on; metrics.jsonl has everything: "
+    warning = "tensorboard has failed and gets no more figures; the run continues, and metrics.jsonl has all figures: "
     assert [record.getMessage() for record in caplog.records] == [f"{warning}the server is gone for good"]
     assert [call[2] for call in failing.calls if call[0] == "log"] == [1]
     assert [call[2] for call in working.calls if call[0] == "log"] == [1, 2, 3]

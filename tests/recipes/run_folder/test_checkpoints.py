@@ -31,7 +31,7 @@ def test_refuses_a_folder_that_holds_a_run(begun):
 
 def test_refuses_a_folder_of_other_things(tmp_path):
     (tmp_path / "thesis.txt").touch()
-    with pytest.raises(UserError, match=r"holds other things than a run, such as thesis.txt: give a folder"):
+    with pytest.raises(UserError, match=r"holds files that are not of a run, such as thesis.txt: give a folder"):
         RunFolder(Experiment(output_dir=str(tmp_path)))
 
 
@@ -74,7 +74,7 @@ def test_refuses_a_run_whose_checkpoints_are_all_damaged(begun, resume, caplog):
     resumed(begun).save(TrainState(global_step=1), "same", TENSORS)
     (begun / "checkpoints" / "step-00000001" / "weights.pt").write_bytes(b"")
     folder = resumed(begun, resume=resume)
-    message = "run holds a run, but no whole checkpoint of it is left; nothing was touched: give another output_dir"
+    message = "run holds a run, but no undamaged checkpoint is left; nothing was changed: give another output_dir"
     with pytest.raises(UserError, match=message):
         folder.newest("same")
     assert "step-00000001 is damaged" in caplog.text
@@ -83,7 +83,7 @@ def test_refuses_a_run_whose_checkpoints_are_all_damaged(begun, resume, caplog):
 @pytest.mark.parametrize("resume", ["if_available", "always"])
 def test_refuses_a_finished_run_without_checkpoints(begun, resume):
     (begun / "final").mkdir()
-    message = "holds a run, but no whole checkpoint of it is left; nothing was touched: .*, or delete the folder"
+    message = "holds a run, but no undamaged checkpoint is left; nothing was changed: .*, or delete the folder"
     with pytest.raises(UserError, match=message):
         resumed(begun, resume=resume)
 

@@ -59,7 +59,7 @@ def test_damaged_weights_are_named_and_left_out_of_the_mean(tmp_path, caplog):
         save(run, step)
     (run.checkpoints / "weights-00000002" / "weights.pt").write_bytes(b"")
     assert [path.parent.name for path in run.weights_before(3, 2)] == ["weights-00000001"]
-    assert "weights-00000002 is damaged (weights.pt is not what the manifest says) and is left out" in caplog.text
+    assert "weights-00000002 is damaged (weights.pt does not match the manifest) and is left out" in caplog.text
 
 
 def test_size_is_bounded_and_the_oldest_go_first(tmp_path):
