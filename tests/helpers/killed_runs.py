@@ -89,7 +89,7 @@ def work(recipe: str, arguments: list[str], folder: Path, environment: dict[str,
     import torch
 
     from vanilla_recipes.engine import run as engine_run
-    from vanilla_recipes.reports.tracking import MetricsLog
+    from vanilla_recipes.reports.metrics import MetricsLog
 
     torch.set_num_threads(1)
     os.environ |= environment

@@ -12,7 +12,7 @@ from vanilla_recipes.data.collators import TranslationCollator
 from vanilla_recipes.engine.loop import FitResult, fit
 from vanilla_recipes.engine.task import Examples, Task
 from vanilla_recipes.processes.launch import build_accelerator
-from vanilla_recipes.reports.tracking import MetricsLog
+from vanilla_recipes.reports.metrics import MetricsLog
 from vanilla_recipes.run_folder.checkpoints import RunFolder
 from vanilla_recipes.settings.durations import Duration
 from vanilla_recipes.settings.experiment import (

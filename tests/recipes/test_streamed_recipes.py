@@ -7,9 +7,9 @@ import torch
 from safetensors.torch import load_file
 
 from vanilla_recipes import generation, masked_lm, translation
-from vanilla_recipes.engine.loop import _Loop
+from vanilla_recipes.engine.loop import Loop
 from vanilla_recipes.errors import UserError
-from vanilla_recipes.reports.tracking import MetricsLog
+from vanilla_recipes.reports.metrics import MetricsLog
 
 TINY = [
     "data.num_validation_rows=10",
@@ -67,14 +67,14 @@ def outcome(folder):
 
 
 def kill_in_step(monkeypatch, number):
-    step = _Loop._step
+    step = Loop._step
 
     def killed(loop):
         if loop.state.global_step == number:
             raise KilledError
         return step(loop)
 
-    monkeypatch.setattr(_Loop, "_step", killed)
+    monkeypatch.setattr(Loop, "_step", killed)
 
 
 def segment_ends(folder):

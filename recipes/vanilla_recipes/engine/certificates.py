@@ -12,8 +12,8 @@ from transformers import PreTrainedModel
 from vanilla_recipes.engine.forward import training_loss
 from vanilla_recipes.engine.plan import Rows, share
 from vanilla_recipes.engine.task import Task
-from vanilla_recipes.settings.durations import TrainState
 from vanilla_recipes.settings.experiment import Experiment
+from vanilla_recipes.settings.train_state import TrainState
 
 _MOST_ROWS = 8  # maximum number of rows in the compared batch
 

@@ -12,8 +12,8 @@ from vanilla_recipes.engine.step import over_processes
 from vanilla_recipes.engine.task import Batch, Task
 from vanilla_recipes.models.stock import is_stock
 from vanilla_recipes.reports.flops import TrainingFlops, peak_tflops
-from vanilla_recipes.settings.durations import TrainState
 from vanilla_recipes.settings.experiment import Experiment
+from vanilla_recipes.settings.train_state import TrainState
 
 
 class NotFiniteError(Exception):

@@ -27,11 +27,12 @@ from vanilla_recipes.processes.whole_tensors import (
     training_state,
     whole,
 )
+from vanilla_recipes.reports.metrics import MetricsLog
+from vanilla_recipes.reports.progress import ProgressLine, Stopwatch
 from vanilla_recipes.reports.trackers import start_trackers
-from vanilla_recipes.reports.tracking import MetricsLog, ProgressLine, Stopwatch
 from vanilla_recipes.run_folder.checkpoints import RunFolder
-from vanilla_recipes.settings.durations import TrainState
 from vanilla_recipes.settings.experiment import Experiment
+from vanilla_recipes.settings.train_state import TrainState
 
 
 def fit(task: Task, experiment: Experiment, run_folder: RunFolder, accelerator: Accelerator) -> FitResult:
@@ -45,7 +46,7 @@ def fit(task: Task, experiment: Experiment, run_folder: RunFolder, accelerator: 
             a batch, or the run in the folder cannot be continued.
     """
     with StopRequest(experiment.max_wall_time) as stop:
-        loop = _Loop(task, experiment, run_folder, accelerator, stop)
+        loop = Loop(task, experiment, run_folder, accelerator, stop)
         try:
             return loop.run()
         finally:
@@ -53,7 +54,7 @@ def fit(task: Task, experiment: Experiment, run_folder: RunFolder, accelerator: 
             loop.metrics.draw()
 
 
-class _Loop:
+class Loop:
     """One run: its parts and its state."""
 
     def __init__(

@@ -8,8 +8,9 @@ import torch
 from accelerate.optimizer import AcceleratedOptimizer
 from torch import nn
 
-from vanilla_recipes.settings.durations import Duration, TrainState
+from vanilla_recipes.settings.durations import Duration
 from vanilla_recipes.settings.experiment import OptimizerConfig, ScheduleConfig
+from vanilla_recipes.settings.train_state import TrainState
 
 
 def build_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.AdamW:

@@ -16,12 +16,13 @@ from vanilla_recipes.folders import write_text
 from vanilla_recipes.models.attention_kernel import set_attention
 from vanilla_recipes.processes.launch import build_accelerator
 from vanilla_recipes.processes.processes import contact, join_slurm
+from vanilla_recipes.reports.metrics import MetricsLog
+from vanilla_recipes.reports.progress import no_library_bars
 from vanilla_recipes.reports.trackers import check_trackers
-from vanilla_recipes.reports.tracking import MetricsLog, no_library_bars
 from vanilla_recipes.run_folder.checkpoints import RESULTS, RunFolder
 from vanilla_recipes.settings.config_files import load_experiment
-from vanilla_recipes.settings.durations import TrainState
 from vanilla_recipes.settings.experiment import Experiment
+from vanilla_recipes.settings.train_state import TrainState
 
 ExperimentT = TypeVar("ExperimentT", bound=Experiment)
 

@@ -9,7 +9,7 @@ from accelerate.utils.memory import should_reduce_batch_size
 
 from vanilla_recipes.engine.plan import Plan
 from vanilla_recipes.errors import UserError, one_line
-from vanilla_recipes.settings.durations import TrainState
+from vanilla_recipes.settings.train_state import TrainState
 
 TRAINING_REMEDY = "raise batch.micro_batches (auto finds the number) or set gradient_checkpointing=true"
 EVALUATION_REMEDY = "lower evaluation.batch_tokens"

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from vanilla_recipes.engine.task import Scores
 from vanilla_recipes.reports.plots import VALIDATION
-from vanilla_recipes.settings.durations import TrainState
+from vanilla_recipes.settings.train_state import TrainState
 
 _PACKAGES = ("vanilla_transformers", "transformers", "accelerate")
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
 from vanilla_recipes.engine.plan import Lengths, Rows
-from vanilla_recipes.settings.durations import TrainState
+from vanilla_recipes.settings.train_state import TrainState
 from vanilla_transformers.model.losses import IGNORE_INDEX
 
 Batch = dict[str, Any]  # tensors, and ints that an attention kernel needs on the host

@@ -18,8 +18,8 @@ from accelerate.utils import broadcast_object_list
 from vanilla_recipes.errors import UserError, one_line
 from vanilla_recipes.folders import write_text
 from vanilla_recipes.settings.config_files import leaf_types, to_plain
-from vanilla_recipes.settings.durations import TrainState
 from vanilla_recipes.settings.experiment import Experiment
+from vanilla_recipes.settings.train_state import TrainState
 
 logger = logging.getLogger(__name__)
 

@@ -28,8 +28,8 @@ from vanilla_recipes.run_folder.retention import (
 )
 from vanilla_recipes.settings.config_files import differences, load_experiment, write_experiment
 from vanilla_recipes.settings.config_values import shown
-from vanilla_recipes.settings.durations import TrainState
 from vanilla_recipes.settings.experiment import Experiment
+from vanilla_recipes.settings.train_state import TrainState
 
 logger = logging.getLogger(__name__)
 

@@ -355,7 +355,7 @@ def test_labels_of_another_problem(model_class):
 def test_inputs_of_another_shape(model_class):
     model, inputs = tiny_model(model_class), tiny_inputs(model_class)
     for ids in (inputs["input_ids"][0], inputs["input_ids"][None]):
-        with pytest.raises(ValueError, match=r"input_ids have the shape \(.*\) and are torch.int64, but whole"):
+        with pytest.raises(ValueError, match=r"input_ids have the shape \(.*\) and are torch.int64, but integers"):
             model(**inputs | {"input_ids": ids})
     with pytest.raises(ValueError, match=r"input_ids have the shape \(2, 7\) and are torch.float32"):
         model(**inputs | {"input_ids": inputs["input_ids"].float()})

@@ -119,7 +119,7 @@ def test_exports_with_any_number_of_positions(full):
 @pytest.mark.parametrize("positions", [[0, 36], [3, -1]])
 def test_a_position_outside_the_batch_is_named(full, positions):
     range_of = f"{min(positions)} to {max(positions)}"
-    message = f"masked_positions range from {range_of}, but the batch has the places 0 to 35: count them as b"
+    message = f"masked_positions range from {range_of}, but the batch has the indices 0 to 35: count them as b"
     with pytest.raises(ValueError, match=message):
         tiny_model(MASKED_LM)(full["input_ids"], masked_positions=torch.tensor(positions))
 
@@ -129,6 +129,6 @@ def test_labels_that_do_not_go_with_the_positions(full, picked):
     message = r"masked_positions has the shape \(\d+,\) and labels \(4, 9\), but both must be \(N,\)"
     with pytest.raises(ValueError, match=message):
         model(**picked | {"labels": full["labels"]})
-    message = r"masked_positions has the shape \(4, 9\), but both must be \(N,\): one place b \* T \+ t in the batch"
+    message = r"masked_positions has the shape \(4, 9\), but both must be \(N,\): the index b \* T \+ t in the batch"
     with pytest.raises(ValueError, match=message):
         model(full["input_ids"], masked_positions=torch.zeros(4, 9, dtype=torch.long))

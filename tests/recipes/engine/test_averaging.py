@@ -136,8 +136,8 @@ def test_mean_that_was_scored_before_a_kill_is_recorded_once(tmp_path, monkeypat
             raise KilledError
         saved(run)
 
-    saved = loop._Loop._save
-    monkeypatch.setattr(loop._Loop, "_save", save)
+    saved = loop.Loop._save
+    monkeypatch.setattr(loop.Loop, "_save", save)
     with pytest.raises(KilledError):
         train(tiny_experiment(tmp_path / "killed", **MEAN, **every))
     monkeypatch.undo()

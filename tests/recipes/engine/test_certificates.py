@@ -5,8 +5,8 @@ from tiny_runs import tiny_experiment, tiny_task
 
 from vanilla_recipes.engine import certificates as module
 from vanilla_recipes.engine.certificates import certificates
-from vanilla_recipes.settings.durations import TrainState
 from vanilla_recipes.settings.experiment import BatchConfig
+from vanilla_recipes.settings.train_state import TrainState
 
 
 def certified(folder, tokens: int = 200, **state) -> dict:

@@ -12,8 +12,9 @@ from tiny_runs import losses, tiny_experiment, tiny_task, train, weights
 
 from vanilla_recipes.processes.signals import StopRequest
 from vanilla_recipes.run_folder.checkpoints import RunFolder
-from vanilla_recipes.settings.durations import Duration, TrainState
+from vanilla_recipes.settings.durations import Duration
 from vanilla_recipes.settings.experiment import CheckpointConfig, EvaluationConfig
+from vanilla_recipes.settings.train_state import TrainState
 
 
 def patient(patience: int | None, min_delta: float = 0.0) -> EvaluationConfig:

@@ -23,7 +23,7 @@ from tiny_runs import (
     weights,
 )
 
-from vanilla_recipes.engine.loop import _Loop
+from vanilla_recipes.engine.loop import Loop
 from vanilla_recipes.engine.plan import Plan
 from vanilla_recipes.engine.task import Examples
 from vanilla_recipes.errors import UserError
@@ -46,7 +46,7 @@ def step_gradient(folder: Path, micro_batches: int) -> torch.Tensor:
     experiment = tiny_experiment(folder, batch=BatchConfig(tokens=160, micro_batches=micro_batches))
     task = tiny_task(dropout=0.0)
     accelerator = build_accelerator(experiment)
-    loop = _Loop(task, experiment, RunFolder(experiment), accelerator, StopRequest())
+    loop = Loop(task, experiment, RunFolder(experiment), accelerator, StopRequest())
     parts = loop.gradients.cut([max(loop.plan.groups(0), key=len)], 0, micro_batches)
     assert len(parts) == micro_batches
     loop.gradients.add_up(parts, loop.gradients.num_targets(parts), step=0)

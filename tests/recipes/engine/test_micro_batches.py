@@ -12,7 +12,7 @@ import torch
 from tiny_runs import KilledError, kill_after, losses, tiny_experiment, tiny_task, train, weights
 
 from vanilla_recipes.engine import micro_batches as memory
-from vanilla_recipes.engine.loop import _Loop
+from vanilla_recipes.engine.loop import Loop
 from vanilla_recipes.engine.micro_batches import find_micro_batches
 from vanilla_recipes.engine.side_by_side import SideBySide
 from vanilla_recipes.engine.step import Gradients
@@ -54,8 +54,8 @@ def limited_task(max_places: int, fault: Exception = FAULTS[0], **settings) -> T
     return task
 
 
-def loop_of(experiment: Experiment, task: Task) -> _Loop:
-    return _Loop(task, experiment, RunFolder(experiment), build_accelerator(experiment), StopRequest())
+def loop_of(experiment: Experiment, task: Task) -> Loop:
+    return Loop(task, experiment, RunFolder(experiment), build_accelerator(experiment), StopRequest())
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=["cuda", "cpu", "mps"])

@@ -6,8 +6,9 @@ from torch import nn
 from transformers import get_scheduler
 
 from vanilla_recipes.engine.optimization import build_optimizer, build_schedule
-from vanilla_recipes.settings.durations import Duration, TrainState
+from vanilla_recipes.settings.durations import Duration
 from vanilla_recipes.settings.experiment import OptimizerConfig, ScheduleConfig
+from vanilla_recipes.settings.train_state import TrainState
 
 
 def rate(schedule: ScheduleConfig, state: TrainState, peak: float | None = 1.0, duration: str = "100 steps") -> float:

@@ -13,7 +13,7 @@ from torch.distributed.tensor import DTensor
 from two_processes import in_processes
 
 from vanilla_recipes.engine.evaluation import evaluate
-from vanilla_recipes.engine.loop import _Loop
+from vanilla_recipes.engine.loop import Loop
 from vanilla_recipes.engine.task import Examples, Task
 from vanilla_recipes.errors import UserError
 from vanilla_recipes.processes.launch import build_accelerator
@@ -153,7 +153,7 @@ def sizes(folder: Path) -> tuple[bool, list[tuple[int, int]]]:
     """Whether the tied weights are one, and the values of each parameter that are here and that there are."""
     experiment = tiny_experiment(folder)
     task = tiny_task()
-    loop = _Loop(task, experiment, RunFolder(experiment), build_accelerator(experiment), StopRequest())
+    loop = Loop(task, experiment, RunFolder(experiment), build_accelerator(experiment), StopRequest())
     tied = task.model.lm_head.weight is task.model.get_input_embeddings().weight
     return tied, [(parameter.to_local().numel(), parameter.numel()) for parameter in loop.loss.parameters()]
 
@@ -248,7 +248,7 @@ def test_recipe_under_shards_scores_like_one_process(tmp_path, shards):
 def step_gradients(folder: Path, batch: BatchConfig, dropout: float = 0.0) -> list[np.ndarray]:
     """The gradients of every step of the first epoch, each in one line."""
     experiment, task = tiny_experiment(folder, batch=batch), tiny_task(dropout)
-    loop = _Loop(task, experiment, RunFolder(experiment), build_accelerator(experiment), StopRequest())
+    loop = Loop(task, experiment, RunFolder(experiment), build_accelerator(experiment), StopRequest())
     found = []
     for step in range(loop.plan.num_steps(0)):
         parts = loop.gradients.cut(loop.plan.batch(0, step), 0, batch.micro_batches)
@@ -291,7 +291,7 @@ def test_gradient_of_groups_does_not_depend_on_processes(tmp_path):
 def uneven_step(folder: Path) -> tuple[int, np.ndarray]:
     """How many passes a step of three groups takes of which two are single rows, and its gradient."""
     experiment, task = tiny_experiment(folder, batch=BatchConfig(160, groups=3)), tiny_task(0.0)
-    loop = _Loop(task, experiment, RunFolder(experiment), build_accelerator(experiment), StopRequest())
+    loop = Loop(task, experiment, RunFolder(experiment), build_accelerator(experiment), StopRequest())
     parts = loop.gradients.cut([np.arange(1), np.arange(1, 2), np.arange(2, 7)], 0, 1)
     loop.gradients.add_up(parts, loop.gradients.num_targets(parts), 0)
     gradients = [parameter.grad for parameter in task.model.parameters()]

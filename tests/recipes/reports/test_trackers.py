@@ -14,8 +14,8 @@ from vanilla_recipes.errors import UserError
 from vanilla_recipes.processes.launch import build_accelerator
 from vanilla_recipes.reports import trackers
 from vanilla_recipes.reports.trackers import check_trackers, start_trackers
-from vanilla_recipes.settings.durations import TrainState
 from vanilla_recipes.settings.experiment import TRACKERS, Experiment, TrackingConfig
+from vanilla_recipes.settings.train_state import TrainState
 
 
 def tracked(folder: Path, *names: str, resume: str = "never") -> Experiment:

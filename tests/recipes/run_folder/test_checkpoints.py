@@ -7,8 +7,8 @@ import torch
 
 from vanilla_recipes.errors import UserError
 from vanilla_recipes.run_folder.checkpoints import RunFolder
-from vanilla_recipes.settings.durations import TrainState
 from vanilla_recipes.settings.experiment import BatchConfig, Experiment
+from vanilla_recipes.settings.train_state import TrainState
 
 TENSORS = {"model": {"weight": torch.ones(1000)}, "optimizer": {"moments": torch.ones(2000)}}
 

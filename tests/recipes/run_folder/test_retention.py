@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from vanilla_recipes.run_folder.checkpoints import RunFolder
-from vanilla_recipes.settings.durations import TrainState
 from vanilla_recipes.settings.experiment import AveragingConfig, CheckpointConfig, Experiment
+from vanilla_recipes.settings.train_state import TrainState
 
 KILOBYTE_WEIGHTS = {"model": {"weight": torch.ones(250)}, "optimizer": {"moments": torch.ones(500)}}
 

@@ -5,7 +5,8 @@ import itertools
 import pytest
 
 from vanilla_recipes.errors import UserError
-from vanilla_recipes.settings.durations import Duration, TrainState
+from vanilla_recipes.settings.durations import Duration
+from vanilla_recipes.settings.train_state import TrainState
 
 
 @pytest.mark.parametrize(

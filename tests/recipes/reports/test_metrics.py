@@ -14,11 +14,12 @@ from vanilla_recipes.engine.figures import Throughput
 from vanilla_recipes.engine.summary import best_scores, run_figures, summary_table
 from vanilla_recipes.errors import UserError
 from vanilla_recipes.processes.launch import build_accelerator
-from vanilla_recipes.reports import tracking
-from vanilla_recipes.reports.tracking import MetricsLog, ProgressLine
+from vanilla_recipes.reports import metrics as tracking
+from vanilla_recipes.reports.metrics import MetricsLog
+from vanilla_recipes.reports.progress import ProgressLine
 from vanilla_recipes.settings.config_files import load_experiment
-from vanilla_recipes.settings.durations import TrainState
 from vanilla_recipes.settings.experiment import Experiment, TrackingConfig
+from vanilla_recipes.settings.train_state import TrainState
 from vanilla_transformers import VanillaSeq2SeqConfig, VanillaSeq2SeqForConditionalGeneration
 
 
