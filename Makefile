@@ -6,6 +6,7 @@
 #   make floor    the quick tests with the oldest versions that pyproject.toml allows, in .venv-floor
 #   make newest   the quick tests with the newest ones, in .venv-newest
 #   make bench    the benchmarks
+#   make docs     the documentation as pages for a browser, in build/docs
 #
 # PYTHON=python3.11 chooses the interpreter, VENV=path the virtual environment; PIP_ARGS='...' goes to every pip install.
 # TORCH_BACKEND=cpu, cu130 or another that uv knows chooses the build of torch; empty, it is the one that pip finds.
@@ -36,7 +37,7 @@ INSTALL_TORCH = @.ci/install_torch $(BIN) '$(TORCH_BACKEND)' '$(TORCH)' $(UPGRAD
 # Whoever changes one of these installs again.
 INSTALL_INPUTS := pyproject.toml constraints.txt
 
-.PHONY: help demo test lint types slow floor newest versions-floor versions-newest bench clean
+.PHONY: help demo test lint types slow floor newest versions-floor versions-newest bench docs clean
 
 help:
 	@sed -n '1,/^$$/s/^# \{0,1\}//p' Makefile
@@ -117,5 +118,18 @@ versions-floor versions-newest: $(VENV)/.made
 bench: $(VENV)/.runtime
 	$(BIN)/python -m benchmarks
 
+$(VENV)/.docs: $(VENV)/.runtime
+	$(PIP_INSTALL) -e '.[docs]'
+	@touch $@
+
+# The pages, and what they link to, as they lie in the checkout: mkdocs.yml says why.
+DOCS_SOURCE := build/docs-source
+DOCS_INPUTS := README.md CONTRIBUTING.md CHANGELOG.md LICENSE Makefile constraints.txt pyproject.toml \
+  docs findings configs modeling recipes benchmarks
+docs: $(VENV)/.docs
+	@rm -rf $(DOCS_SOURCE) && mkdir -p $(DOCS_SOURCE) && cp -R $(DOCS_INPUTS) $(DOCS_SOURCE)
+	$(BIN)/zensical build --clean --strict
+	@echo 'The documentation is in build/docs/index.html.'
+
 clean:
-	rm -rf dist .pytest_cache .mypy_cache .ruff_cache *.egg-info
+	rm -rf .cache build/docs $(DOCS_SOURCE) dist .pytest_cache .mypy_cache .ruff_cache *.egg-info
