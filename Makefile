@@ -124,8 +124,8 @@ $(VENV)/.docs: $(VENV)/.runtime
 
 # The pages, and what they link to, as they lie in the checkout: mkdocs.yml says why.
 DOCS_SOURCE := build/docs-source
-DOCS_INPUTS := README.md CONTRIBUTING.md CHANGELOG.md LICENSE Makefile constraints.txt pyproject.toml \
-  docs findings configs modeling recipes benchmarks
+DOCS_INPUTS := README.md CONTRIBUTING.md CHANGELOG.md SECURITY.md CITATION.cff LICENSE Makefile constraints.txt \
+  pyproject.toml docs findings configs modeling recipes benchmarks
 docs: $(VENV)/.docs
 	@rm -rf $(DOCS_SOURCE) && mkdir -p $(DOCS_SOURCE) && cp -R $(DOCS_INPUTS) $(DOCS_SOURCE)
 	$(BIN)/zensical build --clean --strict

@@ -11,7 +11,7 @@ from project import ROOT
 import vanilla_transformers
 from vanilla_transformers import VanillaDecoderConfig, VanillaEncoderConfig, VanillaSeq2SeqConfig
 
-REFERENCE = sorted((ROOT / "docs" / "reference").glob("*.md"))
+REFERENCE = sorted(set((ROOT / "docs" / "reference").glob("*.md")) - {ROOT / "docs" / "reference" / "index.md"})
 FAMILIES = (VanillaSeq2SeqConfig, VanillaEncoderConfig, VanillaDecoderConfig)
 
 
