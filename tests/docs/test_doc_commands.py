@@ -5,6 +5,7 @@ import importlib
 import itertools
 import re
 import shlex
+import shutil
 import subprocess
 import tomllib
 from collections.abc import Iterator
@@ -153,8 +154,9 @@ def test_every_yaml_block_is_a_configuration_or_a_card(page, tmp_path):
             assert checked_details(found, "card.yaml")
 
 
+@pytest.mark.skipif(shutil.which("make") is None, reason="there is no make")
 def test_make_docs_installs_its_extra_and_builds_strictly(tmp_path):
     words = ["make", "-n", "-C", str(ROOT), "docs", f"VENV={tmp_path / 'venv'}", "TORCH_BACKEND="]
     lines = subprocess.run(words, text=True, capture_output=True, check=True).stdout.splitlines()
-    assert any(line.endswith("-c constraints.txt  -e '.[docs]'") for line in lines), lines
+    assert any("-c constraints.txt" in line and line.endswith("-e '.[docs]'") for line in lines), lines
     assert any(line.endswith("zensical build --clean --strict") for line in lines), lines
