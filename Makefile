@@ -7,6 +7,7 @@
 #   make floor    the quick tests with the oldest versions that pyproject.toml allows, in .venv-floor
 #   make newest   the quick tests with the newest ones, in .venv-newest
 #   make bench    the benchmarks
+#   make docs     the documentation as pages for a browser, in build/docs
 #   make release  the wheel and the source distribution, installed from nothing, with the demo from the wheel
 #
 # PYTHON=python3.11 chooses the interpreter, VENV=path the virtual environment; PIP_ARGS='...' goes to every pip install.
@@ -39,7 +40,7 @@ INSTALL_TORCH = @.ci/install_torch $(BIN) '$(TORCH_BACKEND)' '$(TORCH)' $(UPGRAD
 # Whoever changes one of these installs again.
 INSTALL_INPUTS := pyproject.toml constraints.txt
 
-.PHONY: help demo test plain lint types slow floor newest versions-floor versions-newest bench release clean
+.PHONY: help demo test plain lint types slow floor newest versions-floor versions-newest bench docs release clean
 
 help:
 	@sed -n '1,/^$$/s/^# \{0,1\}//p' Makefile
@@ -141,5 +142,18 @@ release: $(VENV)/.release
 bench: $(VENV)/.runtime
 	$(BIN)/python -m benchmarks
 
+$(VENV)/.docs: $(VENV)/.runtime
+	$(PIP_INSTALL) -e '.[docs]'
+	@touch $@
+
+# The pages, and what they link to, as they lie in the checkout: mkdocs.yml says why.
+DOCS_SOURCE := build/docs-source
+DOCS_INPUTS := README.md CONTRIBUTING.md CHANGELOG.md SECURITY.md CITATION.cff LICENSE Makefile constraints.txt \
+  pyproject.toml docs findings configs modeling recipes benchmarks
+docs: $(VENV)/.docs
+	@rm -rf $(DOCS_SOURCE) && mkdir -p $(DOCS_SOURCE) && cp -R $(DOCS_INPUTS) $(DOCS_SOURCE)
+	$(BIN)/zensical build --clean --strict
+	@echo 'The documentation is in build/docs/index.html.'
+
 clean:
-	rm -rf dist build .pytest_cache .mypy_cache .ruff_cache *.egg-info
+	rm -rf .cache build dist .pytest_cache .mypy_cache .ruff_cache *.egg-info
