@@ -88,6 +88,17 @@ def test_each_end_has_an_environment_of_its_own():
         assert f".venv-{end}/bin/python -m pytest" in make("-n", end).stdout
 
 
+def test_both_cores_run_the_quick_tests():
+    assert "OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n 2 --dist loadfile" in make("-n", "test").stdout
+    assert "-n 5 " in make("-n", "test", "JOBS=5").stdout
+
+
+def test_the_plain_operations_are_tested_without_what_is_about_the_fast_ones():
+    command = make("-n", "plain").stdout
+    assert "VANILLA_TRANSFORMERS_FAST=0 OMP_NUM_THREADS=1" in command
+    assert "-m 'not slow and not fast'" in command
+
+
 # The build of torch. The commands are stand-ins that note what they were given.
 
 
