@@ -256,7 +256,7 @@ def test_refuses_tokenizers_that_cannot_serve(tmp_path, run_folder):
     message = r"tokenizer\.name=.*empty: the tokenizer \(tokenizer.json and tokenizer_config.json\) is missing"
     with pytest.raises(UserError, match=message):
         task_of(f"tokenizer.name={tmp_path / 'empty'}")
-    message = r"tokenizer\.name=.*: must be null with model\.pretrained, whose tokenizer is taken"
+    message = r"tokenizer\.name=.*: must be null with model\.pretrained, whose tokenizer is used"
     with pytest.raises(UserError, match=message):
         task_of(f"tokenizer.name={run_folder / 'best'}", f"model.pretrained={run_folder / 'best'}")
 
