@@ -184,7 +184,7 @@ def test_a_missing_tokenizer_is_noted(bert_copy, tmp_path, capsys):
         file.unlink()
     status, table, _ = run(capsys, "import", bert_copy, tmp_path / "ours")
     assert status == 0
-    assert "there is no tokenizer beside the model" in table
+    assert "the model has no tokenizer, so" in table
     assert "logits, sentences" not in table
 
 
