@@ -98,7 +98,7 @@ def test_a_cut_connection_keeps_it_too_and_the_same_push_ends_it(hub, folder, pu
     impatient = "import time; time.sleep = lambda seconds: None" + UPLOAD
     told = refusal(client(impatient, folder, "{}"))
     assert "the connection to the Hub failed" in told
-    assert "run the same command again" in told
+    assert "Run the command again" in told
     assert hub.repositories["model", "owner/model"].commit("main").oid == old
     hub.cut_uploads()
     oid(push())

@@ -88,7 +88,7 @@ def translate(
 
 
 def beams(num_beams: int | None) -> dict[str, Any]:
-    """Returns the settings of `generate` for a number of beams; empty for None, so that the generation config decides."""
+    """Returns the settings of `generate` for a number of beams; for None none, so the generation config decides."""
     return {} if num_beams is None else {"num_beams": num_beams, "early_stopping": num_beams > 1}
 
 

@@ -46,7 +46,7 @@ def test_a_model_folder_is_taken_as_it_is(saved_models):
     [
         (
             lambda run: (run / "results.json").unlink(),
-            "the run is not finished (results.json is missing); let `",
+            "the run is not finished (results.json is missing); finish",
         ),
         (lambda run: (run / "best").unlink(), "the run is not finished (best/ is missing)"),
         (lambda run: (run / "config.yaml").unlink(), "it holds neither a run (config.yaml) nor a model (config.json)"),
