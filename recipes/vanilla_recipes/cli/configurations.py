@@ -42,5 +42,5 @@ def recipe_of(config: str) -> str:
         if line:
             number = text.count("\n", 0, line.start()) + 1
             fault = f"recipe={recipe} ({file.name}:{number}): there is no such recipe{nearest(recipe, recipes)}"
-        raise UserError(f"{config}: {fault}; there are: {', '.join(recipes)}")
+        raise UserError(f"{config}: {fault}; the recipes are: {', '.join(recipes)}")
     return recipe

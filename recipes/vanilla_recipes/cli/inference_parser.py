@@ -34,8 +34,8 @@ examples:
 """
 GENERATE_DESCRIPTION = """\
 Continue prompts with any model that AutoModelForCausalLM loads, or answer prompts with any model that
-AutoModelForSeq2SeqLM loads. Prompts are arguments, or lines of a file or of standard input. The search is greedy
-unless an option sets sampling or beams.
+AutoModelForSeq2SeqLM loads. Prompts are arguments, or lines of a file or of standard input. Without a sampling
+option (--temperature, --top-p, --top-k) the search is greedy, or a beam search with --num-beams or saved beams.
 
 If prompts are arguments, the texts are printed unchanged, separated by blank lines. If prompts are lines, every text
 is one line of the output, with spaces instead of line breaks; a blank line stays blank.
@@ -85,7 +85,7 @@ def define_generate(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--temperature", metavar="X", type=temperature, help="sample with this softmax temperature")
     parser.add_argument(
-        "--top-p", metavar="X", type=share, help="sample from the most likely tokens of this total share"
+        "--top-p", metavar="X", type=share, help="sample from the most likely tokens of total probability X"
     )
     parser.add_argument("--top-k", metavar="N", type=positive, help="sample from the N most likely tokens")
     parser.add_argument("--seed", metavar="N", type=seed, default=0, help="random seed of sampling (default: 0)")

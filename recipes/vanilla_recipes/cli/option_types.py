@@ -53,7 +53,7 @@ def temperature(text: str) -> float:
     value = _number(text)
     if not 0 < value <= 100:
         raise argparse.ArgumentTypeError(
-            f"{text!r} is not a number above 0 and up to 100; without sampling options the search is greedy"
+            f"{text!r} is not a number above 0 and up to 100; leave it out for greedy or beam search"
         )
     return value
 

@@ -133,8 +133,8 @@ def prompt_pairs(config: PromptDataConfig, split: Split, seed: int = 0) -> Itera
     Raises:
         UserError: the data cannot be read or a row breaks a rule; the message names the file and line.
     """
-    assert config.prompt_field is not None, "without prompts there are texts"
-    assert config.completion_field is not None, "it is named together with prompt_field"
+    assert config.prompt_field is not None, "prompt_pairs reads data with prompts"
+    assert config.completion_field is not None, "the configuration names both fields or none"
     limit, num_kept = config.num_rows(split), 0
     empty: list[str] = []
     for location, fields in records(config, "stories", split, seed):

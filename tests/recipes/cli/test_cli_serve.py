@@ -99,7 +99,7 @@ def test_a_client_is_answered(decoder, tmp_path):
             client.completions.create(model=str(decoder), prompt="dog " * 50)
         detail = "the prompt has 50 tokens, but the model has 48 positions: shorten it"
         assert refused.value.response.json() == {"detail": detail}
-    assert "the tokenizer has no chat template, so /v1/chat/completions gives the model the texts" in log.read_text()
+    assert "the tokenizer has no chat template, so /v1/chat/completions joins the messages" in log.read_text()
     assert "Traceback" not in log.read_text()
 
 

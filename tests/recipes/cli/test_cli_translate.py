@@ -109,7 +109,7 @@ def test_input_that_is_not_utf8_names_the_line_and_leaves_no_output(saved_model,
         (["a", "--overwrite"], "--overwrite is for --to FILE"),
         (["a", "--to", "/dev/null"], "--to /dev/null: is no regular file"),
         (["a", "--to", "."], "--to .: is no regular file"),
-        (["a", "--to", "no/such/folder.txt"], "make it first"),
+        (["a", "--to", "no/such/folder.txt"], "create it first"),
     ],
 )
 def test_a_mistake_is_told_before_anything_is_loaded(words, text, capsys, monkeypatch):

@@ -167,7 +167,7 @@ def test_maps_of_an_answer(heading, show):
 def test_too_many_maps_for_a_browser(show, monkeypatch):
     model = show("Classify")
     monkeypatch.setattr("vanilla_recipes.demo.maps.MOST_WEIGHTS", 200)
-    with pytest.raises(UserError, match=r"the maps of 8 heads over 9 tokens are more .* shorten the text to 5 tokens"):
+    with pytest.raises(UserError, match=r"the maps of 8 heads over 9 tokens are too large .* shorten the text to 5"):
         maps_page(model, answer(model, TEXT))
 
 
