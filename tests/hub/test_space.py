@@ -94,7 +94,7 @@ def test_its_app_is_the_command(pushed, tmp_path):
 def test_it_can_be_pushed_again_and_in_private(pushed, push):
     statuses, done = push(["owner/secret", "--private"], ["owner/secret", "--private"], [NAME, "--private"])
     assert statuses == [0, 0, 1], done.stderr
-    assert done.stdout.count("add HF_TOKEN to the secrets in the settings of the Space") == 2
+    assert done.stdout.count("add HF_TOKEN to the secrets in its settings") == 2
     assert "exists and is public, so --private has no effect" in done.stderr
     assert pushed.hub.repositories["space", "owner/secret"].private
 
