@@ -99,7 +99,7 @@ def prove(*subjects: Subject) -> list[Check]:
         checks = []
         for number, (subject, entry, report) in enumerate(zip(subjects, entries, reports, strict=True)):
             found = {kind: tensors[f"{number}/{kind}"] for kind in entry["inputs"]}
-            with OPERATIONS.plain():  # the saved code without this package computes with these operations
+            with OPERATIONS.plain():  # as where this package is not installed
                 checks += compare(subject, entry, report, found)
     return checks
 
