@@ -1,4 +1,4 @@
-"""What `accelerate launch` is given; the recipe is `vanilla_recipes/classification.py`, which says what it does."""
+"""Launches the recipe `vanilla_recipes/classification.py`, for `accelerate launch` and `torchrun`."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""`recipes/classification.py` under the name that it had before."""
+"""Launches the recipe `classification` under its former name, for `accelerate launch` and `torchrun`."""
 
 import sys
 

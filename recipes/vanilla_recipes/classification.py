@@ -1,13 +1,13 @@
-"""Trains a classifier of texts, or of pairs of texts, with any number of classes.
+"""Trains a classifier of texts, or of text pairs, with any number of classes.
 
     vanilla train classification/toy
     vanilla train classification/sst2 data.path=FOLDER output_dir=runs/sst2
     vanilla train classification/sst2 model.pretrained=runs/masked_lm-novels/best
     accelerate launch recipes/classification.py configs/classification/imdb.yaml optimizer.learning_rate=5e-4
 
-The run folder then holds `best/` and `final/`, which `AutoModelForSequenceClassification.from_pretrained` and
-`pipeline("text-classification")` load, and the course of the training in `metrics.jsonl`; where there are test rows,
-their scores stand in `results.json`.
+The run folder then contains the models `best/` and `final/`, which `AutoModelForSequenceClassification.from_pretrained`
+and `pipeline("text-classification")` load, and the training curve in `metrics.jsonl`. The scores of the test split, if
+the data has one, are in `results.json`.
 
 Measured on 2026-11-22, two shared cores, bf16, torch 2.13.0, transformers 5.23.0:
 
@@ -51,11 +51,11 @@ from vanilla_transformers import (
 )
 
 HEAD = ("classifier", "pre_classifier", "classification_head", "score", "pooler")
-"""What stands on the layers of a classifier."""
+"""Names of the modules on top of the layers of a classifier: the classification head and the pooler."""
 
 
 class Family(NamedTuple):
-    """What a classifier of one of the families is made of."""
+    """Configuration class, model class and tokenizer trainer of a model family."""
 
     config: type[VanillaConfig]
     model: type[PreTrainedModel]
@@ -70,11 +70,11 @@ FAMILIES = {
 
 @dataclass(frozen=True)
 class TokenizerConfig:
-    """The vocabulary, trained on the training rows: WordPiece for an encoder, byte-level BPE for a decoder.
+    """The tokenizer, trained on the training rows: WordPiece for an encoder, byte-level BPE for a decoder.
 
     Attributes:
-        vocab_size: tokens at most.
-        max_length: tokens to which a row is cut, special tokens included.
+        vocab_size: maximum number of tokens of the vocabulary.
+        max_length: number of tokens to which a row is truncated, special tokens included.
     """
 
     vocab_size: int = 8000
@@ -82,19 +82,19 @@ class TokenizerConfig:
 
     def problems(self) -> Iterator[Problem]:
         if self.max_length < 5:
-            yield "max_length", "must be 5 or greater: the special tokens of a pair take three"
+            yield "max_length", "must be 5 or greater: a text pair has three special tokens"
 
 
 @dataclass(frozen=True)
 class ClassificationEvaluationConfig(EvaluationConfig):
-    """How the validation rows are scored while the model trains; `metric` decides which model is best."""
+    """How the validation rows are scored during training; `metric` decides which model is the best."""
 
     metric: Literal["accuracy", "f1", "matthews", "loss"] = "accuracy"
 
 
 @dataclass(frozen=True)
 class ClassificationExperiment(Experiment):
-    """Everything that decides a classification run; `model.family` is encoder or decoder."""
+    """The complete configuration of a classification run; `model.family` is encoder or decoder."""
 
     recipe: str = "classification"
     data: LabelledDataConfig = field(default_factory=LabelledDataConfig)
@@ -113,13 +113,13 @@ class ClassificationExperiment(Experiment):
     def problems(self) -> Iterator[Problem]:
         yield from super().problems()
         if self.data.pair_field is not None and self.model.get("family") == "decoder":
-            yield "data.pair_field", "must be null with model.family=decoder, whose tokenizer joins no pairs"
+            yield "data.pair_field", "must be null with model.family=decoder, whose tokenizer does not join text pairs"
         if self.batch.packing:
-            yield "batch.packing", "must be false: a classifier reads one vector a line, so that each row needs its own"
+            yield "batch.packing", "must be false: a classifier pools one vector a line, so a line cannot pack rows"
 
     @property
     def family(self) -> Family:
-        """The kind of model that is trained."""
+        """The model family that is trained."""
         return FAMILIES[self.model.get("family", "encoder")]
 
     @property
@@ -129,29 +129,29 @@ class ClassificationExperiment(Experiment):
 
 @dataclass(frozen=True)
 class Corpus:
-    """Rows with their tokens and the numbers of their classes, in the order of the data."""
+    """Rows with their token ids and class numbers, in the order of the data."""
 
     tokens: list[Tokens]
     labels: list[int]
 
     @property
     def lengths(self) -> NDArray[np.int64]:
-        """Tokens of each row, shape (rows,)."""
+        """Number of tokens of each row, shape (rows,)."""
         return np.array([len(row.input_ids) for row in self.tokens], dtype=np.int64)
 
     @property
     def rows(self) -> EncodedRows:
-        """The rows, each with its label, as `fingerprint_rows` takes them."""
+        """The rows as the argument of `fingerprint_rows`; the label of a row follows its tokens."""
         ids = ([*row.input_ids, label] for row, label in zip(self.tokens, self.labels, strict=True))
         return self.lengths + 1, ids
 
     def batch(self, rows: Rows, pad_token_id: int) -> Batch:
-        """The padded batch of some rows as they are."""
+        """Makes a padded batch of rows, without augmentation."""
         return collate([self.tokens[row] for row in rows], [self.labels[row] for row in rows], pad_token_id)
 
 
 def setup(experiment: ClassificationExperiment) -> Task:
-    """Rows, tokenizer and model, as the engine takes them."""
+    """Reads the rows, makes or loads tokenizer and model, and returns the task for the engine."""
     data, seed = experiment.data, experiment.seed
     rows = labelled_rows(data, "train", seed)
     classes = classes_of(data, rows)
@@ -183,7 +183,7 @@ def setup(experiment: ClassificationExperiment) -> Task:
 
 
 def _fingerprint(corpus: Corpus, validation: Corpus, tokenizer: PreTrainedTokenizerFast, classes: Classes) -> str:
-    """Tells these rows, labels and tokens from others."""
+    """Returns the fingerprint of rows, class names and vocabulary, with which a resumed run checks its data."""
     marks = {f"label {place}: {name}": place for place, name in enumerate(classes.names)}
     return fingerprint_rows(tokenizer.get_vocab() | marks, corpus.rows, validation.rows)
 
@@ -191,7 +191,7 @@ def _fingerprint(corpus: Corpus, validation: Corpus, tokenizer: PreTrainedTokeni
 def _training_rows(
     corpus: Corpus, tokenizer: PreTrainedTokenizerFast, experiment: ClassificationExperiment
 ) -> tuple[Lengths, Callable[[Rows, int], Batch]]:
-    """Lengths and batches of the training rows, as they are or changed at random."""
+    """Returns lengths and a batch function of the training rows, augmented if augmentation is on."""
     settings, pad_token_id = experiment.augmentation, tokenizer.pad_token_id
     if not settings.is_on:
         return corpus.lengths, lambda rows, epoch: corpus.batch(rows, pad_token_id)
@@ -207,7 +207,7 @@ def _training_rows(
 
 
 def _examples(corpus: Corpus, pad_token_id: int, num_classes: int) -> Examples:
-    """Rows scored by their loss and by the classes predicted."""
+    """Returns rows that are scored by loss and by the predicted classes."""
 
     def predict(model: PreTrainedModel, rows: Rows) -> list[tuple[RowLoss, int]]:
         batch = {name: tensor.to(model.device) for name, tensor in corpus.batch(rows, pad_token_id).items()}
@@ -259,7 +259,7 @@ def _build_new(
 
 
 def main(argv: Sequence[str]) -> int:
-    """Trains and scores what the arguments describe: a configuration, then `key=value` overrides."""
+    """Trains and evaluates a model. The arguments are a configuration, then `key=value` overrides."""
     return train(ClassificationExperiment, setup, argv)
 
 

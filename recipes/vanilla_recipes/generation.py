@@ -1,4 +1,4 @@
-"""Trains a decoder to continue texts, or to answer prompts.
+"""Trains a causal language model on texts, or on prompts with completions.
 
     vanilla train generation/toy
     vanilla train generation/tinyshakespeare_char data.path=input.txt
@@ -6,9 +6,9 @@
         data.layout=documents model.pretrained=runs/generation-toy/best
     accelerate launch recipes/generation.py configs/generation/novels.yaml optimizer.learning_rate=1e-3
 
-The run folder then holds `best/` and `final/`, which `AutoModelForCausalLM.from_pretrained` and
-`pipeline("text-generation")` load, continuations by the best model in `samples.txt`, and the course of the training in
-`metrics.jsonl`; where there are test rows, their scores stand in `results.json`.
+The run folder then contains the models `best/` and `final/`, which `AutoModelForCausalLM.from_pretrained` and
+`pipeline("text-generation")` load, samples of the best model in `samples.txt`, and the training curve in
+`metrics.jsonl`. The scores of the test split, if the data has one, are in `results.json`.
 
 Measured on 2026-11-21, two shared cores, bf16, torch 2.13.0, transformers 5.23.0; loss over the whole validation split:
 
@@ -53,23 +53,23 @@ from vanilla_transformers import VanillaDecoderConfig, VanillaDecoderForCausalLM
 from vanilla_transformers.model.losses import IGNORE_INDEX
 
 NUM_SAMPLES = 4
-"""Continuations that a run ends with, where no prompts are given."""
+"""Number of samples at the end of a run without `generation.prompts`."""
 
 PROMPT_TOKENS = 16
-"""Tokens of a validation row that such a continuation begins with."""
+"""Number of tokens at the beginning of a validation row that serve as the prompt of such a sample."""
 
 FINGERPRINT_TOKENS = 10_000_000
-"""Tokens copied at a time for the fingerprint."""
+"""Number of tokens copied at a time to compute the fingerprint."""
 
 
 @dataclass(frozen=True)
 class TokenizerConfig:
-    """The vocabulary.
+    """The tokenizer.
 
     Attributes:
-        kind: byte-level BPE or characters, trained on the training rows.
-        vocab_size: tokens of the BPE at most.
-        name: a saved tokenizer, a folder or a name on the Hub, that is taken instead of training one.
+        kind: byte-level BPE or characters; trained on the training rows.
+        vocab_size: maximum number of tokens of the BPE vocabulary.
+        name: folder or Hub repository of a saved tokenizer, which is used instead of training one.
     """
 
     kind: Literal["bpe", "characters"] = "bpe"
@@ -79,7 +79,7 @@ class TokenizerConfig:
 
 @dataclass(frozen=True)
 class GenerationExperiment(Experiment):
-    """Everything that decides a run of causal language modelling."""
+    """The complete configuration of a causal language modelling run."""
 
     recipe: str = "generation"
     data: PromptDataConfig = field(default_factory=PromptDataConfig)
@@ -96,17 +96,17 @@ class GenerationExperiment(Experiment):
 
     @property
     def trains_tokenizer(self) -> bool:
-        """Whether the vocabulary is made from the training rows."""
+        """Whether a tokenizer is trained on the training rows."""
         return self.pretrained is None and self.tokenizer.name is None
 
 
 def setup(experiment: GenerationExperiment) -> Task:
-    """Rows, tokenizer and model, as the engine takes them."""
+    """Reads the rows, makes or loads tokenizer and model, and returns the task for the engine."""
     data, seed = experiment.data, experiment.seed
     stream = open_stream(data, lambda: read_pairs(data, "train", seed))
     pairs: Iterable[PromptPair] = read_pairs(data, "train", seed) if stream is None else stream.segment(0)
     if experiment.trains_tokenizer:
-        pairs = list(pairs)  # read twice; rows that need not be are never in memory together
+        pairs = list(pairs)  # read twice: by the tokenizer trainer and the encoder; otherwise read once, row by row
     torch.manual_seed(seed)
     model, tokenizer = _model_and_tokenizer(experiment, pairs)
     spans = training_spans(data, pairs, tokenizer)
@@ -133,14 +133,14 @@ def setup(experiment: GenerationExperiment) -> Task:
 
 
 def _rows(spans: Spans) -> EncodedRows:
-    """The rows as `fingerprint_rows` takes them."""
+    """Returns the rows as the argument of `fingerprint_rows`."""
     starts = range(0, len(spans.ids), FINGERPRINT_TOKENS)
     parts = (spans.ids[start : start + FINGERPRINT_TOKENS] for start in starts)
     return np.stack((spans.lengths, spans.num_prompt)), parts
 
 
 def _examples(spans: Spans, tokenizer: PreTrainedTokenizerFast) -> Examples:
-    """Rows scored by their perplexity."""
+    """Returns rows that are scored by loss and perplexity."""
 
     def predict(model: PreTrainedModel, rows: Rows) -> list[RowLoss]:
         batch = {name: tensor.to(model.device) for name, tensor in spans.batch(rows).items()}
@@ -163,7 +163,7 @@ def _show(
     prompts: list[list[int]],
     experiment: GenerationExperiment,
 ) -> None:
-    """Writes continuations of the prompts, and prints the first."""
+    """Samples continuations of the prompts, writes them to `samples.txt` and prints the first."""
     max_new_tokens, context = experiment.generation.max_new_tokens, experiment.data.block_size
     samples = draw_samples(model, tokenizer, prompts, max_new_tokens, context, experiment.seed)
     write_text(folder / "samples.txt", "\n".join(samples))
@@ -183,8 +183,8 @@ def _model_and_tokenizer(
     check_positions(model.config, limits, is_saved=bool(experiment.pretrained))
     if experiment.data.rows_are == "documents" and tokenizer.eos_token_id is None:
         raise UserError(
-            "the tokenizer has no token for the end of a text: name one as eos_token in its tokenizer_config.json, or "
-            "join the rows with data.rows_are=pieces"
+            "the tokenizer has no end-of-text token: set eos_token in its tokenizer_config.json, or join the rows "
+            "without it with data.rows_are=pieces"
         )
     model.generation_config = generation_config(
         experiment.generation, model.config, tokenizer, ends=experiment.data.rows_are == "documents"
@@ -212,7 +212,7 @@ def _build_new(experiment: GenerationExperiment, tokenizer: PreTrainedTokenizerF
 
 
 def main(argv: Sequence[str]) -> int:
-    """Trains and scores what the arguments describe: a configuration, then `key=value` overrides."""
+    """Trains and evaluates a model. The arguments are a configuration, then `key=value` overrides."""
     return train(GenerationExperiment, setup, argv)
 
 

@@ -1,12 +1,12 @@
-"""Pretrains an encoder by masked-language modelling on plain text, as BERT was.
+"""Pretrains an encoder like BERT, by masked language modelling on texts.
 
     vanilla train masked_lm/toy
     vanilla train masked_lm/novels data.path=FOLDER output_dir=runs/novels
     vanilla train masked_lm/wikipedia masking.probability=0.3
     accelerate launch recipes/masked_lm.py configs/masked_lm/novels.yaml masking.whole_word=true
 
-The run folder then holds `best/` and `final/`, which `AutoModelForMaskedLM.from_pretrained` and `pipeline("fill-mask")`
-load, and from which a classifier starts:
+The run folder then contains the models `best/` and `final/`, which `AutoModelForMaskedLM.from_pretrained` and
+`pipeline("fill-mask")` load. A classifier can start from them:
 
     vanilla train classification/sst2 model.pretrained=runs/masked_lm-novels/best
 
@@ -49,32 +49,32 @@ from vanilla_recipes.scoring.masked_tokens import MaskedScore, masked_scores, sc
 from vanilla_recipes.settings.experiment import EvaluationConfig, Experiment, Problem
 from vanilla_transformers import VanillaEncoderConfig, VanillaEncoderForMaskedLM
 
-# Validation rows are masked alike in every run and epoch, so that their scores compare.
+# Seeds of the masks of validation and test rows, the same in every run and epoch, so that scores can be compared.
 _VALIDATION_NOISE = (0, 0)
 
 
 @dataclass(frozen=True)
 class MaskedLMDataConfig(TextDataConfig):
-    """Plain text; `block_size` counts `[CLS]` and `[SEP]`."""
+    """The source of the texts; `block_size` counts `[CLS]` and `[SEP]`."""
 
     block_size: int = 128
 
     def problems(self) -> Iterator[Problem]:
         yield from super().problems()
         if self.block_size == 2:
-            yield "block_size", "must be 3 or greater: [CLS] and [SEP] take two"
+            yield "block_size", "must be 3 or greater: [CLS] and [SEP] take two tokens"
 
 
 @dataclass(frozen=True)
 class TokenizerConfig:
-    """The WordPiece vocabulary, trained on the training texts.
+    """The WordPiece tokenizer, trained on the training texts.
 
     Attributes:
-        vocab_size: tokens at most.
-        lowercase: lower the case and drop the accents.
-        num_texts: the first so many texts are trained on; null takes all, which must fit into memory, or the first
-            segment of a stream.
-        name: a saved tokenizer, a folder or a name on the Hub, that is taken instead of training one.
+        vocab_size: maximum number of tokens of the vocabulary.
+        lowercase: lowercase texts and strip accents.
+        num_texts: number of texts, from the first, that the tokenizer is trained on; they must fit into memory. Null
+            for all texts or, with `data.streaming`, the first segment.
+        name: folder or Hub repository of a saved tokenizer, which is used instead of training one.
     """
 
     vocab_size: int = 8000
@@ -89,14 +89,14 @@ class TokenizerConfig:
 
 @dataclass(frozen=True)
 class MaskedLMEvaluationConfig(EvaluationConfig):
-    """How the validation rows are scored while the model trains; `metric` decides which model is best."""
+    """How the validation rows are scored during training; `metric` decides which model is the best."""
 
     metric: Literal["loss", "accuracy"] = "loss"
 
 
 @dataclass(frozen=True)
 class MaskedLMExperiment(Experiment):
-    """Everything that decides a pretraining run."""
+    """The complete configuration of a pretraining run."""
 
     recipe: str = "masked_lm"
     data: MaskedLMDataConfig = field(default_factory=MaskedLMDataConfig)
@@ -114,7 +114,7 @@ class MaskedLMExperiment(Experiment):
 
 
 def setup(experiment: MaskedLMExperiment) -> Task:
-    """Rows, tokenizer and model, as the engine takes them."""
+    """Reads the rows, makes or loads tokenizer and model, and returns the task for the engine."""
     torch.manual_seed(experiment.seed)
     model, tokenizer = _model_and_tokenizer(experiment)
     _check_special_tokens(tokenizer)
@@ -162,7 +162,7 @@ def setup(experiment: MaskedLMExperiment) -> Task:
 
 
 def _predict(model: PreTrainedModel, batch: Batch) -> list[MaskedScore]:
-    """The score of each row of a masked batch."""
+    """Returns the score of each row of a masked batch."""
     batch = {name: tensor.to(model.device) for name, tensor in batch.items()}
     labels = batch.pop("labels")
     num_rows, width = batch["input_ids"].shape
@@ -191,18 +191,18 @@ def _tokenizer(experiment: MaskedLMExperiment) -> PreTrainedTokenizerFast:
 
 
 def _check_special_tokens(tokenizer: PreTrainedTokenizerFast) -> None:
-    """Refuses a saved tokenizer that was not made for an encoder."""
+    """Refuses a saved tokenizer without the special tokens of an encoder."""
     names = ("pad_token", "cls_token", "sep_token", "mask_token")
     lacking = [name for name in names if getattr(tokenizer, f"{name}_id") is None]
     if lacking:
         raise UserError(
-            f"the saved tokenizer has no {' and no '.join(lacking)}, which masked-language modelling needs; give one of"
-            " an encoder such as BERT"
+            f"the saved tokenizer has no {' and no '.join(lacking)}, which masked language modelling needs; give the"
+            " tokenizer of an encoder such as BERT"
         )
 
 
 def main(argv: Sequence[str]) -> int:
-    """Trains and scores what the arguments describe: a configuration, then `key=value` overrides."""
+    """Trains and evaluates a model. The arguments are a configuration, then `key=value` overrides."""
     return train(MaskedLMExperiment, setup, argv)
 
 

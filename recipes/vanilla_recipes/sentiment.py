@@ -1,4 +1,4 @@
-"""The recipe `classification`, for `python -m vanilla_recipes.sentiment`, by the name that it had before."""
+"""Runs the recipe `classification` under its former name: `python -m vanilla_recipes.sentiment`."""
 
 import sys
 

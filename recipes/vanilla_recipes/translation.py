@@ -6,9 +6,9 @@
     vanilla train translation/multi30k augmentation.word_dropout=0.1 augmentation.reversal=0.2
     vanilla train translation/multi30k data.path=FOLDER model.pretrained=runs/multi30k/best peft.r=8
 
-The run folder then holds `best/` and `final/`, which `AutoModelForSeq2SeqLM.from_pretrained` loads, the scores of the
-test rows in `results.json`, and the course of the training in `metrics.jsonl`. With `peft.r` adapters (LoRA) learn in
-place of the weights: they are merged into `best/` and `final/`, and stand in `adapter/` there for PEFT.
+The run folder then contains the models `best/` and `final/`, which `AutoModelForSeq2SeqLM.from_pretrained` loads, the
+scores of the test split in `results.json`, and the training curve in `metrics.jsonl`. With `peft.r` only LoRA adapters
+are trained. They are merged into the weights of `best/` and `final/`; the subfolder `adapter/` has them for PEFT.
 
 Measured from 2026-11-21 to 23, two shared cores, bf16, torch 2.13.0, transformers 5.23.0; sacreBLEU 13a, cased, beam 4:
 
@@ -59,12 +59,13 @@ from vanilla_transformers import VanillaSeq2SeqConfig, VanillaSeq2SeqForConditio
 
 @dataclass(frozen=True)
 class TokenizerConfig:
-    """The vocabulary shared by both languages, trained on the training rows.
+    """The tokenizer shared by source and target, trained on the training rows.
 
     Attributes:
-        vocab_size: tokens at most.
-        max_source_length: tokens to which a source is cut, end token included.
-        max_target_length: tokens to which a target is cut, end token included.
+        vocab_size: maximum number of tokens of the vocabulary.
+        max_source_length: number of tokens to which a source is truncated, end token included.
+        max_target_length: number of tokens to which a target is truncated, end token included; also the maximum length
+            of a generated translation.
     """
 
     vocab_size: int = 8000
@@ -74,16 +75,16 @@ class TokenizerConfig:
     def problems(self) -> Iterator[Problem]:
         for name in ("max_source_length", "max_target_length"):
             if getattr(self, name) < 2:
-                yield name, "must be 2 or greater: the end token takes one"
+                yield name, "must be 2 or greater: the end token takes one token"
 
 
 @dataclass(frozen=True)
 class TranslationEvaluationConfig(EvaluationConfig):
-    """How the validation rows are scored while the model trains.
+    """How the validation rows are scored during training.
 
     Attributes:
-        metric: what decides which model is best.
-        num_beams: beams of these translations; the test rows at the end get `generation.num_beams`.
+        metric: the score that decides which model is the best.
+        num_beams: number of beams for the validation rows. The test rows use `generation.num_beams`.
     """
 
     metric: Literal["bleu", "chrf", "loss"] = "bleu"
@@ -97,7 +98,7 @@ class TranslationEvaluationConfig(EvaluationConfig):
 
 @dataclass(frozen=True)
 class TranslationExperiment(Experiment):
-    """Everything that decides a translation run."""
+    """The complete configuration of a translation run."""
 
     recipe: str = "translation"
     data: TranslationDataConfig = field(default_factory=TranslationDataConfig)
@@ -118,24 +119,24 @@ class TranslationExperiment(Experiment):
 
 @dataclass(frozen=True)
 class Corpus:
-    """Rows with their token ids, in the order of the data."""
+    """Sentence pairs with their token ids, in the order of the data."""
 
     pairs: list[Pair]
     features: list[PairFeatures]
 
     @cached_property
     def lengths(self) -> np.ndarray:
-        """Tokens of source and target, shape (rows, 2)."""
+        """Number of source and target tokens of each row, shape (rows, 2)."""
         return np.array([(len(row["input_ids"]), len(row["labels"])) for row in self.features], dtype=np.int64)
 
     @property
     def rows(self) -> EncodedRows:
-        """The rows as `fingerprint_rows` takes them."""
+        """The rows as the argument of `fingerprint_rows`."""
         return self.lengths, (ids for row in self.features for ids in (row["input_ids"], row["labels"]))
 
 
 def setup(experiment: TranslationExperiment) -> Task:
-    """Rows, tokenizer and model, as the engine takes them."""
+    """Reads the rows, makes or loads tokenizer and model, and returns the task for the engine."""
     data, seed = experiment.data, experiment.seed
     stream = open_stream(data, lambda: read_translation_pairs(data, "train", seed))
     pairs = translation_pairs(data, "train", seed) if stream is None else stream.segment(0)
@@ -167,7 +168,7 @@ def setup(experiment: TranslationExperiment) -> Task:
 def _training_features(
     experiment: TranslationExperiment, tokenizer: PreTrainedTokenizerFast, decoder_start_token_id: int
 ) -> Callable[[Corpus, Rows, int], list[PairFeatures]]:
-    """What the training pairs of some rows are in an epoch: as the data has them, or changed at random."""
+    """Returns a function that gives the token ids of rows of a corpus in an epoch, augmented if augmentation is on."""
     limits, seed = experiment.tokenizer, experiment.seed
     if not experiment.augmentation.is_on:
         return lambda corpus, rows, epoch: [corpus.features[row] for row in rows]
@@ -188,7 +189,7 @@ def _training_collator(
 
 
 def _examples(corpus: Corpus, tokenizer: PreTrainedTokenizerFast, num_beams: int) -> Examples:
-    """Rows scored by their loss, and by the BLEU and chrF of their translations."""
+    """Returns rows that are scored by loss, and by BLEU and chrF of their translations."""
     collate = TranslationCollator(tokenizer.pad_token_id)
 
     def predict(model: PreTrainedModel, rows: Rows) -> list[tuple[RowLoss, str]]:
@@ -243,7 +244,7 @@ def _build_new(
 
 
 def main(argv: Sequence[str]) -> int:
-    """Trains and scores what the arguments describe: a configuration, then `key=value` overrides."""
+    """Trains and evaluates a model. The arguments are a configuration, then `key=value` overrides."""
     return train(TranslationExperiment, setup, argv)
 
 

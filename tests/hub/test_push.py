@@ -139,10 +139,10 @@ REFUSALS = [
     ({"HF_TOKEN": ""}, NAME, "pushing needs an access token that may write: make one at http"),
     ({"HF_TOKEN": "hf_reader_token"}, NAME, "the access token of owner may only read"),
     ({"HF_TOKEN": "hf_wrong_token"}, NAME, "the Hub does not know the token"),
-    ({"HF_TOKEN": "hf_other_token"}, NAME, "the access token is that of other, who may not write there"),
+    ({"HF_TOKEN": "hf_other_token"}, NAME, "the access token belongs to other, who may not write there"),
     ({}, "no/such/name", "no/such/name: cannot be the name of a repository"),
     ({}, "own er/x", "own er/x: cannot be the name of a repository"),
-    ({}, "translator", "there is no user in it"),
+    ({}, "translator", "the user is missing"),
 ]
 REFUSED = """
 import json, os, sys, vanilla_recipes.cli

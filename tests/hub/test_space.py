@@ -94,8 +94,8 @@ def test_its_app_is_the_command(pushed, tmp_path):
 def test_it_can_be_pushed_again_and_in_private(pushed, push):
     statuses, done = push(["owner/secret", "--private"], ["owner/secret", "--private"], [NAME, "--private"])
     assert statuses == [0, 0, 1], done.stderr
-    assert done.stdout.count("add HF_TOKEN to the secrets in the settings of the Space") == 2
-    assert "exists and is public, so --private cannot hold" in done.stderr
+    assert done.stdout.count("add HF_TOKEN to the secrets in its settings") == 2
+    assert "exists and is public, so --private has no effect" in done.stderr
     assert pushed.hub.repositories["space", "owner/secret"].private
 
 
@@ -110,7 +110,7 @@ def test_the_space_of_another_app_stays(pushed, push):
     assert pushed.client(OTHER_APP).returncode == 0
     statuses, done = push(["owner/other"])
     assert statuses == [1]
-    assert "owner/other: there is a Space of that name with another app in it, which --space would" in done.stderr
+    assert "owner/other: a Space of this name exists with another app, which --space would" in done.stderr
     assert ("model", "owner/other") not in pushed.hub.repositories
     assert pushed.hub.files("owner/other", kind="space")["app.py"] == b"print(1)"
     assert push(["owner/other", "--overwrite"])[0] == [0]

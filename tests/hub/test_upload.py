@@ -76,7 +76,7 @@ def test_private_branches_and_pull_requests(hub, push):
     assert "config.json" in hub.files("owner/model", "tried")
     assert "config.json" not in hub.files("owner/model")
     hub.repositories["model", "owner/model"].private = False
-    assert "is public, so --private cannot hold" in refusal(push('{"private": true}'))
+    assert "is public, so --private has no effect" in refusal(push('{"private": true}'))
     oid(push('{"create_pr": true}', token="hf_other_token"))
     assert "config.json" in hub.files("owner/model", "refs/pr/1")
     assert "config.json" not in hub.files("owner/model")
@@ -87,7 +87,7 @@ def test_a_full_hub_keeps_what_it_has(hub, folder, push):
     old = oid(push())
     (folder / "model.safetensors").write_bytes(bytes(1_000_000))
     hub.is_full = True
-    assert "there is no room for it on the Hub (Storage limit reached)" in refusal(push())
+    assert "the storage on the Hub is full (Storage limit reached)" in refusal(push())
     assert hub.repositories["model", "owner/model"].commit("main").oid == old
 
 
@@ -98,7 +98,7 @@ def test_a_cut_connection_keeps_it_too_and_the_same_push_ends_it(hub, folder, pu
     impatient = "import time; time.sleep = lambda seconds: None" + UPLOAD
     told = refusal(client(impatient, folder, "{}"))
     assert "the connection to the Hub failed" in told
-    assert "run the same command again" in told
+    assert "Run the command again" in told
     assert hub.repositories["model", "owner/model"].commit("main").oid == old
     hub.cut_uploads()
     oid(push())

@@ -153,8 +153,8 @@ def test_killed_process_ends_all_with_one_message_and_loses_nothing(long_run, ra
     launcher, folder, workers = long_run
     workers[rank].kill()
     assert end(launcher, workers) == (
-        f"vanilla: process {rank} was ended by SIGKILL (the system kills a process that takes more memory than there "
-        "is); resume=if_available goes on from the newest checkpoint"
+        f"vanilla: process {rank} was ended by SIGKILL (the system kills a process when memory runs "
+        "out); resume=if_available goes on from the newest checkpoint"
     )
     assert launcher.returncode == 1
     assert not (folder / "final").exists()

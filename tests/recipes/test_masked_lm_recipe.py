@@ -228,7 +228,7 @@ def test_refuses_another_masking_on_resume(tmp_path):
         ("masking.probability=0", r"masking\.probability=0.0 .*: must be greater than 0 and less than 1"),
         ("masking.random_share=0.5", r"masking\.random_share=0.5 .*: must be at most 1 - mask_share, which is 0.8"),
         ("masking.whole_words=true", r"there is no such key; did you mean masking\.whole_word\?"),
-        ("data.block_size=2", r"data\.block_size=2 .*: must be 3 or greater: \[CLS\] and \[SEP\] take two"),
+        ("data.block_size=2", r"data\.block_size=2 .*: must be 3 or greater: \[CLS\] and \[SEP\] take two tokens"),
         ("data.block_size=256", r"data\.block_size=256: the model has learned positions for 128 tokens; lower it"),
         ("data.text_field=body", "no 'body' in this row, which has text; name one of these with data.text_field="),
         ("tokenizer.vocab_size=20", r"tokenizer\.vocab_size=20 is too small"),
@@ -247,7 +247,7 @@ def test_refuses_tokenizers_that_cannot_serve(tmp_path, run_folder):
     from vanilla_recipes.data.tokenizers import save_tokenizer, train_decoder_tokenizer
 
     save_tokenizer(train_decoder_tokenizer(["a b c"] * 9, 300, 64), tmp_path / "decoder")
-    with pytest.raises(UserError, match="has no cls_token and no sep_token and no mask_token, which masked-language"):
+    with pytest.raises(UserError, match="has no cls_token and no sep_token and no mask_token, which masked language"):
         task_of(f"tokenizer.name={tmp_path / 'decoder'}")
     message = r"tokenizer\.name=.*none: there is no such folder"
     with pytest.raises(UserError, match=message):
@@ -256,7 +256,7 @@ def test_refuses_tokenizers_that_cannot_serve(tmp_path, run_folder):
     message = r"tokenizer\.name=.*empty: the tokenizer \(tokenizer.json and tokenizer_config.json\) is missing"
     with pytest.raises(UserError, match=message):
         task_of(f"tokenizer.name={tmp_path / 'empty'}")
-    message = r"tokenizer\.name=.*: must be null with model\.pretrained, whose tokenizer is taken"
+    message = r"tokenizer\.name=.*: must be null with model\.pretrained, whose tokenizer is used"
     with pytest.raises(UserError, match=message):
         task_of(f"tokenizer.name={run_folder / 'best'}", f"model.pretrained={run_folder / 'best'}")
 

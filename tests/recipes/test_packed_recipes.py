@@ -124,7 +124,7 @@ def test_blocks_are_not_packed(name):
 
 
 def test_classifiers_are_not_packed():
-    with pytest.raises(UserError, match=r"batch\.packing=True .*a classifier reads one vector a line"):
+    with pytest.raises(UserError, match=r"batch\.packing=True .*a classifier pools one vector a line"):
         load_experiment(classification.ClassificationExperiment, "classification/toy", ["batch.packing=true"])
 
 

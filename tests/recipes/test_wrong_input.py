@@ -88,7 +88,9 @@ def test_data_that_cannot_be_read(recipe, data):
     (data / "train.jsonl").write_bytes("".join(lines).encode("utf-16"))
     assert fault(recipe, data) == "train.jsonl:1: not UTF-8: byte 0xff at byte 1 of the line; save the file as UTF-8"
     (data / "train.jsonl").unlink()
-    assert fault(recipe, data).startswith("DATA: no file for the train split, train.jsonl for example; there is: valid")
+    assert fault(recipe, data).startswith(
+        "DATA: no file for the train split, train.jsonl for example; the folder has: v"
+    )
     assert fault(recipe, Path("nowhere")).startswith("data.path=DATA: no such file or folder (looked for /")
 
 
@@ -96,7 +98,7 @@ def test_data_that_cannot_be_read(recipe, data):
 @pytest.mark.parametrize("split", ["train", "validation"])
 def test_a_split_without_rows(recipe, data, split):
     (data / f"{split}.jsonl").write_text("\n")
-    assert fault(recipe, data) == f"{split}.jsonl: the {split} split is empty: there is no row to read"
+    assert fault(recipe, data) == f"{split}.jsonl: the {split} split is empty: it has no row to read"
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
@@ -137,7 +139,7 @@ def test_validation_on_the_training_rows_is_told(recipe, data, caplog):
     set_up(recipe, data)
     assert "is the train split" not in caplog.text
     set_up(recipe, data / "train.jsonl", "data.validation_split=train.jsonl")
-    assert f"the validation split is the train split, {data / 'train.jsonl'}: its scores tell" in caplog.text
+    assert f"the validation split is the train split, {data / 'train.jsonl'}: its scores measure" in caplog.text
 
 
 @pytest.mark.parametrize("recipe", RECIPES)

@@ -9,10 +9,13 @@ from vanilla_recipes.cli.parser import parse
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line `argv` (without the program's name; by default this process's).
+    """Runs a command line.
+
+    Args:
+        argv: the words after the program's name; None for the command line of this process.
 
     Returns:
-        The exit status. 0: done; 1: a file, a configuration or a model is at fault; 2: the command line is;
+        The exit status. 0: success; 1: a file, a configuration or a model is wrong; 2: the command line is wrong;
         69: another process of the run ended or hung; 130: interrupted; 141: the output was closed.
     """
     try:

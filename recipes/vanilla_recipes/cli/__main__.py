@@ -1,4 +1,4 @@
-"""`python -m vanilla_recipes.cli` is the `vanilla` command."""
+"""Makes `python -m vanilla_recipes.cli` run the `vanilla` command."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""`vanilla attention`: maps of a text and the effects of the heads, as a page and pictures in a folder."""
+"""`vanilla attention`: writes attention maps of a text and the effects of the heads as a page and pictures."""
 
 import argparse
 import logging
@@ -20,15 +20,15 @@ from vanilla_transformers.inspection.positions import draw_positions
 from vanilla_transformers.inspection.probe import AttentionMapError
 
 PAGE, PICTURE, POSITIONS = "attention.html", "attention.png", "positions.png"
-LISTED = 8  # heads in the table
+LISTED = 8  # number of heads in the printed table
 
 
 def show_attention(arguments: argparse.Namespace) -> int:
-    """Write the maps, and print the heads with the largest effects.
+    """Writes the attention maps, and prints the heads with the largest effects on the loss.
 
     Raises:
-        UsageError: a text is empty, or there is something at --out that must stay.
-        UserError: the model has no maps, or not those that were asked for.
+        UsageError: a text is empty or not valid Unicode, or the folder --out exists and may not be replaced.
+        UserError: the model has no attention maps, or not the requested layers, heads or kinds.
     """
     for what, text in (("TEXT", arguments.text), ("--target", arguments.target)):
         if text is not None and not text.strip():
@@ -60,20 +60,27 @@ def show_attention(arguments: argparse.Namespace) -> int:
 
 
 def checked_output(name: str, overwrite: bool) -> Path:
-    """The folder to write, which may only take the place of one that holds nothing but maps."""
+    """Returns the folder to write to.
+
+    Raises:
+        UsageError: the folder exists, and `overwrite` is false or it has other files than attention maps.
+    """
     out = Path(name).resolve()
     if out.exists() and not overwrite:
         raise UsageError(f"--out {name}: exists already; name another folder or add --overwrite")
     if out.exists() and (not out.is_dir() or {file.name for file in out.iterdir()} - {PAGE, PICTURE, POSITIONS}):
         raise UsageError(
-            f"--out {name}: holds other things than maps, so --overwrite leaves it alone; name another one"
+            f"--out {name}: has other files than attention maps, so --overwrite does not replace it; name another one"
         )
     return out
 
 
 @contextmanager
 def refusals(name: str) -> Iterator[None]:
-    """What has no maps is told in one line that names the model; what is noted is printed once, with the results."""
+    """Turns an `AttentionMapError` into a `UserError` of one line that begins with `name`.
+
+    It also silences the logger of the notes: `report` prints the notes with the results.
+    """
     logger = logging.getLogger(attention_passages.__name__)
     was_disabled, logger.disabled = logger.disabled, True
     try:
@@ -85,7 +92,7 @@ def refusals(name: str) -> Iterator[None]:
 
 
 def report(maps: AttentionMaps) -> None:
-    """Print the loss and the heads that it depends on most."""
+    """Prints the notes, the loss, and the heads with the largest effects on the loss."""
     for note in maps.notes:
         print(f"note   {note}")
     if maps.loss is None:

@@ -1,4 +1,4 @@
-"""What `vanilla classify` does with a model."""
+"""Classifies texts for `vanilla classify`."""
 
 import argparse
 import logging
@@ -19,14 +19,14 @@ logger = logging.getLogger(__name__)
 
 
 def load(arguments: argparse.Namespace) -> "Answer":
-    """The classifier that the arguments describe."""
+    """Loads the model; returns the function that classifies texts."""
     model, tokenizer = load_for("classify", arguments.model, arguments.device, arguments.dtype)
     pipeline = TextClassificationPipeline(
         model=model, tokenizer=tokenizer, device=model.device, top_k=None if arguments.all else 1
     )
     budget = arguments.batch_tokens or default_batch_tokens(model)
     if tokenizer.pad_token_id is None or model.config.pad_token_id is None:
-        budget = 1  # text by text, as there is nothing to fill the shorter ones up with
+        budget = 1  # one text a batch: without a padding token, texts of different lengths cannot be batched
 
     def answer(texts: list[tuple[int, str]], bar: tqdm) -> list["Fields"]:
         return classified(pipeline, [checked(number, text) for number, text in texts], budget, bar)
@@ -35,7 +35,7 @@ def load(arguments: argparse.Namespace) -> "Answer":
 
 
 def classified(pipeline: TextClassificationPipeline, texts: list[str], budget: int, bar: tqdm) -> list["Fields"]:
-    """The classes of each text with their probabilities; nothing for a blank one."""
+    """Returns the classes of each text with their probabilities; an empty tuple for a blank text."""
     fields: list[Fields] = [()] * len(texts)
     rows = [row for row, text in enumerate(texts) if text.strip()]
     bar.update(len(texts) - len(rows))
@@ -55,7 +55,7 @@ def classified(pipeline: TextClassificationPipeline, texts: list[str], budget: i
 
 
 def lengths_of(texts: list[str], tokenizer: Any, limit: int) -> list[int]:
-    """Tokens of each text as the model reads it; how many are cut is told."""
+    """Returns the number of tokens of each text after truncation to `limit`; logs the number of truncated texts."""
     lengths = [len(ids) for ids in tokenizer(texts, verbose=False)["input_ids"]] if texts else []
     num_long = sum(length > limit for length in lengths)
     if num_long:

@@ -1,4 +1,4 @@
-"""What each subcommand does. Imported when one runs; what is slow to import waits until it is needed."""
+"""The functions of the subcommands. They import their modules when they run, because some imports take seconds."""
 
 import argparse
 import importlib
@@ -10,7 +10,7 @@ from vanilla_recipes.packaged import packaged_configs
 
 
 def configs(arguments: argparse.Namespace) -> int:
-    """List the packaged configurations, each with what its file says about it."""
+    """Lists the packaged configurations with their descriptions."""
     found = packaged_configs()
     width = max((len(name) for name in found), default=0)
     for name, file in found.items():
@@ -19,7 +19,7 @@ def configs(arguments: argparse.Namespace) -> int:
 
 
 def train(arguments: argparse.Namespace) -> int:
-    """Hand the configuration to its recipe, which knows the rest; first start more processes if they are asked for."""
+    """Runs the recipe of the configuration; with --num_processes, starts the processes that run it."""
     name = recipe_of(arguments.config)
     if must_start(arguments.num_processes):
         options = ["--debug"] if arguments.debug else []
@@ -30,56 +30,56 @@ def train(arguments: argparse.Namespace) -> int:
 
 
 def infer(arguments: argparse.Namespace) -> int:
-    """Translate, classify or go on from texts."""
+    """Translates, classifies or continues texts."""
     from vanilla_recipes.cli.inference import run
 
     return run(arguments)
 
 
 def demo(arguments: argparse.Namespace) -> int:
-    """Show models on a page for the browser."""
+    """Shows models on a page for the browser."""
     from vanilla_recipes.cli.demo import demo as show_models
 
     return show_models(arguments)
 
 
 def serve(arguments: argparse.Namespace) -> int:
-    """Serve a decoder over HTTP."""
+    """Serves a decoder over HTTP."""
     from vanilla_recipes.cli.server import serve as serve_model
 
     return serve_model(arguments)
 
 
 def import_(arguments: argparse.Namespace) -> int:
-    """Convert a stock checkpoint into one of our models."""
+    """Converts a stock checkpoint to a model of this package."""
     from vanilla_recipes.cli.converter import import_model
 
     return import_model(arguments)
 
 
 def export(arguments: argparse.Namespace) -> int:
-    """Convert one of our models for others."""
+    """Converts a model of this package to a stock model or to the format of another library."""
     from vanilla_recipes.cli.converter import export_model
 
     return export_model(arguments)
 
 
 def push(arguments: argparse.Namespace) -> int:
-    """Put a model on the Hub."""
+    """Pushes a model to the Hub."""
     from vanilla_recipes.cli.push import push as push_model
 
     return push_model(arguments)
 
 
 def update(arguments: argparse.Namespace) -> int:
-    """Renew the code in a saved folder."""
+    """Renews the code in a saved folder."""
     from vanilla_recipes.cli.update import update as update_folder
 
     return update_folder(arguments)
 
 
 def attention(arguments: argparse.Namespace) -> int:
-    """Show what a model attends to."""
+    """Shows the attention maps of a model."""
     from vanilla_recipes.cli.attention import show_attention
 
     return show_attention(arguments)

@@ -1,4 +1,4 @@
-"""Which recipe a configuration is for, and what it says of itself. Standard library only."""
+"""Finds the recipe and the description of a configuration. Imports the standard library only."""
 
 import itertools
 import re
@@ -11,21 +11,21 @@ from vanilla_recipes.packaged import current_name, packaged_configs
 
 
 def description(file: Path) -> str:
-    """What the comment that opens a configuration says first, apart from the command that runs it."""
+    """Returns the first line of the comment at the top of a configuration, without the line of its command."""
     with file.open(encoding="utf-8") as lines:
         comments = [line.lstrip("#").strip() for line in itertools.takewhile(lambda line: line.startswith("#"), lines)]
     return next((comment for comment in comments if not comment.startswith("vanilla train")), "")
 
 
 def recipe_of(config: str) -> str:
-    """The name of the recipe that trains `config`, a packaged name or a YAML file.
+    """Returns the name of the recipe that trains `config`, a packaged name or a YAML file.
 
-    The first part of a packaged name is its recipe. A file says it in a line such as `recipe: translation`, or else
-    belongs to the recipe after which its folder is named.
+    The first part of a packaged name is the recipe. A file names its recipe in a line such as `recipe: translation`;
+    without this line the name of its folder is the recipe.
 
     Raises:
-        UsageError: there is no such configuration.
-        UserError: the file does not say which recipe it is for, or names one that there is not.
+        UsageError: the configuration does not exist.
+        UserError: the file does not name its recipe, or the recipe does not exist.
     """
     names = packaged_configs()
     if current_name(config) in names:
@@ -33,7 +33,7 @@ def recipe_of(config: str) -> str:
     file = Path(config)
     if file.suffix not in {".yaml", ".yml"}:
         raise UsageError(f"there is no configuration {config!r}{nearest(config, names)} (`vanilla configs` lists them)")
-    text = file.read_bytes().decode("utf-8", errors="replace")  # the recipe reports what is wrong with the rest
+    text = file.read_bytes().decode("utf-8", errors="replace")  # the recipe reports other errors in the file
     line = re.search(r"""^recipe:[ \t]*["']?(\w+)""", text, re.MULTILINE)
     recipe = current_name(line[1] if line else file.resolve().parent.name)
     recipes = sorted({name.split("/")[0] for name in names})
@@ -42,5 +42,5 @@ def recipe_of(config: str) -> str:
         if line:
             number = text.count("\n", 0, line.start()) + 1
             fault = f"recipe={recipe} ({file.name}:{number}): there is no such recipe{nearest(recipe, recipes)}"
-        raise UserError(f"{config}: {fault}; there are: {', '.join(recipes)}")
+        raise UserError(f"{config}: {fault}; the recipes are: {', '.join(recipes)}")
     return recipe

@@ -1,10 +1,10 @@
-"""What can be typed after `vanilla import` and `vanilla export`. Standard library only."""
+"""Arguments and help of `vanilla import` and `vanilla export`. Imports the standard library only."""
 
 import argparse
 
 SOURCES = ("bert", "roberta", "distilbert", "gpt2", "opt", "marian", "bart", "mbart", "m2m_100", "fsmt")
 TARGETS = (*SOURCES, "ctranslate2", "onnx")
-# What CTranslate2 stores weights as.
+# Types in which CTranslate2 stores weights.
 QUANTIZATIONS = (
     "float32",
     "float16",
@@ -17,9 +17,9 @@ QUANTIZATIONS = (
 )
 
 IMPORT_DESCRIPTION = f"""\
-Convert a stock checkpoint of transformers into one of our models: {", ".join(SOURCES)}.
-What was written is loaded again and compared with the original: every weight, the tokenizer, logits, hidden states,
-greedy and beam-4 tokens, and the generation settings. If one differs, nothing is written.
+Convert a stock checkpoint of transformers to a model of this package: {", ".join(SOURCES)}.
+The written folder is loaded again and compared with the original: every weight, the tokenizer, logits, hidden states,
+tokens of greedy and beam search (4 beams), and the generation settings. If a comparison fails, nothing is written.
 """
 IMPORT_EXAMPLES = """\
 examples:
@@ -29,9 +29,9 @@ examples:
   vanilla import my/folder models/mine --overwrite
 """
 EXPORT_DESCRIPTION = """\
-Convert one of our models into a stock one, which loads without this package and without remote code, or for
-another library. What was written is loaded again, by what will read it, and compared with the original. If it
-differs, nothing is written; what the target cannot express is refused by name.
+Convert a model of this package to a stock model, which loads without this package and without remote code, or to the
+format of another library. The library loads the written folder again, and the result is compared with the original.
+If a comparison fails, nothing is written. A setting that the target cannot represent is refused by name.
 """
 EXPORT_EXAMPLES = """\
 examples:
@@ -50,28 +50,32 @@ def define_import(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("out", metavar="OUT", help="the folder to write")
     parser.add_argument(
-        "--head", metavar="TASK", help="load it for this task, such as base or masked-lm (default: as it was saved)"
+        "--head", metavar="TASK", help="load it with this head, such as base or masked-lm (default: the saved head)"
     )
-    parser.add_argument("--overwrite", action="store_true", help="replace a model folder that exists")
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing model folder")
 
 
 def define_export(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", metavar="MODEL", help="a folder of one of our models, or its name on the Hub")
+    parser.add_argument("model", metavar="MODEL", help="a folder with a model of this package, or its name on the Hub")
     parser.add_argument("out", metavar="OUT", help="the folder to write")
     parser.add_argument("--to", metavar="TARGET", required=True, type=target, help=", ".join(TARGETS))
     parser.add_argument(
-        "--quantization", metavar="TYPE", choices=QUANTIZATIONS, help=f"of ctranslate2: {', '.join(QUANTIZATIONS)}"
+        "--quantization", metavar="TYPE", choices=QUANTIZATIONS, help=f"for ctranslate2: {', '.join(QUANTIZATIONS)}"
     )
-    parser.add_argument("--overwrite", action="store_true", help="replace a model folder that exists")
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing model folder")
 
 
 def target(name: str) -> str:
-    """The target, with the way to those that another tool makes."""
+    """Returns the target name.
+
+    Raises:
+        ArgumentTypeError: the target is unknown, or another tool writes it (the message says how).
+    """
     if name == "gguf":
         raise argparse.ArgumentTypeError(
             "gguf is made from a stock gpt2: export with --to gpt2, and give that folder to llama.cpp's "
             "convert_hf_to_gguf.py"
         )
     if name not in TARGETS:
-        raise argparse.ArgumentTypeError(f"{name!r} is no target; there are {', '.join(TARGETS)}")
+        raise argparse.ArgumentTypeError(f"{name!r} is no target; choose one of {', '.join(TARGETS)}")
     return name

@@ -1,4 +1,4 @@
-"""`vanilla import` and `vanilla export`: convert a folder, prove the result with what will read it, then keep it."""
+"""`vanilla import` and `vanilla export`: convert a model, check the result, and keep it only if the checks pass."""
 
 import argparse
 import os
@@ -30,7 +30,11 @@ from vanilla_transformers.interop.proof import SENTENCES, compare, there_and_bac
 
 
 def import_model(arguments: argparse.Namespace) -> int:
-    """Write one of our models with the weights of a stock one."""
+    """Writes a model of this package with the weights of a stock model.
+
+    Raises:
+        UserError: the model cannot be loaded or converted, a check fails, or the folder cannot be written.
+    """
     out = checked_output(arguments.out, arguments.overwrite, arguments.model)
     started = time.monotonic()
     stock, tokenizer = load_stock(arguments.model, arguments.head)
@@ -43,7 +47,7 @@ def import_model(arguments: argparse.Namespace) -> int:
     with complete_folder(out) as folder:
         save(folder, model, tokenizer)
         written = architecture.heads[head].ours.from_pretrained(folder, dtype=torch.float32).eval()
-        if stock.dtype != torch.float32:  # not float(): tables that a class computes would stay rounded
+        if stock.dtype != torch.float32:  # not float(): position tables that a class computes would stay rounded
             stock = load_stock_class(type(stock), arguments.model, dtype=torch.float32)[0].eval()
         checks = [
             there_and_back(architecture, written, stock, head),
@@ -55,7 +59,11 @@ def import_model(arguments: argparse.Namespace) -> int:
 
 
 def export_model(arguments: argparse.Namespace) -> int:
-    """Write a stock model, or a model of another library, with the weights of one of ours."""
+    """Writes a stock model, or a model of another library, with the weights of a model of this package.
+
+    Raises:
+        UserError: the model cannot be loaded or converted, a check fails, or the folder cannot be written.
+    """
     out = checked_output(arguments.out, arguments.overwrite, arguments.model)
     target = arguments.to
     if arguments.quantization is not None and target != "ctranslate2":
@@ -74,7 +82,7 @@ def export_model(arguments: argparse.Namespace) -> int:
 
 
 def write_ctranslate2(model: PreTrainedModel, tokenizer: Any, folder: Path, quantization: str) -> list[Check]:
-    """A folder that `ctranslate2.Translator` or `Generator` reads."""
+    """Writes a folder for `ctranslate2.Translator` or `Generator`, and returns its checks."""
     from vanilla_transformers.interop import ctranslate2
 
     require_tokenizer(tokenizer, "CTranslate2 stores the vocabulary")
@@ -83,22 +91,22 @@ def write_ctranslate2(model: PreTrainedModel, tokenizer: Any, folder: Path, quan
 
 
 def write_onnx(model: PreTrainedModel, tokenizer: Any, folder: Path) -> list[Check]:
-    """A folder of graphs that onnxruntime and Optimum read."""
+    """Writes a folder with ONNX graphs for onnxruntime and Optimum, and returns its checks."""
     from vanilla_transformers.interop import onnx
 
-    require_tokenizer(tokenizer, "its sentences are what the graphs are proved with")
+    require_tokenizer(tokenizer, "the check of the graphs needs encoded sentences")
     onnx.write(model, folder)
     tokenizer.save_pretrained(folder)
     return onnx.check(model, tokenizer, folder, list(SENTENCES))
 
 
 class ByArchitecture:
-    """Loads a stock class, a bare encoder also without a pooler, and keeps what was in the file and not in the class.
+    """Loads a stock class, a bare encoder also without a pooler, and records the weights that the class lacks.
 
     Attributes:
         stock_class: the class.
-        head: the task, if it was asked for.
-        left_out: names of the weights that the class has no place for.
+        head: value of --head; None without it.
+        left_out: names of the saved weights that the class does not have.
     """
 
     def __init__(self, stock_class: type[PreTrainedModel], head: str | None) -> None:
@@ -111,17 +119,17 @@ class ByArchitecture:
         self.left_out = sorted(report["unexpected_keys"])
         if self.head is not None and report["missing_keys"]:
             raise InteropError(
-                f"--head {self.head}: it was saved without {listed(report['missing_keys'])}; import it as what it was "
-                "saved from, or with --head base"
+                f"--head {self.head}: it was saved without {listed(report['missing_keys'])}; leave --head out to "
+                "import it as saved, or use --head base"
             )
         return model, report
 
 
 def load_stock(name: str, head: str | None) -> tuple[PreTrainedModel, Any]:
-    """A stock model in evaluation mode, and its tokenizer if it has one.
+    """Loads a stock model in evaluation mode, and its tokenizer (None if it has none).
 
     Raises:
-        UserError: there is no such model, it is damaged, or it cannot be converted.
+        UserError: the model does not exist, is damaged, or cannot be converted.
     """
 
     loader: Any = None
@@ -137,21 +145,22 @@ def load_stock(name: str, head: str | None) -> tuple[PreTrainedModel, Any]:
     quiet()
     model, tokenizer = load_saved(name, None, check_config, needs_tokenizer=False, dtype="auto")
     if loader.left_out:
-        print(f"note   a {type(model).__name__} has no place for {listed(loader.left_out)}: left out")
+        print(f"note   a {type(model).__name__} does not have {listed(loader.left_out)}: left out")
     return model.eval(), tokenizer
 
 
 def load_ours(name: str) -> tuple[PreTrainedModel, Any]:
-    """One of our models in evaluation mode, and its tokenizer if it has one.
+    """Loads a model of this package in evaluation mode, and its tokenizer (None if it has none).
 
     Raises:
-        UserError: there is no such model, it is damaged, or it is none of ours.
+        UserError: the model does not exist, is damaged, or is not a model of this package.
     """
 
     def check_config(config: PreTrainedConfig) -> type[PreTrainedModel]:
         if not isinstance(config, VanillaConfig):
             raise UserError(
-                f"{name}: this is a {config.model_type}; export takes our models: `vanilla import {name} FOLDER` first"
+                f"{name}: this is a {config.model_type}; export takes models of this package: run `vanilla import "
+                f"{name} FOLDER` first"
             )
         with refusals(name):
             return our_class(config)
@@ -162,46 +171,44 @@ def load_ours(name: str) -> tuple[PreTrainedModel, Any]:
 
 
 def report(checks: Iterable[Check], folder: Path, started: float, out: Path) -> None:
-    """Print the table.
+    """Prints the table of checks, and the size and time of the conversion.
 
     Raises:
-        UserError: a comparison failed; the folder around it is then given up.
+        UserError: a check failed. The folder is then not kept.
     """
     checks = list(checks)
     print(*listed_checks(checks), sep="\n")
     failed = [check.name for check in checks if not check.passed]
     if failed:
-        raise UserError(
-            f"{out}: not written, because the result differs from the model it was made of: {'; '.join(failed)}"
-        )
+        raise UserError(f"{out}: not written, because the result differs from the original model: {'; '.join(failed)}")
     size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
     print(f"wrote  {out}: {size / 1e6:,.1f} MB in {time.monotonic() - started:.1f} s")
 
 
 def listed(names: Iterable[str]) -> str:
-    """The first few of the names, and how many more there are."""
+    """Returns the first three names, and the number of further names, as text."""
     first, *others = sorted(names)
     return ", ".join([first, *others[:2]]) + (f" and {len(others) - 2} more" if len(others) > 2 else "")
 
 
 def checked_output(name: str, overwrite: bool, source: str) -> Path:
-    """Where to write.
+    """Returns the folder to write to.
 
     Args:
         name: the folder.
-        overwrite: whether it may replace a model folder.
-        source: the model that is read; replacing it, or a folder around it, would be its end.
+        overwrite: whether an existing model folder may be replaced.
+        source: the model that is read. The folder must not be or contain it, or replacing it would delete the model.
 
     Raises:
-        UserError: something is there already and may not be replaced, or nothing can be written there.
+        UserError: the folder exists and may not be replaced, or cannot be written.
     """
     out = Path(name).resolve()
     if Path(source).exists() and out in (Path(source).resolve(), *Path(source).resolve().parents):
-        raise UserError(f"{out}: this is the model itself or holds it; name another folder")
+        raise UserError(f"{out}: this folder is or contains the model to convert; name another folder")
     if out.exists() and not overwrite:
         raise UserError(f"{out}: exists already; name another folder, or give --overwrite")
     if out.exists() and not (out / "config.json").is_file() and (out.is_file() or any(out.iterdir())):
-        raise UserError(f"{out}: is no model folder, so --overwrite leaves it alone; name another one")
+        raise UserError(f"{out}: is no model folder, so --overwrite does not replace it; name another one")
     parent = next(folder for folder in out.parents if folder.exists())
     if not parent.is_dir() or not os.access(parent, os.W_OK):
         raise UserError(f"{out}: {parent} is not a folder that can be written to; name another one")
@@ -210,7 +217,7 @@ def checked_output(name: str, overwrite: bool, source: str) -> Path:
 
 def require_tokenizer(tokenizer: Any, why: str) -> None:
     if tokenizer is None:
-        raise UserError(f"there is no tokenizer beside the model, but {why}; save it into the model's folder")
+        raise UserError(f"the model has no tokenizer, but {why}; save the tokenizer into the model's folder")
 
 
 def quiet() -> None:
@@ -220,7 +227,7 @@ def quiet() -> None:
 
 @contextmanager
 def refusals(name: str) -> Iterator[None]:
-    """What cannot be converted is told in one line that names the model."""
+    """Turns an `InteropError` into a `UserError` of one line that begins with `name`."""
     try:
         yield
     except InteropError as error:

@@ -1,4 +1,4 @@
-"""`vanilla demo`: a page on which models translate, classify or go on from what is typed."""
+"""`vanilla demo`: serves a page on which models translate, classify, fill in or continue a text."""
 
 import argparse
 import importlib.util
@@ -11,10 +11,10 @@ from vanilla_recipes.errors import UserError
 
 
 def demo(arguments: argparse.Namespace) -> int:
-    """Show the page until the process is interrupted.
+    """Serves the page until the process is interrupted.
 
     Raises:
-        UserError: Gradio is missing, the address is taken, or a model cannot be shown.
+        UserError: Gradio is missing, the address is in use, or a model cannot be shown.
     """
     if importlib.util.find_spec("gradio") is None:
         raise UserError('the demo needs Gradio, which is not installed: pip install "vanilla_transformers[demo]"')
@@ -23,6 +23,6 @@ def demo(arguments: argparse.Namespace) -> int:
     models = [shown(name, *load_for("demo", name, arguments.device)) for name in names]
     from vanilla_recipes.demo.page import serve
 
-    with suppress(KeyboardInterrupt):  # how it is ended
+    with suppress(KeyboardInterrupt):  # Ctrl-C ends the server
         serve(models, arguments.host, arguments.port)
     return 0

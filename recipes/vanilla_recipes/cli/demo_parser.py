@@ -1,14 +1,14 @@
-"""What can be typed after `vanilla demo`. Standard library only."""
+"""Arguments and help of `vanilla demo`. Imports the standard library only."""
 
 import argparse
 
 from vanilla_recipes.cli.option_types import port
 
 DEMO_DESCRIPTION = """\
-Show models on a page for the browser: translate, classify, fill in or go on from a text, with the candidates and their
-probabilities, the attention maps of what was just computed, and the speed. Any model that AutoModelForSeq2SeqLM,
-AutoModelForSequenceClassification, AutoModelForCausalLM or AutoModelForMaskedLM loads. Nothing on the page is fetched
-from elsewhere. Ctrl-C ends it. Needs `pip install "vanilla_transformers[demo]"`.
+Show models on a page for the browser: translate, classify, fill in or continue a text, with the candidates and their
+probabilities, the attention maps of the answer, and the speed. Works with every model that AutoModelForSeq2SeqLM,
+AutoModelForSequenceClassification, AutoModelForCausalLM or AutoModelForMaskedLM loads. The page loads nothing from
+other servers. Ctrl-C ends the demo. Needs `pip install "vanilla_transformers[demo]"`.
 """
 DEMO_EXAMPLES = """\
 examples:
@@ -22,9 +22,7 @@ examples:
 def define_demo(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of `vanilla demo`."""
     parser.set_defaults(rest="models")
-    parser.add_argument(
-        "models", metavar="MODEL", nargs="+", help="a model folder, or the name of a model on the Hub; one is chosen"
-    )
+    parser.add_argument("models", metavar="MODEL", nargs="+", help="a model folder, or the name of a model on the Hub")
     parser.add_argument("--host", metavar="NAME", default="localhost", help="address to listen on (default: localhost)")
     parser.add_argument("--port", metavar="N", type=port, default=7860, help="port to listen on (default: 7860)")
-    parser.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1, mps ... (default: the fastest there is)")
+    parser.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1, mps ... (default: the fastest available)")

@@ -1,4 +1,4 @@
-"""From an exception to the one line that a user reads. Standard library only, until something has gone wrong."""
+"""Turns exceptions into one line for the user. Imports the standard library only, unless an exception occurs."""
 
 import os
 import sys
@@ -16,13 +16,13 @@ WORKER = "VANILLA_WORKER"
 
 
 class UsageError(Exception):
-    """The command line is at fault: the exit status is 2, as argparse has it."""
+    """An error in the command line. The exit status is 2, as with argparse."""
 
 
 def guarded(action: Callable[[], int], debug: bool = False) -> int:
-    """Run `action` and return its exit status; what goes wrong is told in one line on standard error.
+    """Runs `action` and returns its exit status; an expected exception becomes one line on standard error.
 
-    An exception that is no mistake of the user's keeps its traceback, and with `debug` every one does.
+    An exception that is not the user's mistake is raised again, with its traceback; with `debug` every exception is.
     """
     try:
         status = action()
@@ -39,9 +39,9 @@ def guarded(action: Callable[[], int], debug: bool = False) -> int:
 
 
 def tells(status: int) -> bool:
-    """Whether this process is the one to tell of the fault, where several train together."""
+    """Returns whether this process prints the error; if several processes train together, only one does."""
     if status == CONTACT_LOST and WORKER in os.environ:
-        return False  # `vanilla train --num_processes` sees which of them ended, and how
+        return False  # `vanilla train --num_processes` knows which process ended, and how, and prints it
     processes = sys.modules.get("vanilla_recipes.processes.processes")
     if processes is not None:
         return processes.speaks()
@@ -49,7 +49,7 @@ def tells(status: int) -> bool:
 
 
 def explanation(error: BaseException) -> tuple[int, str] | None:
-    """The exit status and the line for an expected exception; None for one that shows a fault in the program."""
+    """Returns the exit status and the line for an expected exception; None for a bug in the program."""
     if isinstance(error, KeyboardInterrupt):
         return INTERRUPTED, "interrupted"
     if isinstance(error, BrokenPipeError):
@@ -69,7 +69,7 @@ def explanation(error: BaseException) -> tuple[int, str] | None:
 
 
 def os_error_line(error: OSError) -> str:
-    """What the system said and of which file. Libraries also raise OSError with nothing but a text."""
+    """Returns the file names and the system's message. An OSError of a library may have a text only."""
     if error.strerror is None:
         return one_line(str(error))
     names = " -> ".join(str(name) for name in (error.filename, error.filename2) if name is not None)
@@ -77,14 +77,14 @@ def os_error_line(error: OSError) -> str:
 
 
 def underlying(error: BaseException) -> BaseException:
-    """What a validator of a model configuration said, without the name of the validator around it."""
+    """Returns the error that a validator of a model configuration raised, without the wrapper that names it."""
     from huggingface_hub.errors import StrictDataclassClassValidationError
 
     return error.__cause__ or error if isinstance(error, StrictDataclassClassValidationError) else error
 
 
 def expected_classes() -> tuple[type[BaseException], ...]:
-    """Exceptions that mean a user's mistake or a damaged file. Their modules are slow to import, hence only now."""
+    """Returns the exceptions that mean a user's mistake or a damaged file. Importing their modules is slow."""
     from huggingface_hub.errors import StrictDataclassError
     from safetensors import SafetensorError
 
@@ -92,13 +92,13 @@ def expected_classes() -> tuple[type[BaseException], ...]:
 
 
 def flush_output() -> None:
-    """Write out what is held back, while a full disk or a closed pipe can still be told; at exit it is too late."""
+    """Flushes standard output, so that a full disk or a closed pipe is reported; at exit it is too late."""
     if sys.stdout is not None:
         sys.stdout.flush()
 
 
 def abandon_output() -> None:
-    """Drop what standard output still holds if it cannot be written, or Python would complain once more at exit."""
+    """Discards buffered output that cannot be written. Otherwise Python would print a second error at exit."""
     try:
         flush_output()
     except OSError:

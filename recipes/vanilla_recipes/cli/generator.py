@@ -1,4 +1,4 @@
-"""What `vanilla generate` does with a model."""
+"""Continues or answers prompts for `vanilla generate`."""
 
 import argparse
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from vanilla_recipes.cli.inference import Answer, Fields
 
 NEW_TOKENS = 100
-"""How far a decoder goes on from a prompt if neither its generation config nor the command says."""
+"""Maximum number of new tokens of a decoder if neither its generation config nor the command sets one."""
 
 
 def load(arguments: argparse.Namespace) -> "Answer":
-    """The generator that the arguments describe."""
+    """Loads the model; returns the function that continues or answers prompts."""
     model, tokenizer = load_for("generate", arguments.model, arguments.device, arguments.dtype)
     torch.manual_seed(arguments.seed)
     settings = search_settings(arguments)
@@ -40,7 +40,11 @@ def load(arguments: argparse.Namespace) -> "Answer":
 
 
 def search_settings(arguments: argparse.Namespace) -> dict[str, Any]:
-    """What `generate` is told: to sample where a sampling option is given, from all tokens that it does not exclude."""
+    """Returns the settings of `generate`.
+
+    With any sampling option it samples; sampling options that are not given then have no effect (temperature 1, all
+    tokens). Otherwise the search is greedy or with beams.
+    """
     settings: dict[str, Any] = {"do_sample": False, "num_return_sequences": arguments.num_return_sequences}
     sampling = {"temperature": arguments.temperature, "top_p": arguments.top_p, "top_k": arguments.top_k}
     if any(value is not None for value in sampling.values()):
@@ -55,7 +59,7 @@ def search_settings(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def answerer(model: PreTrainedModel, tokenizer: Any, **settings: Any) -> "Answer":
-    """Answers prompts with an encoder-decoder."""
+    """Returns a function that answers prompts with an encoder-decoder."""
     pipeline = Text2TextPipeline("text2text-generation", model, tokenizer, **settings)
 
     def generate(prompts: Iterator[str], progress: bool) -> Iterator["Fields"]:
@@ -66,15 +70,16 @@ def answerer(model: PreTrainedModel, tokenizer: Any, **settings: Any) -> "Answer
 
 
 class Continuer:
-    """Goes on from prompts with a decoder.
+    """Continues prompts with a decoder.
 
-    Prompts of the same length are continued together: without padding, each gets the text that it would get alone.
+    Only prompts with the same number of tokens are batched: without padding, every prompt gets the text that it would
+    get alone.
 
     Args:
-        model: a causal model.
+        model: a causal language model.
         tokenizer: its tokenizer.
-        settings: for `generate`.
-        batch_tokens: prompt tokens read at once; None for what suits the device.
+        settings: settings of `generate`.
+        batch_tokens: number of prompt tokens of a batch; None for the default of the device.
     """
 
     def __init__(
@@ -85,7 +90,11 @@ class Continuer:
         self.num_positions = num_positions(model.config)
 
     def __call__(self, prompts: list[tuple[int, str]], bar: tqdm) -> list[list[str]]:
-        """Each prompt, given with its number, and what follows it; blank ones stay blank."""
+        """Returns the texts (prompt and continuation) for each numbered prompt; a blank prompt stays blank.
+
+        Raises:
+            UserError: a prompt is too long or not valid Unicode, or the model fails.
+        """
         texts = [[""] * self.settings["num_return_sequences"] for _ in prompts]
         ids = {row: self._encode(number, text) for row, (number, text) in enumerate(prompts) if text.strip()}
         bar.update(len(prompts) - len(ids))
@@ -104,8 +113,8 @@ class Continuer:
         ids = self.tokenizer(checked(number, text), verbose=False)["input_ids"]
         if len(ids) >= self.num_positions:
             raise UserError(
-                f"prompt {number} has {len(ids)} tokens, but the model has positions for {self.num_positions}, the "
-                "text that follows included; shorten it"
+                f"prompt {number} has {len(ids)} tokens, but the model has {self.num_positions} positions for the "
+                "prompt and the new tokens together; shorten it"
             )
         return ids
 
@@ -123,7 +132,10 @@ class Continuer:
         return [texts[start : start + count] for start in range(0, len(texts), count)]
 
     def _longest_text(self, prompt_length: int) -> int:
-        """Tokens of prompt and text together: as the command says, else the model, and never beyond its positions."""
+        """Returns the maximum number of tokens of prompt and new tokens together.
+
+        It follows from the command, or else from the model's generation config, and never exceeds the positions.
+        """
         saved = self.model.generation_config
         asked = self.settings.get("max_new_tokens", saved.max_new_tokens)
         most = prompt_length + (NEW_TOKENS if asked is None else asked)
@@ -132,7 +144,7 @@ class Continuer:
         return min(most, self.num_positions)
 
     def _padding(self) -> int | None:
-        """What fills up texts that end before others of their batch; it is not seen by anything."""
+        """Returns the padding id after the end of shorter texts in a batch. The decoded text does not contain it."""
         if self.tokenizer.pad_token_id is not None:
             return self.tokenizer.pad_token_id
         eos = self.model.generation_config.eos_token_id

@@ -1,4 +1,4 @@
-"""`vanilla translate`, `classify` and `generate`: from lines or words to lines, with a model of the fitting kind."""
+"""`vanilla translate`, `classify` and `generate`: answers texts from arguments, a file or standard input."""
 
 import argparse
 import importlib
@@ -9,24 +9,28 @@ from collections.abc import Callable, Iterator
 from vanilla_recipes.cli.faults import UsageError
 
 Fields = tuple[str, ...]
-"""What stands in a line, with tabs between."""
+"""The fields of an output line, which tabs separate."""
 
 Answer = Callable[[Iterator[str], bool], Iterator[Fields]]
-"""From texts to the lines that answer them; the second argument is whether a progress bar is shown."""
+"""A function from texts to the fields of their output lines; its second argument is whether to show a progress bar."""
 
 
-NAMES = {"translate": ("sentence", "translate"), "classify": ("text", "classify"), "generate": ("prompt", "go on from")}
-"""What each command takes, and does with it."""
+NAMES = {
+    "translate": ("sentence", "translate"),
+    "classify": ("text", "classify"),
+    "generate": ("prompt", "continue from"),
+}
+"""Noun of the input of each command, and verb of its task, for messages."""
 
 MODULES = {"translate": "translator", "classify": "classifier", "generate": "generator"}
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Answer the texts of the command line, of a file or of standard input.
+    """Answers texts of the command line, of a file or of standard input.
 
     Raises:
-        UsageError: the options contradict each other, or there is nothing to answer.
-        UserError: the model or a line is at fault.
+        UsageError: options contradict each other, or no text is given.
+        UserError: the model cannot be used, or a line is not valid.
     """
     check_sources(arguments)
     if arguments.command == "generate":
@@ -37,7 +41,7 @@ def run(arguments: argparse.Namespace) -> int:
         check_target(arguments.target, arguments.overwrite)
     from_words = arguments.texts not in ([], ["-"])
     texts = iter(arguments.texts) if from_words else read_lines(arguments.source)
-    texts = peeked(texts)  # a source that cannot be read is told before the model is loaded
+    texts = peeked(texts)  # an input that cannot be read is reported before the model is loaded
     answer = answerer(arguments)
     is_raw = arguments.command == "generate" and from_words
     with output(arguments.target) as file:
@@ -51,18 +55,22 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def answerer(arguments: argparse.Namespace) -> Answer:
-    """What answers, with its model loaded."""
+    """Loads the model of the command, and returns the function that answers texts."""
     return importlib.import_module(f"vanilla_recipes.cli.{MODULES[arguments.command]}").load(arguments)
 
 
 def check_sources(arguments: argparse.Namespace) -> None:
-    """Exactly one source of texts."""
+    """Checks that exactly one source of texts is given.
+
+    Raises:
+        UsageError: no source or several sources are given, or --overwrite without --to.
+    """
     name, deed = NAMES[arguments.command]
     given = bool(arguments.texts) + (arguments.source is not None)
     if given > 1:
         raise UsageError(f"{name}s on the command line and --from exclude each other; give one of them")
     if "-" in arguments.texts and len(arguments.texts) > 1:
-        raise UsageError(f"`-` (standard input) stands alone; leave the other {name}s out")
+        raise UsageError(f"`-` (standard input) must be the only argument; leave the other {name}s out")
     if given == 0 and (sys.stdin is None or sys.stdin.isatty()):
         raise UsageError(f"nothing to {deed}: give a {name}, --from FILE, or lines on standard input")
     if arguments.overwrite and arguments.target is None:
@@ -70,21 +78,25 @@ def check_sources(arguments: argparse.Namespace) -> None:
 
 
 def check_search(arguments: argparse.Namespace) -> None:
-    """Several texts for one prompt need a search that comes to several."""
+    """Checks that the search can return --num-return-sequences texts for a prompt.
+
+    Raises:
+        UsageError: without sampling, more texts than beams are requested.
+    """
     count, beams = arguments.num_return_sequences, arguments.num_beams or 1
     sampled = any(value is not None for value in (arguments.temperature, arguments.top_p, arguments.top_k))
     if not sampled and count > beams:
         raise UsageError(
-            f"--num-return-sequences {count}: the search comes to no more texts than --num-beams, which is {beams}; "
-            "raise it, or sample, as with --temperature 0.8"
+            f"--num-return-sequences {count}: the search returns at most --num-beams={beams} texts; raise --num-beams, "
+            "or sample, for example with --temperature 0.8"
         )
 
 
 def watches(target: str | None) -> bool:
-    """Whether somebody sees standard error, and the results do not appear in the same place."""
+    """Returns whether to show a progress bar: standard error is a terminal, and results are not printed to one too."""
     return sys.stderr is not None and sys.stderr.isatty() and (target is not None or not sys.stdout.isatty())
 
 
 def peeked(lines: Iterator[str]) -> Iterator[str]:
-    """The same lines, with the first one read at once."""
+    """Returns the same lines, after reading the first one."""
     return itertools.chain(list(itertools.islice(lines, 1)), lines)

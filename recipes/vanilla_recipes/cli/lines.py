@@ -1,4 +1,4 @@
-"""Sentences in, sentences out: one a line, in UTF-8, and output files that are complete or absent."""
+"""Reads and writes lines of UTF-8 text. An output file is created only when it is complete."""
 
 import os
 import shutil
@@ -13,12 +13,12 @@ from vanilla_recipes.errors import UserError, one_line
 
 
 def read_lines(source: str | None) -> Iterator[str]:
-    """The lines of a file, or of standard input if there is no `source`, without their ends.
+    """Yields the lines of a file, or of standard input if `source` is None, without line ends.
 
-    Only `\\n` and `\\r\\n` end a line, as for `wc` and `paste`: other separators of Unicode may stand in a sentence.
+    Only `\\n` and `\\r\\n` end a line, as for `wc` and `paste`: a sentence may contain other Unicode separators.
 
     Raises:
-        UserError: a line is not UTF-8; the message names it.
+        UserError: a line is not UTF-8; the message has its number.
     """
     if source is not None:
         with Path(source).open("rb") as file:
@@ -40,28 +40,28 @@ def decoded(file: BinaryIO, name: str) -> Iterator[str]:
 
 
 def write_line(file: TextIO, *fields: str) -> None:
-    """One line for one text, with tabs between its fields: a line break inside of one becomes a space."""
+    """Writes one line with tabs between the fields. Line breaks inside a field become spaces."""
     file.write("\t".join(map(one_line, fields)) + "\n")
 
 
 def check_target(target: str, overwrite: bool) -> None:
-    """Refuse an output file before the work is done rather than after it.
+    """Checks the output file before the work is done.
 
     Raises:
         UsageError: the file exists already, is a folder or a device, or its folder does not exist.
     """
     path = Path(target)
     if path.exists() and not path.is_file():
-        raise UsageError(f"--to {target}: it is no regular file; leave --to out and redirect the output with `>`")
+        raise UsageError(f"--to {target}: is no regular file; leave --to out and redirect the output with `>`")
     if path.exists() and not overwrite:
         raise UsageError(f"--to {target}: the file exists; name another one or add --overwrite")
     if not path.resolve().parent.is_dir():
-        raise UsageError(f"--to {target}: there is no folder {path.resolve().parent}; make it first")
+        raise UsageError(f"--to {target}: the folder {path.resolve().parent} does not exist; create it first")
 
 
 @contextmanager
 def output(target: str | None) -> Iterator[TextIO]:
-    """Where the results go: standard output, or a file that takes its name only when the block ends well."""
+    """Opens the output: standard output, or a file that is created only when the block ends without an error."""
     if target is not None:
         with atomic_file(Path(target).resolve()) as file:
             yield file
@@ -73,7 +73,7 @@ def output(target: str | None) -> Iterator[TextIO]:
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[TextIO]:
-    """Write aside in the same folder, then rename; after a fault the old file, or none, is there."""
+    """Writes a temporary file in the same folder, then renames it. After an error an old file is unchanged."""
     aside = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with aside.open("x", encoding="utf-8", newline="\n") as file:
@@ -86,6 +86,6 @@ def atomic_file(path: Path) -> Iterator[TextIO]:
     except OSError as error:
         if error.filename not in (None, str(aside)):
             raise
-        raise OSError(error.errno, error.strerror, str(path)) from error  # the user knows nothing of the file aside
+        raise OSError(error.errno, error.strerror, str(path)) from error  # do not name the temporary file
     finally:
         aside.unlink(missing_ok=True)

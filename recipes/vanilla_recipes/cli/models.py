@@ -1,4 +1,4 @@
-"""The models that `vanilla translate`, `classify`, `generate`, `attention` and `demo` use, on the device asked for."""
+"""Loads models for `vanilla translate`, `classify`, `generate`, `attention` and `demo` on the requested device."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -34,12 +34,12 @@ from vanilla_transformers.text.cache_check import with_right_cache
 
 
 class Use(NamedTuple):
-    """What a command does with a model.
+    """The use of a model by a command.
 
     Attributes:
-        deed: what a model of another kind cannot do.
-        needed: the kind that can.
-        classes: the classes by configuration, and the Auto class that loads them.
+        deed: verb of the use, for the message about a model that does not support it.
+        needed: sentence about the kind of model that is needed.
+        classes: pairs of a mapping from configuration classes to model classes, and the Auto class that loads them.
     """
 
     deed: str
@@ -61,8 +61,8 @@ USES = {
     ),
     "classify": Use(
         "classify texts",
-        "a sequence classifier is needed, such as `vanilla train classification/toy` makes, also from this model with "
-        "model.pretrained=",
+        "a sequence classifier is needed; `vanilla train classification/toy` trains one, and starts from this model "
+        "with model.pretrained=",
         (_CLASSIFIER,),
     ),
     "generate": Use(
@@ -85,16 +85,16 @@ _ANSWERING = ("translate", "classify", "generate")
 
 
 def load_for(command: str, name: str, device: str | None, dtype: str | None = None) -> tuple[PreTrainedModel, Any]:
-    """The model, in evaluation mode on its device, and its tokenizer.
+    """Loads a model in evaluation mode on a device, and its tokenizer.
 
     Args:
-        command: the command that it is for, one of `USES`.
+        command: the command that uses the model, one of `USES`.
         name: a folder written by save_pretrained(), or the name of a model on the Hub.
-        device: where it runs, in torch's words; None takes an accelerator if there is one.
-        dtype: of its weights, in torch's words; None leaves them as they were saved.
+        device: name of a torch device; None for an accelerator if one is available, otherwise the CPU.
+        dtype: name of a torch dtype for the weights; None for the saved type.
 
     Raises:
-        UserError: there is no such model, it is damaged, or of a kind that cannot do it; or there is no such device.
+        UserError: the model does not exist, is damaged, or does not support the command; or the device does not exist.
     """
     keep_memory_and_kernels()
     where = checked_device(device)
@@ -118,7 +118,7 @@ def _checked_loader(command: str, name: str, config: PreTrainedConfig) -> Any:
 
 
 def _loader(use: Use, config: PreTrainedConfig) -> Any:
-    """The Auto class that loads the model for this use; None if it was saved from another head."""
+    """Returns the Auto class that loads the model for this use; None if the model was saved with another head."""
     architecture = (config.architectures or [""])[0]
     classes = [(_names(mapping, config), auto_class) for mapping, auto_class in use.classes if type(config) in mapping]
     exact = [auto_class for names, auto_class in classes if architecture in names]
@@ -137,7 +137,11 @@ def _names(mapping: Mapping[type[PreTrainedConfig], Any], config: PreTrainedConf
 
 
 def checked_device(device: str | None) -> torch.device:
-    """The device asked for, if this machine has it."""
+    """Returns the requested device; None stands for the fastest one.
+
+    Raises:
+        UserError: this machine does not have the device.
+    """
     if device is None:
         return fastest_device()
     accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
@@ -145,5 +149,5 @@ def checked_device(device: str | None) -> torch.device:
     counts = {"cpu": 1} | ({accelerator.type: torch.accelerator.device_count()} if accelerator else {})
     if kind not in counts or (number and (not number.isdigit() or int(number) >= counts[kind])):
         here = ", ".join(f"{name} ({count})" if count > 1 else name for name, count in counts.items())
-        raise UserError(f"--device {device}: there is no such device; there are: {here}")
+        raise UserError(f"--device {device}: there is no such device; this machine has: {here}")
     return torch.device(device)

@@ -1,4 +1,4 @@
-"""What can be typed after `vanilla`, and the help that explains it. Standard library only."""
+"""The command-line parser of `vanilla` and its help. Imports the standard library only."""
 
 import argparse
 import difflib
@@ -39,13 +39,13 @@ Train and use the Transformer of 2017 and its BERT- and GPT-style descendants as
 """
 EXAMPLES = """\
 examples:
-  vanilla configs                                        what can be trained out of the box
+  vanilla configs                                        list the packaged configurations
   vanilla train translation/toy                          train on the built-in English-German corpus
   vanilla translate runs/translation-toy/best "The dog bites the man."
 """
 TRAIN_DESCRIPTION = """\
-Train the model that a configuration describes. Everything it writes goes into one run folder (output_dir): the
-resolved configuration, the metrics, checkpoints, and the best and the final model as complete folders for
+Train the model that a configuration describes. All output is written to one run folder (output_dir): the resolved
+configuration, the metrics, the checkpoints, and the best and the final model as complete folders for
 from_pretrained().
 """
 TRAIN_EXAMPLES = """\
@@ -57,11 +57,11 @@ examples:
   vanilla train translation/toy --num_processes 2        on two GPUs, or two parts of the CPU
   vanilla train my/own.yaml                              its line `recipe: translation` names the recipe
 
-`vanilla configs` lists the names. Durations read 60steps, 5 epochs, 2B tokens or 10 minutes.
+`vanilla configs` lists the names. Examples of durations: 60steps, 5 epochs, 2B tokens, 10 minutes.
 """
 SERVE_DESCRIPTION = """\
-Serve a decoder, one of ours or any other that AutoModelForCausalLM loads, through transformers' own server with
-OpenAI's interface: /v1/chat/completions, /v1/completions, /v1/responses and /v1/models. Ctrl-C ends it.
+Serve a decoder, a model of this package or any other that AutoModelForCausalLM loads, with transformers' server and
+OpenAI's interface: /v1/chat/completions, /v1/completions, /v1/responses and /v1/models. Ctrl-C ends the server.
 Needs `pip install "vanilla_transformers[serving]"`.
 """
 SERVE_EXAMPLES = """\
@@ -72,19 +72,24 @@ examples:
     -d '{"prompt": "Once upon a time", "max_tokens": 40}'
 """
 CONFIGS_DESCRIPTION = """\
-List the configurations that come with the package, each with what its file says about it.
+List the configurations that come with the package, with their descriptions.
 """
 COMMANDS = (
     ("train", "train a model", TRAIN_DESCRIPTION, TRAIN_EXAMPLES),
     ("translate", "translate sentences", TRANSLATE_DESCRIPTION, TRANSLATE_EXAMPLES),
     ("classify", "classify texts", CLASSIFY_DESCRIPTION, CLASSIFY_EXAMPLES),
-    ("generate", "go on from prompts", GENERATE_DESCRIPTION, GENERATE_EXAMPLES),
+    ("generate", "continue or answer prompts", GENERATE_DESCRIPTION, GENERATE_EXAMPLES),
     ("demo", "show models on a page for the browser", DEMO_DESCRIPTION, DEMO_EXAMPLES),
     ("serve", "serve a decoder over HTTP", SERVE_DESCRIPTION, SERVE_EXAMPLES),
-    ("attention", "show what a model attends to", ATTENTION_DESCRIPTION, ATTENTION_EXAMPLES),
-    ("import", "convert a stock checkpoint into one of our models", IMPORT_DESCRIPTION, IMPORT_EXAMPLES),
-    ("export", "convert one of our models for others", EXPORT_DESCRIPTION, EXPORT_EXAMPLES),
-    ("push", "put a model on the Hugging Face Hub", PUSH_DESCRIPTION, PUSH_EXAMPLES),
+    ("attention", "show the attention maps of a model", ATTENTION_DESCRIPTION, ATTENTION_EXAMPLES),
+    ("import", "convert a stock checkpoint to a model of this package", IMPORT_DESCRIPTION, IMPORT_EXAMPLES),
+    (
+        "export",
+        "convert a model of this package to a stock or other format",
+        EXPORT_DESCRIPTION,
+        EXPORT_EXAMPLES,
+    ),
+    ("push", "push a model to the Hugging Face Hub", PUSH_DESCRIPTION, PUSH_EXAMPLES),
     ("update", "renew the code in a saved folder", UPDATE_DESCRIPTION, UPDATE_EXAMPLES),
     ("configs", "list the packaged configurations", CONFIGS_DESCRIPTION, ""),
 )
@@ -95,14 +100,14 @@ LAYOUT: dict[str, Any] = {
 
 
 class Parser(argparse.ArgumentParser):
-    """Reports a fault as one line through `UsageError` instead of printing the usage and exiting."""
+    """A parser that raises a `UsageError` of one line instead of printing the usage and exiting."""
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{message} (see `{self.prog} --help`)")
 
 
 class ShowVersion(argparse.Action):
-    """Looks the version up only when it is asked for: reading package metadata takes time."""
+    """Prints the version. It is looked up only when requested, because reading package metadata takes time."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
         print("vanilla_transformers", importlib.metadata.version("vanilla_transformers"))
@@ -110,10 +115,13 @@ class ShowVersion(argparse.Action):
 
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """The command and its options, as `vanilla_recipes.cli.commands` takes them.
+    """Parses the command and its options.
+
+    Args:
+        argv: the words after the program's name; None for the command line of this process.
 
     Raises:
-        UsageError: a misspelt command or option (the nearest match is named) or a missing or malformed value.
+        UsageError: an unknown command or option (the message gives the nearest name), or a missing or wrong value.
     """
     words = list(sys.argv[1:] if argv is None else argv)
     parser, commands = build_parser()
@@ -127,7 +135,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def build_parser() -> tuple[Parser, dict[str, Parser]]:
-    """The whole parser, and the parser of each command by its name."""
+    """Returns the parser of all commands, and the parser of each command by name."""
     parser = Parser("vanilla", description=DESCRIPTION, epilog=EXAMPLES, **LAYOUT)
     parser.add_argument("--version", action=ShowVersion, nargs=0, help="show the version and exit")
     parser.set_defaults(debug=False)
@@ -149,7 +157,7 @@ def build_parser() -> tuple[Parser, dict[str, Parser]]:
     define_update(commands["update"])
     for each in (parser, *commands.values()):
         each.add_argument(
-            "--debug", action="store_true", default=argparse.SUPPRESS, help="show the whole traceback of an error"
+            "--debug", action="store_true", default=argparse.SUPPRESS, help="show the complete traceback of an error"
         )
     return parser, commands
 
@@ -158,13 +166,13 @@ def define_train(parser: Parser) -> None:
     parser.set_defaults(rest="overrides")
     parser.add_argument("config", metavar="CONFIG", help="a name that `vanilla configs` lists, or a YAML file")
     parser.add_argument(
-        "overrides", metavar="KEY=VALUE", nargs="*", default=[], help="values that replace those of the configuration"
+        "overrides", metavar="KEY=VALUE", nargs="*", default=[], help="values that override the configuration"
     )
     parser.add_argument(
         "--num_processes",
         metavar="N",
         type=positive,
-        help="processes of this machine that train together, one for each GPU (default: 1)",
+        help="number of processes on this machine that train together, one for each GPU (default: 1)",
     )
 
 
@@ -172,25 +180,28 @@ def define_serve(parser: Parser) -> None:
     parser.add_argument("model", metavar="MODEL", help="a model folder, or the name of a model on the Hub")
     parser.add_argument("--host", metavar="NAME", default="localhost", help="address to listen on (default: localhost)")
     parser.add_argument("--port", metavar="N", type=port, default=8000, help="port to listen on (default: 8000)")
-    parser.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1, mps ... (default: the fastest there is)")
+    parser.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1, mps ... (default: the fastest available)")
 
 
 def take_rest(arguments: argparse.Namespace, rest: list[str], parser: Parser) -> None:
-    """Give words that stand behind an option to the command's list of words.
+    """Appends words after an option to the command's list of words.
 
-    argparse leaves them over: of `MODEL --num-beams 2 "A sentence."` it has already closed the list at the option.
+    argparse does not: for `MODEL --num-beams 2 "A sentence."` it ends the list at the option.
+
+    Raises:
+        UsageError: `rest` has an unknown option, or words although the command takes none.
     """
     options = [word for word in rest if word.startswith("-") and word != "-" and " " not in word]
     if options:
         known = [option for action in getattr(parser, "_actions", []) for option in action.option_strings]
         parser.error(f"there is no option {options[0]!r}{nearest(options[0].split('=')[0], known)}")
     if rest and not hasattr(arguments, "rest"):
-        parser.error(f"{rest[0]!r} is one word too many")
+        parser.error(f"{rest[0]!r} is an unexpected argument")
     if rest:
         getattr(arguments, arguments.rest).extend(rest)
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """`"; did you mean ...?"`, or nothing if no known word is near."""
+    """Returns `"; did you mean ...?"` with the nearest known word, or "" if no known word is near."""
     matches = difflib.get_close_matches(word, list(known), n=1)
     return f"; did you mean {matches[0]!r}?" if matches else ""

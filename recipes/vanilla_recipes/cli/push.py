@@ -1,4 +1,4 @@
-"""`vanilla push`: put a model on the Hub, proved before it is sent."""
+"""`vanilla push`: pushes a model to the Hub after a check that it loads there."""
 
 import argparse
 import dataclasses
@@ -11,11 +11,11 @@ from vanilla_recipes.publishing.space import check_space, check_task, publish_sp
 
 
 def push(arguments: argparse.Namespace) -> int:
-    """Push what the arguments name, and say where it is.
+    """Pushes a model and, with --space, its Space, and prints their addresses.
 
     Raises:
         UsageError: options exclude each other.
-        UserError: something cannot be pushed.
+        UserError: the model or the Space cannot be pushed.
     """
     if arguments.space:
         check_options(arguments)
@@ -47,7 +47,12 @@ def push(arguments: argparse.Namespace) -> int:
 
 
 def check_options(arguments: argparse.Namespace) -> None:
-    """Refuse before the model is pushed what its Space would be refused for."""
+    """Checks before the model is pushed that its Space can be pushed.
+
+    Raises:
+        UsageError: options exclude --space.
+        UserError: the page cannot show the model, or the Hub would refuse the Space.
+    """
     if arguments.create_pr or arguments.revision != "main":
         raise UsageError("--space shows the model on the main branch; leave --create-pr and --revision out")
     check_task(arguments.run, arguments.model)
@@ -56,7 +61,7 @@ def check_options(arguments: argparse.Namespace) -> None:
 
 
 def push_space(arguments: argparse.Namespace, license: str | None) -> None:
-    """Push the Space beside the model."""
+    """Pushes the Space of the model, and prints its address."""
     files, url = publish_space(
         arguments.name, license=license, private=arguments.private, message=arguments.message, dry_run=arguments.dry_run
     )
@@ -65,13 +70,13 @@ def push_space(arguments: argparse.Namespace, license: str | None) -> None:
         return
     print(f"pushed {url}")
     if arguments.private:
-        print("note   a private model is read with a token: add HF_TOKEN to the secrets in the settings of the Space")
+        print("note   the Space needs a token to read a private model: add HF_TOKEN to the secrets in its settings")
 
 
 def list_files(files: Mapping[str, int], left_out: Sequence[str]) -> None:
-    """What would be sent, and what would not."""
+    """Prints the files that would be uploaded, with their sizes, and the files that would not."""
     for path, size in files.items():
         print(f"{size / 1e6:10,.3f} MB  {path}")
     print(f"{sum(files.values()) / 1e6:10,.3f} MB  in {len(files)} files; nothing was sent (--dry-run)")
     if left_out:
-        print(f"{'':10}     stays here: {', '.join(left_out)}")
+        print(f"{'':10}     not published: {', '.join(left_out)}")

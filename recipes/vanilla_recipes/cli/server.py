@@ -1,4 +1,4 @@
-"""`vanilla serve`: transformers' own OpenAI-compatible server, with one model that was checked before it starts."""
+"""`vanilla serve`: runs transformers' OpenAI-compatible server with one model, which is checked before the start."""
 
 import argparse
 import functools
@@ -24,15 +24,15 @@ from vanilla_recipes.models.model_folder import load_saved
 from vanilla_transformers.text.answers import num_positions
 from vanilla_transformers.text.cache_check import with_right_cache
 
-# The messages one below the other, for a model that was trained on plain text.
+# A chat template that joins the messages with line breaks, for models that were not trained on chats.
 PLAIN_CHAT = "{{ messages | map(attribute='content') | join('\n') }}"
 
 
 def serve(arguments: argparse.Namespace) -> int:
-    """Answer requests until the process is interrupted.
+    """Serves requests until the process is interrupted.
 
     Raises:
-        UserError: the server's packages are missing, the model cannot be served, or the address is taken.
+        UserError: the server's packages are missing, the model cannot be served, or the address is in use.
     """
     if not is_serve_available():
         raise UserError('the server needs packages that are not installed: pip install "vanilla_transformers[serving]"')
@@ -43,8 +43,8 @@ def serve(arguments: argparse.Namespace) -> int:
     if tokenizer.chat_template is None:
         tokenizer.chat_template = PLAIN_CHAT
         print(
-            f"{arguments.model}: the tokenizer has no chat template, so /v1/chat/completions gives the model the texts "
-            "of the messages one below the other; /v1/completions takes a text to go on from",
+            f"{arguments.model}: the tokenizer has no chat template, so /v1/chat/completions joins the messages with "
+            "line breaks; /v1/completions takes a text to continue",
             file=sys.stderr,
         )
     with_right_cache(model.eval().to(device))
@@ -56,13 +56,17 @@ def serve(arguments: argparse.Namespace) -> int:
 def check_kind(name: str, config: PreTrainedConfig) -> None:
     if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING or config.is_encoder_decoder:
         raise UserError(
-            f"{name}: it is a {config.model_type!r} model, which cannot go on from a text; a decoder with a "
+            f"{name}: it is a {config.model_type!r} model, which cannot continue a text; a decoder with a "
             "language-model head is needed, such as vanilla_decoder or gpt2"
         )
 
 
 def check_address(host: str, port: int) -> None:
-    """Bind the address once, before the model is loaded."""
+    """Checks that the address is free, by binding it once before the model is loaded.
+
+    Raises:
+        UserError: the address is in use or does not belong to this machine.
+    """
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         with socket.socket(family, kind, protocol) as probe:
@@ -76,7 +80,7 @@ def check_address(host: str, port: int) -> None:
 
 
 class PositionsEnd(StoppingCriteria):
-    """The last position is taken. Not `MaxLengthCriteria`, which would replace the client's own limit."""
+    """Stops when the last position of the model is used. `MaxLengthCriteria` would replace the client's limit."""
 
     def __init__(self, num_positions: int) -> None:
         self.num_positions = num_positions
@@ -86,7 +90,10 @@ class PositionsEnd(StoppingCriteria):
 
 
 def bound_length(model: Any) -> None:
-    """Let answers end where the model's positions end: unless a client names a number, 1,024 tokens are asked for."""
+    """Makes generation stop at the last position of the model.
+
+    The server requests 1,024 new tokens if a client sets no number, which may be more than the model has positions.
+    """
     limit = num_positions(model.config)
     generate = model.generate
 
@@ -102,7 +109,7 @@ def bound_length(model: Any) -> None:
 
 
 def run_server(name: str, model: Any, tokenizer: Any, host: str, port: int) -> None:
-    """Serve this model; left to itself the server would load it by a class that only transformers' own models have."""
+    """Runs the server with this model. The server's own loading works only with the model classes of transformers."""
     from transformers.cli.serve import Serve
     from transformers.cli.serving import model_manager
 
@@ -118,5 +125,5 @@ def run_server(name: str, model: Any, tokenizer: Any, host: str, port: int) -> N
             return [{"id": name, "object": "model", "created": 0, "owned_by": "vanilla_transformers"}]
 
     model_manager.ModelManager = OneModel
-    with suppress(KeyboardInterrupt):  # how a server is ended
+    with suppress(KeyboardInterrupt):  # Ctrl-C ends the server
         Serve(force_model=name, host=host, port=port)

@@ -1,7 +1,7 @@
-"""What `make demo` shows after the training: the saved models, reloaded in a process of their own, at work.
+"""Prints the results of `make demo` after training: outputs of the saved models, reloaded in a new process.
 
-All inputs are held-out rows of the built-in corpora: their words occur in the training rows, their combinations do not.
-Then come the same words in another order, which only a model that knows word order can tell apart.
+The inputs are held-out rows of the built-in corpora: their words occur in training rows, their combinations of words do
+not. They include pairs with the same words in another order, which only a model of word order can tell apart.
 """
 
 import json
@@ -15,12 +15,12 @@ from vanilla_recipes.cli.faults import guarded
 NUM_SENTENCES = 3
 NUM_PAIRS = 2
 NUM_REVIEWS = 4
-SEED = 1  # any: all test rows are held out
+SEED = 1  # any seed will do: all test rows are held out
 MAIN_SCORES = {"translation": "bleu", "classification": "accuracy", "generation": "perplexity"}
 
 
 def main(argv: Sequence[str]) -> int:
-    """Print what the models of the demonstration make, and a table of their scores; `argv` names its folder."""
+    """Prints outputs of the models of the demonstration, and a table of their scores; `argv[0]` is its folder."""
     from transformers.utils import logging
 
     import vanilla_transformers  # noqa: F401 (registers the models)
@@ -36,7 +36,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def show_translation(folder: Path) -> None:
-    """Held-out sentences and role-swapped pairs, each above its translation."""
+    """Prints held-out sentences and role-swapped pairs with their translations."""
     from vanilla_recipes.cli.models import load_for
     from vanilla_recipes.data.toy import role_swapped_pairs, toy_rows
     from vanilla_recipes.scoring.decoding import translate
@@ -52,7 +52,7 @@ def show_translation(folder: Path) -> None:
 
 
 def show_classification(folder: Path) -> None:
-    """Reviews in pairs of the same words, each behind its class."""
+    """Prints pairs of reviews of the same words, with their predicted classes."""
     from transformers import pipeline
 
     from vanilla_recipes.data.toy import toy_rows
@@ -61,7 +61,7 @@ def show_classification(folder: Path) -> None:
     names: dict = classify.model.config.id2label or {}
     rows = toy_rows("sentiment", "test", NUM_REVIEWS, SEED)
     name = type(classify.model).__name__
-    print(f"Classification: {name} reloaded. The same words in another order, the other verdict:\n")
+    print(f"Classification: {name} reloaded. The same words in another order have the other label:\n")
     for row, answer in zip(rows, classify([row["text"] for row in rows]), strict=True):
         expected = names[row["label"]]
         mark = "" if answer["label"] == expected else f"   (expected: {expected})"
@@ -69,7 +69,7 @@ def show_classification(folder: Path) -> None:
 
 
 def show_generation(run: Path) -> None:
-    """A story as the reloaded model goes on with it."""
+    """Prints a story that the reloaded model continues."""
     from transformers import pipeline, set_seed
 
     write = pipeline("text-generation", model=str(run / "best"))
@@ -79,7 +79,7 @@ def show_generation(run: Path) -> None:
 
 
 def show_table(demo: Path) -> None:
-    """The main score of each task on its test rows, and where everything lies."""
+    """Prints the main score of each task on its test rows, and the run folders."""
     print(f"{'task':12} {'score on held-out rows':26} {'trained':>8}  run folder")
     for task, name in MAIN_SCORES.items():
         results = json.loads((demo / task / "results.json").read_text(encoding="utf-8"))
@@ -87,8 +87,8 @@ def show_table(demo: Path) -> None:
         print(f"{task:12} {score:26} {results['run']['seconds']:6.0f} s  {demo / task}")
     command = os.path.relpath(Path(sys.executable).with_name("vanilla"))
     print(
-        "\nIn each run folder: best/ and final/ (models for from_pretrained), curves.png, metrics.jsonl (the course of"
-        " the\ntraining), results.json and config.yaml. Now one of yours:\n"
+        "\nIn each run folder: best/ and final/ (models for from_pretrained), curves.png, metrics.jsonl (the training"
+        "\ncurve), results.json and config.yaml. Now try a sentence of your own:\n"
         f'{command} translate {demo / "translation" / "best"} "The dog has bitten the old man."'
     )
 

@@ -1,4 +1,4 @@
-"""What `vanilla translate` does with a model."""
+"""Translates lines for `vanilla translate`."""
 
 import argparse
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def load(arguments: argparse.Namespace) -> "Answer":
-    """The translator that the arguments describe."""
+    """Loads the model; returns the function that translates lines."""
     is_int8 = arguments.dtype == "int8"
     model, tokenizer = load_for("translate", arguments.model, arguments.device, None if is_int8 else arguments.dtype)
     if is_int8:
@@ -41,7 +41,11 @@ def load(arguments: argparse.Namespace) -> "Answer":
 
 
 def in_int8(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
-    """The model, searching by CTranslate2 with weights of 8 bits."""
+    """Returns the model with a `generate` that uses CTranslate2 and 8-bit weights.
+
+    Raises:
+        UserError: CTranslate2 cannot represent the model or is not installed.
+    """
     from vanilla_transformers.interop.checks import InteropError
     from vanilla_transformers.interop.ctranslate2_search import generate_with_ctranslate2
 

@@ -1,4 +1,4 @@
-"""`vanilla update`: renew the code in a saved folder, proved before anything is replaced."""
+"""`vanilla update`: renews the code in a saved folder, after a check that the new code gives the same outputs."""
 
 import argparse
 from collections.abc import Iterator, Sequence
@@ -7,10 +7,10 @@ from vanilla_recipes.publishing.renewal import Renewal, renew
 
 
 def update(arguments: argparse.Namespace) -> int:
-    """Renew the code of what the arguments name, and say what changed.
+    """Renews the code in a folder, and prints the changes.
 
     Raises:
-        UserError: it cannot be renewed; the folder is as it was.
+        UserError: the code cannot be renewed; the folder is unchanged.
     """
     renewal = renew(arguments.run, arguments.model, dry_run=arguments.dry_run)
     for line in changes(renewal, arguments.dry_run):
@@ -19,9 +19,9 @@ def update(arguments: argparse.Namespace) -> int:
 
 
 def changes(renewal: Renewal, dry_run: bool) -> Iterator[str]:
-    """A line for each kind of change."""
+    """Yields one line for each kind of change."""
     if not renewal.is_needed:
-        yield f"{renewal.folder}: nothing to do: its {files(renewal.unchanged)} of code are those of this package"
+        yield f"{renewal.folder}: nothing to do: its {files(renewal.unchanged)} of code are up to date"
         return
     for deed, names in (("renewed", renewal.renewed), ("added", renewal.added), ("removed", renewal.removed)):
         if names:
@@ -30,9 +30,9 @@ def changes(renewal: Renewal, dry_run: bool) -> Iterator[str]:
         yield "renewed   auto_map in config.json"
     if renewal.unchanged:
         yield f"unchanged {files(renewal.unchanged)} of code"
-    yield f"{renewal.folder}: {'nothing was written (--dry-run)' if dry_run else 'its code is that of this package'}"
+    yield f"{renewal.folder}: {'nothing was written (--dry-run)' if dry_run else 'its code is now up to date'}"
 
 
 def files(names: Sequence[str]) -> str:
-    """How many there are."""
+    """Returns the number of names as text: `1 file`, `2 files`."""
     return f"{len(names)} file{'s' * (len(names) != 1)}"

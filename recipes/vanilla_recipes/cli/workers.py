@@ -1,8 +1,7 @@
-"""Starts the processes of one training on this machine and looks after them. Standard library only.
+"""Starts the processes of a training run on this machine and supervises them. Imports the standard library only.
 
-torchrun would do it too, but it allows 30 seconds for saving after a signal and then reports a failure even where all
-processes saved and ended well. What else it can do, such as several machines and restarts, it does for these recipes
-when it starts them itself.
+torchrun is not used: after a signal it allows 30 seconds for saving, and reports a failure even if all processes have
+saved and exited with status 0. For several machines or restarts, start the recipes with torchrun.
 """
 
 import ctypes
@@ -18,17 +17,17 @@ from types import FrameType
 
 from vanilla_recipes.cli.faults import CONTACT_LOST, WORKER, UsageError
 
-GRACE = 20.0  # seconds in which the others may end by themselves after one has failed
-INTERVAL = 0.1  # seconds between two looks at the processes
+GRACE = 20.0  # seconds that the other processes have to exit after one has failed
+INTERVAL = 0.1  # seconds between two polls of the processes
 SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
-PR_SET_PDEATHSIG = 1  # of Linux's prctl
+PR_SET_PDEATHSIG = 1  # option of prctl on Linux: signal when the parent process dies
 
 
 def must_start(num_processes: int | None) -> bool:
-    """Whether processes must be started, which they must not be where a launcher already has.
+    """Returns whether processes must be started: several are requested, and no launcher has started them.
 
     Raises:
-        UsageError: a launcher has started another number of them.
+        UsageError: a launcher has started another number of processes than requested.
     """
     launched = os.environ.get("WORLD_SIZE", os.environ.get("SLURM_STEP_NUM_TASKS", "1"))
     is_launched = "LOCAL_RANK" in os.environ or launched != "1"
@@ -41,17 +40,18 @@ def must_start(num_processes: int | None) -> bool:
 
 
 def end_with_launcher() -> None:
-    """In a worker, asks Linux for a SIGTERM should the launcher be killed, so that nothing goes on alone."""
+    """In a worker process, asks Linux for a SIGTERM if the launcher dies, so that no worker continues alone."""
     if WORKER in os.environ:
         with suppress(AttributeError, OSError):
             ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def run_workers(words: Sequence[str], num_processes: int) -> int:
-    """Run `vanilla WORDS` in processes that find each other.
+    """Runs `vanilla WORDS` in processes that train together.
 
     Returns:
-        The exit status: 0 if all ended well, also after a signal; else that of the first that did not.
+        The exit status: 0 if all processes exit with 0, also after a signal; otherwise the status for the process that
+        caused the failure.
     """
     workers = [start_worker(words, environment) for environment in environments(num_processes)]
     with forwarded_signals(workers) as received:
@@ -67,7 +67,7 @@ def run_workers(words: Sequence[str], num_processes: int) -> int:
 
 
 def environments(num_processes: int) -> Iterator[dict[str, str]]:
-    """The variables of each process, as torchrun would set them."""
+    """Yields the environment variables of each process, as torchrun sets them."""
     port = free_port()
     threads = str(max(1, (os.cpu_count() or 1) // num_processes))
     for rank in range(num_processes):
@@ -86,14 +86,14 @@ def free_port() -> int:
 
 
 def start_worker(words: Sequence[str], environment: dict[str, str]) -> subprocess.Popen:
-    """In a session of its own, so that Ctrl-C reaches it once: through this process."""
+    """Starts a worker process in a new session, so that Ctrl-C reaches it only once, through this process."""
     command = [sys.executable, "-m", "vanilla_recipes.cli", *words]
     return subprocess.Popen(command, env=environment, start_new_session=True)
 
 
 @contextmanager
 def forwarded_signals(workers: Sequence[subprocess.Popen]) -> Iterator[list[int]]:
-    """While active, hands each signal to the workers, which save and end; yields those that came."""
+    """Forwards signals to the workers, which then save and exit. Yields the list of received signals."""
     received: list[int] = []
 
     def forward(number: int, frame: FrameType | None) -> None:
@@ -110,7 +110,11 @@ def forwarded_signals(workers: Sequence[subprocess.Popen]) -> Iterator[list[int]
 
 
 def wait_for(workers: Sequence[subprocess.Popen]) -> subprocess.Popen | None:
-    """Wait until all have ended, or one has failed and the others had time to end as well; the one to blame."""
+    """Waits until all workers have exited, or one has failed and the other workers had `GRACE` seconds to exit.
+
+    Returns:
+        The worker that caused the failure, or None if all exited with status 0.
+    """
     while not (failed := [worker for worker in workers if worker.poll()]):
         if all(worker.returncode == 0 for worker in workers):
             return None
@@ -123,19 +127,22 @@ def wait_for(workers: Sequence[subprocess.Popen]) -> subprocess.Popen | None:
 
 
 def blame(status: int) -> int:
-    """Smaller for a cause than for what follows from it: a process that a signal ended, then one that failed."""
+    """Returns the rank of an exit status as the cause of a failure; the smallest is the likeliest cause.
+
+    0: a signal ended the process; 1: the process failed; 2: it lost contact with another process.
+    """
     return 0 if status < 0 else 2 if status == CONTACT_LOST else 1
 
 
 def report(rank: int, status: int, received: Sequence[int]) -> int:
-    """Tell why a run ended where its processes could not; the exit status."""
+    """Prints why a run ended if its processes could not print it. Returns the exit status."""
     if received and -status in (*received, signal.SIGTERM):
         print("vanilla: interrupted", file=sys.stderr)
         return 128 + received[-1]
     resume = "resume=if_available goes on from the newest checkpoint"
     if status < 0:
         name = signal.Signals(-status).name
-        hint = " (the system kills a process that takes more memory than there is)" if name == "SIGKILL" else ""
+        hint = " (the system kills a process when memory runs out)" if name == "SIGKILL" else ""
         print(f"vanilla: process {rank} was ended by {name}{hint}; {resume}", file=sys.stderr)
     elif status == CONTACT_LOST:
         print(f"vanilla: a process hung for longer than process_timeout; {resume}", file=sys.stderr)

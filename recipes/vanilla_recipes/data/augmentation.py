@@ -1,11 +1,10 @@
-"""Changes that leave the class of a text alone: easy data augmentation (Wei and Zou 2019), word and subword dropout.
+"""Augmentation of texts for classification: easy data augmentation (Wei and Zou 2019), word and subword dropout.
 
-Random swap, random deletion and word dropout need nothing but the text. The paper's synonym replacement and random
-insertion take their words from WordNet, a lexicon of one language that would have to be installed and fetched: they
-are left out.
+Random swap, random deletion and word dropout need only the text. Synonym replacement and random insertion of the paper
+are left out: they take words from WordNet, a lexicon of one language that users would have to install and download.
 
-What becomes of a row is a function of (seed, epoch, row number), so that neither a resume nor the cut of a batch
-changes it.
+An augmented row is a function of (seed, epoch, row number). Resuming a run or splitting a batch differently therefore
+gives the same rows.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -24,14 +23,16 @@ Places = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class AugmentationConfig:
-    """How training rows are changed, anew in every epoch; words stay whole, and 0 leaves them as they are.
+    """How training rows are augmented, differently in every epoch. 0 turns an augmentation off.
+
+    Swap, deletion and word dropout treat all tokens of a word alike.
 
     Attributes:
-        swap: pairs of words that change places, as a part of the words of a text; one pair at least.
-        deletion: the probability of each word to be left out; one word always stays.
-        word_dropout: the probability of each word to be hidden behind the mask token.
-        subword_dropout: the probability of each piece that WordPiece would cut a word into to be passed over for a
-            shorter one.
+        swap: number of swaps of two words, as a fraction of the words of a text; if not 0, at least one swap.
+        deletion: probability of deleting a word; at least one word of a text is kept.
+        word_dropout: probability of replacing the tokens of a word by the mask token, or by the unknown token if the
+            tokenizer has no mask token.
+        subword_dropout: probability that WordPiece skips a piece and takes the next shorter one (MaxMatch-Dropout).
     """
 
     swap: float = 0.0
@@ -46,25 +47,26 @@ class AugmentationConfig:
 
     @property
     def is_on(self) -> bool:
-        """Whether anything is changed."""
+        """Whether any augmentation is turned on."""
         return bool(self.swap or self.deletion or self.word_dropout or self.subword_dropout)
 
     @property
     def changes_lengths(self) -> bool:
-        """Whether a row gets more or fewer tokens."""
+        """Whether augmentation can change the number of tokens of a row."""
         return bool(self.deletion or self.subword_dropout)
 
 
 class Augmenter:
-    """Changes rows as the settings say; special tokens stay where they are.
+    """Augments rows; special tokens are neither moved nor deleted.
 
     Args:
-        config: how much is changed.
-        tokenizer: that of the rows.
-        max_length: tokens of a row at most.
+        config: the augmentations and their rates.
+        tokenizer: the tokenizer that encoded the rows.
+        max_length: maximum number of tokens of a row; subword dropout keeps a row unchanged rather than exceed it.
 
     Raises:
-        UserError: the tokenizer has no token to hide a word, or cuts words in one way only.
+        UserError: `word_dropout` is on and the tokenizer has neither a mask token nor an unknown token, or
+            `subword_dropout` is on and the tokenizer is not WordPiece.
     """
 
     def __init__(self, config: AugmentationConfig, tokenizer: PreTrainedTokenizerFast, max_length: int) -> None:
@@ -72,17 +74,17 @@ class Augmenter:
         hidden_id = tokenizer.mask_token_id if tokenizer.mask_token_id is not None else tokenizer.unk_token_id
         if hidden_id is None and config.word_dropout:
             raise UserError(
-                "augmentation.word_dropout: the tokenizer has no mask token that could hide a word; set it to 0"
+                "augmentation.word_dropout: the tokenizer has no mask token to replace a word with; set it to 0"
             )
         self.hidden_id = hidden_id
         self.pieces = WordPieces(tokenizer, max_length) if config.subword_dropout else None
 
     def __call__(self, tokens: Tokens, generator: np.random.Generator) -> Tokens:
-        """A row with its words cut anew, hidden, swapped and left out.
+        """Returns an augmented row: subword dropout, word dropout, swap and deletion, in this order.
 
         Args:
             tokens: a row with `words`.
-            generator: the source of all chance.
+            generator: the random generator.
         """
         config = self.config
         if self.pieces is not None:
@@ -95,12 +97,12 @@ class Augmenter:
 
 
 class AugmentedRows:
-    """Training rows as they are in each epoch.
+    """The augmented training rows of each epoch.
 
     Args:
-        rows: the rows as they were read.
-        augment: changes a row.
-        seed: decides how.
+        rows: the rows without augmentation.
+        augment: returns an augmented row, given a row and a random generator.
+        seed: seeds the random generator of each row, together with the epoch and the row number.
     """
 
     def __init__(
@@ -112,13 +114,16 @@ class AugmentedRows:
         self._lengths = np.zeros(0, np.int64)
 
     def row(self, number: int, epoch: int) -> Tokens:
-        """One of the rows."""
+        """Returns row `number` as augmented in `epoch`."""
         if epoch == self._epoch:
             return self._kept[number]
         return self.augment(self.rows[number], np.random.default_rng([self.seed, epoch, number]))
 
     def lengths(self, epoch: int) -> NDArray[np.int64]:
-        """Tokens of each row (rows,); the rows of that epoch are kept until another one's lengths are asked for."""
+        """Number of tokens of each row in `epoch`, shape (rows,).
+
+        The augmented rows of this epoch stay in memory until the lengths of another epoch are requested.
+        """
         if epoch != self._epoch:
             self._kept = [self.row(number, epoch) for number in range(len(self.rows))]
             self._lengths = np.array([len(row.input_ids) for row in self._kept], dtype=np.int64)
@@ -127,7 +132,7 @@ class AugmentedRows:
 
 
 def hide_words(tokens: Tokens, rate: float, hidden_id: int, generator: np.random.Generator) -> Tokens:
-    """A row in which each word is hidden behind the token `hidden_id` with the probability `rate`."""
+    """Returns a row in which the tokens of each word are replaced by `hidden_id` with probability `rate`."""
     assert tokens.words is not None, "the row was encoded for augmentation"
     piece_of_token = np.cumsum(tokens.begins_piece) - 1
     draws = generator.random(piece_of_token.max(initial=-1) + 1)
@@ -140,7 +145,7 @@ def _move_words(tokens: Tokens, config: AugmentationConfig, generator: np.random
     starts = np.flatnonzero(tokens.begins_piece)
     pieces = np.split(np.arange(len(tokens.words)), starts[1:])
     is_word = tokens.words[starts] != NO_WORD
-    text_of_piece = np.cumsum(~is_word)  # special tokens stand before, between and behind texts
+    text_of_piece = np.cumsum(~is_word)  # special tokens separate the two texts of a pair
     order, stays = np.arange(len(pieces)), np.ones(len(pieces), dtype=bool)
     for text in np.unique(text_of_piece[is_word]):
         members = np.flatnonzero(is_word & (text_of_piece == text))
@@ -150,7 +155,7 @@ def _move_words(tokens: Tokens, config: AugmentationConfig, generator: np.random
 
 
 def _swap(order: Places, words: Places, rate: float, generator: np.random.Generator) -> None:
-    """Lets pairs of words change places in `order`."""
+    """Swaps random pairs of words in `order`, in place."""
     if rate and len(words) > 1:
         for _ in range(max(1, int(rate * len(words)))):
             first, second = generator.choice(words, 2, replace=False)
@@ -158,7 +163,7 @@ def _swap(order: Places, words: Places, rate: float, generator: np.random.Genera
 
 
 def _stays(num_words: int, rate: float, generator: np.random.Generator) -> NDArray[np.bool_]:
-    """Which words are not left out, at least one."""
+    """Returns which words are kept, shape (num_words,); at least one is."""
     stays = generator.random(num_words) >= rate
     if not stays.any():
         stays[generator.integers(num_words)] = True

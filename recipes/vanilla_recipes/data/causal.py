@@ -1,4 +1,4 @@
-"""What a causal language model is trained and scored on: from a description of the data to rows of token ids."""
+"""Reads and encodes the data of a causal language model: from a `PromptDataConfig` to rows of token ids."""
 
 import dataclasses
 import logging
@@ -20,17 +20,17 @@ logger = logging.getLogger(__name__)
 
 
 def read_pairs(data: PromptDataConfig, split: Split, seed: int) -> Iterator[PromptPair]:
-    """The checked rows of a split, one at a time; a text is the completion of an empty prompt."""
+    """Yields the checked rows of a split. A text without a prompt becomes the completion of an empty prompt."""
     if data.has_prompts:
         return prompt_pairs(data, split, seed)
     return (PromptPair("", text) for text in texts(data, split, seed))
 
 
 def training_spans(data: PromptDataConfig, pairs: Iterable[PromptPair], tokenizer: PreTrainedTokenizerFast) -> Spans:
-    """The rows to train on.
+    """Encodes the training rows.
 
     Raises:
-        UserError: they do not fill one block.
+        UserError: with `data.layout=blocks`, the training split has fewer tokens than one block.
     """
     if data.layout == "documents":
         return _documents(data, "train", pairs, tokenizer)
@@ -44,10 +44,12 @@ def training_spans(data: PromptDataConfig, pairs: Iterable[PromptPair], tokenize
 
 
 def scored_spans(data: PromptDataConfig, split: Split, seed: int, tokenizer: PreTrainedTokenizerFast) -> Spans:
-    """The rows of a split to score; of blocks every token of the split but the first is a target once.
+    """Encodes the rows of a split for evaluation.
+
+    With `data.layout=blocks` every token of the split except the first is a target exactly once.
 
     Raises:
-        UserError: anything wrong with the rows.
+        UserError: the rows cannot be read, break a rule, or have fewer than two tokens in blocks.
     """
     pairs = read_pairs(data, split, seed)
     if data.layout == "documents":
@@ -58,7 +60,10 @@ def scored_spans(data: PromptDataConfig, split: Split, seed: int, tokenizer: Pre
 def training_batch(
     spans: Spans, data: PromptDataConfig, batch: BatchConfig, seed: int, rows: Rows, epoch: int
 ) -> Batch:
-    """The batch of some rows; blocks are cut elsewhere in every epoch, documents may be packed."""
+    """Makes a training batch of `rows`.
+
+    Blocks begin at another random token in every epoch. Documents may be packed.
+    """
     if batch.packing:
         return spans.packed(rows, batch.pack_length)
     if data.layout == "documents":
@@ -73,7 +78,8 @@ def _stream(
     ids = encode_stream((pair.completion for pair in pairs), tokenizer, separator)
     if len(ids) < 2:
         raise UserError(
-            f"the tokens of the {split} split: {len(ids)}, but each is foretold from those before it: give more text"
+            f"the {split} split has {len(ids)} tokens, fewer than 2: a token is predicted from the tokens before it;"
+            " give more text"
         )
     return ids
 

@@ -1,4 +1,4 @@
-"""From pairs of sentences to token ids, and from token ids to padded or packed batches."""
+"""Encodes sentence pairs as token ids, and collates them into padded or packed batches."""
 
 import logging
 from collections.abc import Sequence
@@ -15,13 +15,15 @@ from vanilla_transformers.model.losses import IGNORE_INDEX
 logger = logging.getLogger(__name__)
 
 CHUNK_ROWS = 1000
-"""Texts encoded at a time; their offsets and masks take far more memory than the ids that are kept."""
+"""Number of texts encoded at a time. The tokenizer also returns offsets and masks, which take far more memory than the
+token ids that are kept."""
 
 
 class PairFeatures(TypedDict):
-    """Token ids of one pair, each side with its final `</s>`.
+    """Token ids of one sentence pair; source and target both end in `</s>`.
 
-    Where the decoder is to see something else than the labels, `decoder_input_ids` is that, behind its start token.
+    `decoder_input_ids` is present only if the decoder's input is not the shifted labels, for example with word dropout
+    on the target. It begins with the decoder's start token.
     """
 
     input_ids: list[int]
@@ -32,15 +34,16 @@ class PairFeatures(TypedDict):
 def encode_pairs(
     pairs: Sequence[Pair], tokenizer: PreTrainedTokenizerBase, max_source_length: int, max_target_length: int
 ) -> list[PairFeatures]:
-    """Token ids of every pair, in order.
+    """Encodes every sentence pair, in order.
 
-    A longer side is cut to its limit, which counts the final `</s>` that stays; how many were cut is logged.
+    A sentence that is too long is truncated, and the numbers of truncated sources and targets are logged. The final
+    `</s>` is kept and counts towards the limit.
 
     Args:
         pairs: source and target sentences.
-        tokenizer: one that ends its sequences itself.
-        max_source_length: tokens of a source at most.
-        max_target_length: tokens of a target at most.
+        tokenizer: a tokenizer that adds the final `</s>` itself.
+        max_source_length: maximum number of tokens of a source.
+        max_target_length: maximum number of tokens of a target.
     """
     sources, num_cut_sources = _encode([pair.source for pair in pairs], tokenizer, max_source_length, "text")
     targets, num_cut_targets = _encode([pair.target for pair in pairs], tokenizer, max_target_length, "text_target")
@@ -56,7 +59,10 @@ def encode_pairs(
 def _encode(
     texts: list[str], tokenizer: PreTrainedTokenizerBase, max_length: int, argument: str
 ) -> tuple[list[list[int]], int]:
-    """Token ids of each text, and how many texts were cut; Marian's tokenizer reads sources and targets differently."""
+    """Returns the token ids of each text and the number of truncated texts.
+
+    `argument` is "text" for sources and "text_target" for targets: Marian's tokenizer encodes them differently.
+    """
     ids: list[list[int]] = []
     num_cut = 0
     for start in range(0, len(texts), CHUNK_ROWS):
@@ -72,15 +78,17 @@ def _encode(
 
 
 class PackedTranslationCollator:
-    """Packs features into lines, which `Packed` describes; a padded batch of them gives the same loss and gradients.
+    """Packs sentence pairs into lines (see `Packed`). Loss and gradients equal those of a padded batch.
 
-    Makes `input_ids` and `position_ids` (lines, S), `decoder_input_ids`, `decoder_position_ids` and `labels`
-    (lines, T): the n-th target of a line belongs to its n-th source. The lengths for kernels are there as well.
+    The batch has `input_ids` and `position_ids` (lines, S), and `decoder_input_ids`, `decoder_position_ids` and
+    `labels` (lines, T). The n-th target of a line belongs to its n-th source. The batch also has the sequence lengths
+    that attention kernels need.
 
     Args:
-        pad_token_id: fills `input_ids` at the end of a line.
-        decoder_start_token_id: begins the decoder's input for each row.
-        pack_length: the most tokens of a line on a side; None packs all rows into one.
+        pad_token_id: fills `input_ids` and `decoder_input_ids` at the end of a line.
+        decoder_start_token_id: first token of the decoder's input of each sentence pair.
+        pack_length: maximum number of source tokens, and of target tokens, of a line; None packs all pairs into one
+            line.
     """
 
     def __init__(self, pad_token_id: int, decoder_start_token_id: int, pack_length: int | None) -> None:
@@ -88,7 +96,7 @@ class PackedTranslationCollator:
         self.pack_length = pack_length
 
     def __call__(self, features: Sequence[PairFeatures]) -> dict[str, Any]:
-        """One batch from the features, other keys left aside."""
+        """Makes one batch of the features; keys that `PairFeatures` does not have are ignored."""
         sources, targets = zip(*((row["input_ids"], row["labels"]) for row in features), strict=True)
         lengths = np.array([(len(source), len(target)) for source, target in zip(sources, targets, strict=True)])
         packed = Packed(lengths, self.pack_length)
@@ -106,14 +114,14 @@ class PackedTranslationCollator:
 
 
 class TranslationCollator:
-    """Pads features on the right to `input_ids`, `attention_mask` (B, S) and `labels` (B, T).
+    """Pads sentence pairs on the right: `input_ids` and `attention_mask` (B, S), `labels` (B, T).
 
-    Labels are padded with -100 and not shifted: the model derives its decoder inputs from them, unless the features
-    have `decoder_input_ids`, which are padded then.
+    Labels are padded with -100 and not shifted: the model derives its decoder input from the labels. If the features
+    have `decoder_input_ids`, the batch has them too, padded.
 
     Args:
-        pad_token_id: fills `input_ids`.
-        pad_to_multiple_of: round S and T up to a multiple of this, for kernels that want it.
+        pad_token_id: fills `input_ids` and `decoder_input_ids`.
+        pad_to_multiple_of: S and T are rounded up to a multiple of this number, which some kernels need.
     """
 
     def __init__(self, pad_token_id: int, pad_to_multiple_of: int = 1):
@@ -121,7 +129,7 @@ class TranslationCollator:
         self.pad_to_multiple_of = pad_to_multiple_of
 
     def __call__(self, features: Sequence[PairFeatures]) -> dict[str, torch.Tensor]:
-        """One batch from the features, other keys left aside."""
+        """Makes one batch of the features; keys that `PairFeatures` does not have are ignored."""
         sources = [feature["input_ids"] for feature in features]
         input_ids = self._pad(sources, self.pad_token_id)
         lengths = torch.tensor([len(source) for source in sources])
@@ -134,7 +142,7 @@ class TranslationCollator:
         return batch | {"decoder_input_ids": self._pad(seen, self.pad_token_id)} if seen else batch
 
     def _pad(self, rows: list[list[int]], value: int) -> torch.Tensor:
-        """A (B, longest) tensor of int64."""
+        """Pads rows with `value` to an int64 tensor of shape (B, longest, rounded up)."""
         longest = max(map(len, rows))
         width = -(-longest // self.pad_to_multiple_of) * self.pad_to_multiple_of
         padded = np.full((len(rows), width), value, dtype=np.int64)

@@ -1,6 +1,6 @@
 """Rows of text classification: one text or a pair of texts, and a label.
 
-Nothing heavy is imported until rows are read.
+`datasets` takes seconds to import, so it is imported only when rows are read.
 """
 
 import reprlib
@@ -20,11 +20,11 @@ class LabelledDataConfig(DataConfig):
     """Texts with labels.
 
     Args:
-        text_field: the field that holds the text.
-        pair_field: the field that holds a second text, where a pair is classified; null for one text.
-        label_field: the field that holds the label, a whole number or text.
-        label_names: names of the labels 0, 1 and so on; null takes those that a dataset on the Hub declares, or else
-            the labels of the training rows as they stand, in order.
+        text_field: name of the field with the text.
+        pair_field: name of the field with the second text of a text pair; null to classify single texts.
+        label_field: name of the field with the label, an integer or text.
+        label_names: names of the classes 0, 1 and so on. Null uses the class names that a dataset on the Hub declares,
+            or else the sorted labels of the training rows.
     """
 
     text_field: str = "text"
@@ -43,7 +43,7 @@ class LabelledDataConfig(DataConfig):
 
 
 class LabelledRow(NamedTuple):
-    """A text, the second one of a pair, and the label, as the data has them; `location` says where the row stands."""
+    """A text, the second text of a pair (or None) and the label; `location` is the file and line of the row."""
 
     location: str
     text: str
@@ -53,21 +53,21 @@ class LabelledRow(NamedTuple):
 
 @dataclass(frozen=True)
 class Classes:
-    """What the labels of a task mean.
+    """The classes of a task, and which class a label means.
 
     Attributes:
-        names: the name of each class; its place is the number that the model predicts.
-        are_numbered: whether a label that is a number is such a place, or else one of the names.
+        names: the name of each class; the index of a name is the class number that the model predicts.
+        are_numbered: whether a label that is a number is an index of `names`; otherwise it is one of the names.
     """
 
     names: tuple[str, ...]
     are_numbered: bool = False
 
     def numbers(self, rows: Sequence[LabelledRow]) -> list[int]:
-        """The number of each row's class.
+        """Returns the class number of each row.
 
         Raises:
-            UserError: a label is none of these, with its place.
+            UserError: a label is not one of the classes; the message names the file and line.
         """
         places = {name: place for place, name in enumerate(self.names)}
         if self.are_numbered:
@@ -87,17 +87,17 @@ class Classes:
 
 
 def labelled_rows(config: LabelledDataConfig, split: Split, seed: int = 0) -> list[LabelledRow]:
-    """The checked rows of one split, in the order of the data.
+    """Reads and checks the rows of one split, in the order of the data.
 
-    With `skip_bad_rows` a row without text is left out, and the number is logged.
+    With `skip_bad_rows` rows without text are left out, and their number is logged.
 
     Args:
-        config: where the rows are, and the names of their fields.
-        split: which part of them.
-        seed: chooses the rows of the built-in corpus.
+        config: the source of the rows and the names of their fields.
+        split: the split to read.
+        seed: seed of the built-in corpus.
 
     Raises:
-        UserError: anything wrong with the data, with the file and line.
+        UserError: the data cannot be read or a row breaks a rule; the message names the file and line.
     """
     limit = config.num_rows(split)
     rows: list[LabelledRow] = []
@@ -118,30 +118,32 @@ def labelled_rows(config: LabelledDataConfig, split: Split, seed: int = 0) -> li
 
 
 def classes_of(config: LabelledDataConfig, rows: Sequence[LabelledRow]) -> Classes:
-    """The classes of a task: those with names, or all labels of its training rows.
+    """Returns the classes of a task: the classes named by the user or the dataset, or else all training labels.
 
     Raises:
-        UserError: the rows are all of one class, or nearly each is of its own.
+        UserError: all training rows have the same label, or the classes have no names and more than half as many
+            different labels as rows.
     """
     names = config.label_names or _declared_names(config)
     labels = {row.label for row in rows}
     if len(labels) < 2:
         raise UserError(
-            f"{rows[0].location}: all {len(rows)} training rows have the label {rows[0].label!r}, and telling classes"
-            f" apart needs two; choose other rows, or another field with data.label_field="
+            f"{rows[0].location}: all {len(rows)} training rows have the label {rows[0].label!r}, but a classifier"
+            f" needs two labels; choose other rows, or another field with data.label_field="
         )
     if names:
         return Classes(tuple(names), are_numbered=True)
     if 2 * len(labels) > len(rows):
         raise UserError(
             f"data.label_field={config.label_field}: {len(labels)} different labels in {len(rows)} training rows,"
-            f" {reprlib.repr(rows[0].label)} for one, are no classes; name the field of the class, or give more rows"
+            f" {reprlib.repr(rows[0].label)} for one, are too many classes; name the field of the class with"
+            " data.label_field=, or give more rows"
         )
     return Classes(tuple(map(str, sorted(labels, key=lambda label: (isinstance(label, str), label)))))
 
 
 def _declared_names(config: LabelledDataConfig) -> list[str] | None:
-    """The names of the classes that a dataset on the Hub declares, which is in the cache once it has been read."""
+    """Returns the class names that a dataset on the Hub declares, or None; the dataset is already in the cache."""
     if config.path is not None or config.name == TOY:
         return None
     import datasets
@@ -159,7 +161,7 @@ def _row(record: Record, config: LabelledDataConfig) -> LabelledRow:
 
 
 def _label(location: str, fields: dict, name: str) -> Label:
-    """The label in a field."""
+    """Returns the label in field `name`, an integer or a text that is not blank."""
     label = value_of(location, fields, name, "data.label_field")
     if isinstance(label, str) and label.strip():
         return text_of(location, fields, name, "data.label_field")
@@ -172,11 +174,11 @@ def _label(location: str, fields: dict, name: str) -> Label:
 
 
 def _check_one_kind(rows: Sequence[LabelledRow]) -> None:
-    """A text among numbers is a slip, or two columns in one."""
+    """Refuses numbers and texts among the labels of one split: a typing error, or two columns mixed up."""
     first = rows[0]
     for row in rows:
         if type(row.label) is not type(first.label):
             raise UserError(
-                f"{row.location}: {shown(row.label)} is the label, but {shown(first.label)} is that of"
-                f" {first.location}; write all of them as numbers, or all as texts"
+                f"{row.location}: {shown(row.label)} is the label, but the label of {first.location} is"
+                f" {shown(first.label)}; write all labels as numbers, or all as texts"
             )

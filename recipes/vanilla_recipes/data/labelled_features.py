@@ -1,4 +1,4 @@
-"""From labelled rows to token ids, and from token ids to padded batches."""
+"""Encodes labelled rows as token ids, and collates them into padded batches."""
 
 import logging
 from collections.abc import Iterator, Sequence
@@ -17,17 +17,19 @@ from vanilla_recipes.data.labelled import LabelledRow
 logger = logging.getLogger(__name__)
 
 NO_WORD = -1
-"""Stands for the word of a special token."""
+"""Word number of a special token, which belongs to no word."""
 
 
 @dataclass(frozen=True)
 class Tokens:
-    """A row as the model reads it.
+    """An encoded row.
 
     Attributes:
         input_ids: token ids, shape (tokens,).
-        token_type_ids: 0 for the tokens of the first text, 1 for those of the second; None where there is no second.
-        words: the number of each token's word in its text, -1 for special tokens; None where nobody asked for it.
+        token_type_ids: 0 for tokens of the first text and 1 for tokens of the second, shape (tokens,); None if the row
+            is a single text.
+        words: index of each token's word in its text, -1 for special tokens, shape (tokens,); None if the row was
+            encoded without word indices.
     """
 
     input_ids: NDArray[np.int32]
@@ -36,14 +38,14 @@ class Tokens:
 
     @property
     def begins_piece(self) -> NDArray[np.bool_]:
-        """Whether a word, or a run of special tokens, begins with a token, shape (tokens,); of a row with `words`."""
+        """Whether each token begins a word or a run of special tokens, shape (tokens,). The row must have `words`."""
         assert self.words is not None, "the row was encoded for augmentation"
         begins = np.ones(len(self.words), dtype=bool)
         begins[1:] = self.words[1:] != self.words[:-1]
         return begins
 
     def take(self, places: NDArray[np.int64]) -> "Tokens":
-        """The tokens at these places, in their order."""
+        """Returns the tokens at the positions `places`, in this order."""
         types = None if self.token_type_ids is None else self.token_type_ids[places]
         return Tokens(self.input_ids[places], types, None if self.words is None else self.words[places])
 
@@ -51,15 +53,16 @@ class Tokens:
 def encode_rows(
     rows: Sequence[LabelledRow], tokenizer: PreTrainedTokenizerFast, max_length: int, with_words: bool
 ) -> list[Tokens]:
-    """The tokens of every row, in order.
+    """Encodes every row, in order.
 
-    A longer row is cut to the limit, a pair where it is longest; how many were cut is logged.
+    A row that is too long is truncated; the longer text of a pair loses tokens first. The number of truncated rows is
+    logged.
 
     Args:
-        rows: texts, or pairs of texts in all of them.
-        tokenizer: one that adds its special tokens itself.
-        max_length: tokens of a row at most, special tokens included.
-        with_words: whether to tell which tokens make up a word.
+        rows: all single texts, or all text pairs.
+        tokenizer: a tokenizer that adds its special tokens itself.
+        max_length: maximum number of tokens of a row, special tokens included.
+        with_words: whether `Tokens.words` is filled.
     """
     tokens: list[Tokens] = []
     num_cut = 0
@@ -81,11 +84,11 @@ def _tokens(encoding: Encoding, with_types: bool, with_words: bool) -> Tokens:
 
 
 def collate(rows: Sequence[Tokens], labels: Sequence[int], pad_token_id: int) -> dict[str, torch.Tensor]:
-    """Pads rows on the right to `input_ids`, `attention_mask` and, for pairs, `token_type_ids` (B, T).
+    """Pads rows on the right: `input_ids`, `attention_mask` and, for text pairs, `token_type_ids` (B, T).
 
     Args:
-        rows: tokens of the rows.
-        labels: their classes, which become `labels` (B,).
+        rows: the encoded rows.
+        labels: the class number of each row, which becomes `labels` (B,).
         pad_token_id: fills `input_ids`.
     """
     lengths = torch.tensor([len(row.input_ids) for row in rows])
@@ -99,5 +102,5 @@ def collate(rows: Sequence[Tokens], labels: Sequence[int], pad_token_id: int) ->
 
 
 def _padded(parts: Iterator[NDArray[np.int32]], value: int) -> torch.Tensor:
-    """A (B, longest) tensor of int64."""
+    """Pads rows with `value` to an int64 tensor of shape (B, longest)."""
     return pad_sequence([torch.from_numpy(part) for part in parts], batch_first=True, padding_value=value).long()

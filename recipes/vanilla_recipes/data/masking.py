@@ -1,6 +1,7 @@
-"""Hides tokens for masked-language modelling (BERT, section 3.1, task 1), and collates what is left.
+"""Masks tokens for masked language modelling (BERT, section 3.1, task 1), and collates masked rows.
 
-What is hidden in a row is a function of a seed, the epoch and the row's number, never of the batch that the row is in.
+The random generator of a row comes from the caller, which seeds it with the seed, the epoch and the row number. So the
+masked tokens do not depend on the batch that the row is in.
 """
 
 from collections.abc import Iterator, Sequence
@@ -20,13 +21,14 @@ Ids = NDArray[np.integer]
 
 @dataclass(frozen=True)
 class MaskingConfig:
-    """Which tokens are hidden, and how; the defaults are BERT's.
+    """How many tokens are masked, and how; the defaults are BERT's.
 
     Attributes:
-        probability: the share of the tokens, special ones apart, that are to be predicted.
-        mask_share: the part of these that the model sees as `[MASK]`.
-        random_share: the part of these that it sees as some other token; the rest it sees as they are.
-        whole_word: hide all pieces of a word or none of them.
+        probability: fraction of the tokens that the model predicts; special tokens do not count.
+        mask_share: fraction of the predicted tokens that are replaced by `[MASK]`.
+        random_share: fraction of the predicted tokens that are replaced by a random token. The remaining predicted
+            tokens stay unchanged in the input.
+        whole_word: whole word masking: mask all pieces of a word or none.
     """
 
     probability: float = 0.15
@@ -45,12 +47,12 @@ class MaskingConfig:
 
 
 class MaskedRow(NamedTuple):
-    """A row with some tokens hidden.
+    """A row with some tokens masked.
 
     Attributes:
-        input_ids: what the model sees, shape (T,).
-        positions: where the tokens to predict stand, in order, shape (N,).
-        labels: what they were, shape (N,).
+        input_ids: input of the model, shape (T,).
+        positions: positions of the N predicted tokens, ascending, shape (N,).
+        labels: original ids of the predicted tokens, shape (N,).
     """
 
     input_ids: Ids
@@ -59,14 +61,15 @@ class MaskedRow(NamedTuple):
 
 
 class Masker:
-    """Hides tokens of a row.
+    """Masks tokens of a row.
 
     Args:
-        tokenizer: one that has a mask token; its special tokens are never hidden and never put in place of another.
-        config: how much is hidden.
+        tokenizer: a tokenizer with a mask token. Its special tokens are never masked, and never drawn as the random
+            token.
+        config: the fractions to mask.
 
     Raises:
-        UserError: whole words are asked for, and the tokenizer does not tell which pieces make one up.
+        UserError: `whole_word` is on, and the tokenizer does not mark the pieces that continue a word.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast, config: MaskingConfig) -> None:
@@ -78,7 +81,7 @@ class Masker:
         self.goes_on = _continuing_pieces(tokenizer) if config.whole_word else None
 
     def __call__(self, ids: Ids, generator: np.random.Generator) -> MaskedRow:
-        """A copy of a row with some of its tokens hidden; at least one if any is not special."""
+        """Returns a masked copy of a row; at least one word (or token) is masked unless all tokens are special."""
         positions = self._choose(ids, generator)
         hidden = ids.copy()
         fate, share = generator.random(len(positions)), self.config.mask_share
@@ -88,10 +91,10 @@ class Masker:
         return MaskedRow(hidden, positions, ids[positions])
 
     def _choose(self, ids: Ids, generator: np.random.Generator) -> NDArray[np.int64]:
-        """Positions of the tokens to predict.
+        """Returns the positions of the tokens to predict.
 
-        Every word is as likely as any other. Their number is the expected one, rounded up or down at random, so that
-        its mean is exact.
+        Without whole word masking every token counts as a word. All words are equally likely. The number of words is
+        `num_words * probability`, rounded up or down at random so that its mean is exact, and at least 1.
         """
         places = np.flatnonzero(~self.is_special[ids])
         words = self._word_numbers(ids, places)
@@ -102,21 +105,21 @@ class Masker:
         return places[chosen[words]]
 
     def _word_numbers(self, ids: Ids, places: NDArray[np.int64]) -> NDArray[np.int64]:
-        """The number of the word that each of the `places` belongs to, counted from 0."""
+        """Returns the word index, from 0, of the token at each position in `places`."""
         if self.goes_on is None:
             return np.arange(len(places))
         begins = ~self.goes_on[ids[places]]
-        begins[:1] = True  # a row may begin within a word
-        begins[1:] |= np.diff(places) > 1  # so may what follows a special token
+        begins[:1] = True  # a row may begin inside a word
+        begins[1:] |= np.diff(places) > 1  # text after a special token may begin inside a word too
         return np.cumsum(begins) - 1
 
 
 def _continuing_pieces(tokenizer: PreTrainedTokenizerFast) -> NDArray[np.bool_]:
-    """Which ids go on with a word that another piece began, by id."""
+    """Returns, for each token id, whether it is a piece that continues a word."""
     prefix = getattr(tokenizer.backend_tokenizer.model, "continuing_subword_prefix", None)
     if not prefix:
         raise UserError(
-            "masking.whole_word=true: the tokenizer does not mark the pieces that go on with a word, as WordPiece does "
+            "masking.whole_word=true: the tokenizer does not mark the pieces that continue a word, as WordPiece does "
             "with ##; use masking.whole_word=false"
         )
     tokens = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
@@ -124,11 +127,12 @@ def _continuing_pieces(tokenizer: PreTrainedTokenizerFast) -> NDArray[np.bool_]:
 
 
 def pack_masked(rows: Sequence[MaskedRow], pad_token_id: int, pack_length: int | None) -> dict[str, Any]:
-    """Rows packed into lines, which `Packed` describes; the loss and gradients are those of `collate_masked`.
+    """Packs rows into lines (see `Packed`). Loss and gradients equal those of `collate_masked`.
 
     Returns:
-        `input_ids` and `position_ids` (lines, T); `masked_positions`, places line * T + t, and `labels` (N,), row
-        after row; the lengths for kernels.
+        `input_ids` and `position_ids` (lines, T); `masked_positions` (N,), the indices line * T + t of the masked
+        tokens in the flattened batch; `labels` (N,); the sequence lengths that attention kernels need. N counts the
+        masked tokens of all rows, in the order of `rows`.
     """
     packed = Packed(np.array([len(row.input_ids) for row in rows]), pack_length)
     positions = [start + row.positions for start, row in zip(packed.starts(), rows, strict=True)]
@@ -142,11 +146,11 @@ def pack_masked(rows: Sequence[MaskedRow], pad_token_id: int, pack_length: int |
 
 
 def collate_masked(rows: Sequence[MaskedRow], pad_token_id: int) -> dict[str, torch.Tensor]:
-    """Rows as the model takes them, the head at the masked positions only.
+    """Pads rows to a batch, with positions that let the model compute its head for masked tokens only.
 
     Returns:
-        `input_ids` and `attention_mask` (B, T), padded on the right; `masked_positions`, places b * T + t, and `labels`
-        (N,), row after row.
+        `input_ids` and `attention_mask` (B, T), padded on the right; `masked_positions` (N,), the indices b * T + t of
+        the masked tokens in the flattened batch; `labels` (N,). N counts the masked tokens of all rows, in their order.
     """
     lengths = np.array([len(row.input_ids) for row in rows])
     width = int(lengths.max())

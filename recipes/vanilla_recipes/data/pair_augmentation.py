@@ -1,12 +1,13 @@
-"""Augmentations of sentence pairs that suit small data: word dropout on both sides, and reversed pairs.
+"""Augmentation of sentence pairs for small training sets: word dropout on both sides, and reversed pairs.
 
-Word dropout hides words from the encoder, or from what the decoder sees of the target so far, and asks for the whole
-target all the same (Gal and Ghahramani 2016; Sennrich et al. 2016, "Edinburgh Neural Machine Translation Systems for
-WMT 16"). A reversed pair is translated from target to source; its source begins with the start token, which no other
-source has, so that the model keeps the two directions apart (Johnson et al. 2017) and one direction is left alone.
+Word dropout replaces words in the encoder's or the decoder's input by the unknown token; the labels stay complete (Gal
+and Ghahramani 2016; Sennrich et al. 2016, "Edinburgh Neural Machine Translation Systems for WMT 16"). A reversed pair
+is translated from target to source. Its source begins with the tokenizer's start token, which ordinary sources lack, so
+the model can tell the directions apart (Johnson et al. 2017), and sources of the ordinary direction are unchanged.
 
-What becomes of a row is a function of (seed, epoch, row number), so that neither a resume nor the cut of a batch
-changes it. BPE dropout (Provilkov et al. 2020) is left out: tokenizers draws it from a generator that cannot be seeded.
+An augmented pair is a function of (seed, epoch, row number). Resuming a run or splitting a batch differently therefore
+gives the same pairs. BPE dropout (Provilkov et al. 2020) is not offered: the tokenizers library draws it from a random
+generator that cannot be seeded.
 """
 
 from collections.abc import Iterator
@@ -22,17 +23,18 @@ from vanilla_recipes.data.labelled_features import NO_WORD, Tokens
 from vanilla_recipes.errors import UserError
 
 WORD_STARTS = ("\u2581", "\u0120")
-"""What the tokens begin with that begin a word: the space of SentencePiece and that of byte-level BPE."""
+"""First character of tokens that begin a word: the space mark of SentencePiece, and the one of byte-level BPE."""
 
 
 @dataclass(frozen=True)
 class PairAugmentationConfig:
-    """How training pairs are changed, anew in every epoch; words stay whole, and 0 leaves the pairs as they are.
+    """How training pairs are augmented, differently in every epoch. 0 turns an augmentation off.
 
     Attributes:
-        word_dropout: the probability of each word of the source to be hidden behind the unknown token.
-        target_word_dropout: the same for the words that the decoder has before it; it is to predict all of them.
-        reversal: the probability of a pair to be translated from target to source.
+        word_dropout: probability of replacing all tokens of a source word by the unknown token.
+        target_word_dropout: probability of replacing all tokens of a target word in the decoder's input by the unknown
+            token. The labels stay complete.
+        reversal: probability of reversing a pair, so that it is translated from target to source.
     """
 
     word_dropout: float = 0.0
@@ -46,22 +48,23 @@ class PairAugmentationConfig:
 
     @property
     def is_on(self) -> bool:
-        """Whether anything is changed."""
+        """Whether any augmentation is turned on."""
         return bool(self.word_dropout or self.target_word_dropout or self.reversal)
 
 
 class PairAugmenter:
-    """Changes pairs as the settings say.
+    """Augments sentence pairs.
 
     Args:
-        config: how much is changed.
-        tokenizer: that of the pairs.
-        decoder_start_token_id: begins what the decoder sees.
-        max_source_length: tokens of a reversed source at most, which is cut before its last.
-        max_target_length: tokens of a reversed target at most.
+        config: the augmentations and their probabilities.
+        tokenizer: the tokenizer that encoded the pairs.
+        decoder_start_token_id: first token of the decoder's input.
+        max_source_length: maximum number of tokens of a reversed source. Truncation keeps its last token, `</s>`.
+        max_target_length: maximum number of tokens of a reversed target. Truncation keeps its last token, `</s>`.
 
     Raises:
-        UserError: the tokenizer has no token to hide a word, or to mark a reversed pair.
+        UserError: word dropout is on and the tokenizer has no unknown token; or `reversal` is on and the tokenizer has
+            no start token or adds it to ordinary sources.
     """
 
     def __init__(
@@ -82,11 +85,11 @@ class PairAugmenter:
         self.special_ids = np.array([*tokenizer.all_special_ids, decoder_start_token_id])
 
     def __call__(self, row: PairFeatures, generator: np.random.Generator) -> PairFeatures:
-        """The pair with its sides exchanged or words hidden, or as it is.
+        """Returns an augmented pair: perhaps reversed, then with word dropout.
 
         Args:
-            row: the pair.
-            generator: the source of all chance.
+            row: the encoded pair.
+            generator: the random generator.
         """
         source, target = row["input_ids"], row["labels"]
         if self.config.reversal and generator.random() < self.config.reversal:
@@ -109,22 +112,22 @@ class PairAugmenter:
         return hide_words(Tokens(tokens, words=words), rate, self.hidden_id, generator).input_ids.tolist()
 
     def _words(self, tokens: NDArray[np.int32]) -> NDArray[np.int32]:
-        """The number of each token's word."""
+        """Returns the word index of each token, shape (tokens,)."""
         return np.cumsum(self.begins_word[tokens], dtype=np.int32)
 
     def _check(self, tokenizer: PreTrainedTokenizerFast) -> None:
         for name in ("word_dropout", "target_word_dropout"):
             if getattr(self.config, name) and self.hidden_id is None:
                 raise UserError(
-                    f"augmentation.{name}: the tokenizer has no unknown token that could hide a word; set it to 0"
+                    f"augmentation.{name}: the tokenizer has no unknown token to replace a word with; set it to 0"
                 )
         if self.config.reversal and (self.mark_id is None or self.mark_id in tokenizer("a")["input_ids"]):
             raise UserError(
-                "augmentation.reversal: the tokenizer has no start token that its sources lack, which could mark a "
-                "reversed pair; set it to 0"
+                "augmentation.reversal: the tokenizer has no start token, or adds it to every source, so that it "
+                "cannot mark a reversed pair; set it to 0"
             )
 
 
 def _cut(ids: list[int], max_length: int) -> list[int]:
-    """The tokens, or the first of them and the last."""
+    """Truncates to `max_length` tokens; the last token is kept."""
     return ids if len(ids) <= max_length else [*ids[: max_length - 1], ids[-1]]

@@ -1,7 +1,7 @@
-"""Records of a local file, each with the place where it stands, so that a fault can be found.
+"""Reads the records of a local file, with the file and line of each record for error messages.
 
-JSON and CSV are read with the standard library: `datasets` reports a broken row without its file or line, turns a row
-that lacks a column into nulls, and the CSV text "NA" into null.
+JSON and CSV are read with the standard library. `datasets` reports a broken row without its file or line, fills columns
+that a row lacks with null, and turns the CSV text "NA" into null.
 """
 
 import csv
@@ -17,7 +17,8 @@ from typing import Any, BinaryIO, NamedTuple
 from vanilla_recipes.errors import UserError
 
 DELIMITERS = {",": "a comma", "\t": "a tab", ";": "a semicolon", "|": "a bar"}
-"""What tables have between their values: a .csv file the first, a .tsv file the second."""
+"""Delimiters of tables, with their names for messages. A .csv file uses the comma, a .tsv file the tab; the others are
+recognized for the error message only."""
 
 KINDS = {bool: "truth value", int: "number", float: "number", str: "text", list: "list", dict: "object"}
 
@@ -25,8 +26,8 @@ KINDS = {bool: "truth value", int: "number", float: "number", str: "text", list:
 class Record(NamedTuple):
     """One row, not checked yet.
 
-    `location` reads `train.jsonl:17` (line 17, counted from 1) for formats of lines and `train.parquet row 16`
-    (counted from 0, as libraries index it) for the others.
+    `location` is `train.jsonl:17` for formats with one row a line (line number, from 1), and `train.parquet row 16` for
+    Parquet and JSON arrays (row index, from 0).
     """
 
     location: str
@@ -34,17 +35,17 @@ class Record(NamedTuple):
 
 
 def read_records(path: Path) -> Iterator[Record]:
-    """The records of a .jsonl, .json, .csv, .tsv (each also .gz) or .parquet file, one at a time.
+    """Yields the records of a .jsonl, .json, .csv or .tsv file, of one of these ending in .gz, or of a .parquet file.
 
     Raises:
-        UserError: the file cannot be read, is not what its name says, is not UTF-8 or holds a broken row. The message
-            names the file and, as far as there is one, the line.
+        UserError: the file cannot be read, has another format than its name says, is not UTF-8 or has a broken row.
+            The message names the file and, in formats with lines, the line number.
     """
     return READERS[data_suffix(path)](path)
 
 
 def read_text(path: Path) -> str:
-    """The whole of a text file, its ends of lines as they are.
+    """Returns the text of a file; line ends are not converted.
 
     Raises:
         UserError: the file cannot be read or is not UTF-8.
@@ -53,7 +54,7 @@ def read_text(path: Path) -> str:
 
 
 def data_suffix(path: Path) -> str:
-    """The key of the reader for this file name, "" when there is none."""
+    """Returns the key of `READERS` for this file name, or "" if no reader suits it."""
     name = path.name.lower()
     if name.endswith(".gz"):
         name = name.removesuffix(".gz")
@@ -69,7 +70,7 @@ def fault_text(error: object) -> str:
 
 
 def _read_json(path: Path) -> Iterator[Record]:
-    """JSON Lines, or one array of objects."""
+    """Yields the records of a JSON Lines file, or of a file with one array of objects."""
     lines = _lines(path)
     start = next(((number, line) for number, line in lines if not line.isspace()), None)
     if start is None:
@@ -93,10 +94,10 @@ def _parse(path: Path, text: str, first_line: int) -> Any:
     except json.JSONDecodeError as error:
         place = f"{path}:{first_line + error.lineno - 1}"
         raise UserError(
-            f"{place}: broken JSON at character {error.colno}: {error.msg}. Each line must hold one whole object,"
+            f"{place}: broken JSON at character {error.colno}: {error.msg}. Each line must hold one complete object,"
             " or the file one array of objects"
         ) from error
-    except (ValueError, RecursionError) as error:  # a number of thousands of digits, thousands of brackets
+    except (ValueError, RecursionError) as error:  # a number with thousands of digits; thousands of nested brackets
         raise UserError(f"{path}:{first_line}: JSON that cannot be read: {fault_text(error)}") from error
 
 
@@ -107,7 +108,7 @@ def _as_object(location: str, row: Any) -> dict[str, Any]:
 
 
 def shown(value: object) -> str:
-    """A value as JSON would write it, with its kind, shortened: `the number 42`, `null`."""
+    """Returns a value as JSON with its kind, for messages: `the number 42`, `null`. JSON over 60 characters is cut."""
     if value is None:
         return "null"
     kind = KINDS.get(type(value), type(value).__name__)
@@ -116,7 +117,7 @@ def shown(value: object) -> str:
 
 
 def is_unicode(text: str) -> bool:
-    r"""False for a text with a lone \ud800, which JSON can spell and no encoding can write."""
+    r"""Returns whether a text can be encoded: False for a lone surrogate such as \ud800, which JSON can contain."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -125,8 +126,8 @@ def is_unicode(text: str) -> bool:
 
 
 def _read_csv(path: Path, delimiter: str = ",") -> Iterator[Record]:
-    """Comma- or tab-separated rows under a header, quoted as in RFC 4180; every value stays text."""
-    csv.field_size_limit(2**31 - 1)  # the default refuses a text of 128 KiB
+    """Yields comma- or tab-separated rows below a header, quoted as in RFC 4180; every value stays text."""
+    csv.field_size_limit(2**31 - 1)  # characters; the default of 131,072 refuses long texts
     reader = csv.reader((line for _, line in _lines(path)), delimiter=delimiter, strict=True)
     header: list[str] = []
     for location, row in _located_rows(path, reader):
@@ -148,7 +149,7 @@ def _read_tsv(path: Path) -> Iterator[Record]:
 
 
 def _located_rows(path: Path, reader: Any) -> Iterator[tuple[str, list[str]]]:
-    """Rows with the line on which each begins: a quoted value may run over several."""
+    """Yields each row with the number of its first line: a quoted value may contain line ends."""
     while True:
         location = f"{path}:{reader.line_num + 1}"
         try:
@@ -198,7 +199,7 @@ def _read_parquet(path: Path) -> Iterator[Record]:
 
 
 def _batch_rows(path: Path, batch: Any, first: int) -> Iterator[dict[str, Any]]:
-    """The rows of a batch; its first is row `first` of the file."""
+    """Yields the rows of a batch, whose first row has the index `first` in the file."""
     try:
         yield from batch.to_pylist()
     except UnicodeDecodeError as error:
@@ -207,14 +208,14 @@ def _batch_rows(path: Path, batch: Any, first: int) -> Iterator[dict[str, Any]]:
                 f"{path} row {first}: not UTF-8: byte 0x{error.object[error.start]:02x} at byte {error.start + 1} of a"
                 " text; write the file again with text in UTF-8"
             ) from error
-        for index in range(batch.num_rows):  # one by one, to find the row
+        for index in range(batch.num_rows):  # read row by row to find the broken row
             yield from _batch_rows(path, batch.slice(index, 1), first + index)
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Numbered lines with their ends; a byte-order mark is dropped.
+    """Yields lines with their numbers (from 1) and line ends; a byte-order mark is dropped.
 
-    Lines end at a line feed alone: `str.splitlines` would also cut at U+2028, which JSON allows in a text.
+    Only a line feed ends a line. `str.splitlines` would also split at U+2028, which JSON allows inside a text.
     """
     try:
         with _open(path) as stream:

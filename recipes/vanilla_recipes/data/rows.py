@@ -1,6 +1,6 @@
-"""Rows of a task, from the built-in corpus, local files or the Hub, checked before anything is trained on them.
+"""Reads the rows of a task from a built-in corpus, local files or the Hub, and checks them before training.
 
-Nothing heavy is imported until rows are read.
+`datasets` takes seconds to import, so it is imported only when rows of the Hub are read.
 """
 
 import logging
@@ -25,20 +25,21 @@ TOY_ROWS = {"train": 20_000, "validation": 500, "test": 500}
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Where the rows come from.
+    """The source of the rows.
 
     Args:
-        name: "toy", the built-in corpus, or the id of a dataset on the Hub.
-        config_name: the configuration of the Hub dataset, where it has several.
-        revision: a branch, tag or commit of the Hub dataset; null takes its newest state.
-        path: a local folder with one file a split, or a train file; wins over `name`.
-        train_split: name of the split on the Hub, or of its file in `path` (`splits.split_files` says how).
-        validation_split: likewise.
-        test_split: likewise; null when there is none.
-        num_train_rows: rows of the toy corpus (default 20,000), or the most to take of other data (default: all).
-        num_validation_rows: likewise (toy: 500).
-        num_test_rows: likewise (toy: 500).
-        skip_bad_rows: leave out rows with an empty text or null, and report how many, instead of stopping.
+        name: "toy" for the built-in corpus, or the id of a dataset on the Hub.
+        config_name: the configuration of the Hub dataset, if it has several.
+        revision: a branch, tag or commit of the Hub dataset; null for its newest commit.
+        path: a local folder with one file a split, or the file of the training split; overrides `name`.
+        train_split: name of the training split on the Hub, or of its file in `path` (see `splits.split_files`).
+        validation_split: name of the validation split, or of its file.
+        test_split: name of the test split, or of its file; null if the data has no test split.
+        num_train_rows: number of training rows of the toy corpus (default: 20,000), or the maximum number to read of
+            other data (default: all).
+        num_validation_rows: the same for validation rows (toy corpus: 500).
+        num_test_rows: the same for test rows (toy corpus: 500).
+        skip_bad_rows: leave out rows in which a text is empty or null, and log their number, instead of stopping.
     """
 
     name: str = TOY
@@ -54,29 +55,29 @@ class DataConfig:
     skip_bad_rows: bool = False
 
     def problems(self) -> Iterator[tuple[str, str]]:
-        """The fields whose value breaks a rule, with the rule."""
+        """Yields the fields whose value breaks a rule, with the rule."""
         for name in ("num_train_rows", "num_validation_rows", "num_test_rows"):
             num_rows = getattr(self, name)
             if num_rows is not None and num_rows < 1:
                 yield name, "must be 1 or greater, or null for all rows"
 
     def split_name(self, split: str) -> str | None:
-        """What the user calls this split; None when there is none."""
+        """Returns the user's name of this split; None if the data has no such split."""
         return getattr(self, f"{split}_split")
 
     def num_rows(self, split: str) -> int | None:
-        """How many rows of this split to take; None for all."""
+        """Returns the maximum number of rows to read of this split; None for all."""
         return getattr(self, f"num_{split}_rows")
 
 
 @dataclass(frozen=True)
 class StreamedDataConfig(DataConfig):
-    """Rows of which those to train on need not fit into memory.
+    """The source of the rows, with the option to stream training rows that do not fit into memory.
 
     Args:
-        streaming: read the training rows in segments while the model trains. A tokenizer is trained on the first
-            segment, and a resumed run compares that one alone with what it was begun with. An epoch is a segment.
-        segment_rows: rows of a segment, which are shuffled among themselves.
+        streaming: read the training rows in segments while the model trains. An epoch is one segment. A tokenizer is
+            trained on the first segment only. A resumed run checks only that the first segment is unchanged.
+        segment_rows: number of rows of a segment. Rows are shuffled within their segment.
     """
 
     streaming: bool = False
@@ -89,22 +90,22 @@ class StreamedDataConfig(DataConfig):
 
     @property
     def stops_at_bad_row(self) -> bool:
-        """Whether a row without text is reported when it is met, rather than with all others at the end."""
+        """Whether the first row without text stops reading, instead of all such rows being reported at the end."""
         return self.streaming and not self.skip_bad_rows
 
     @property
     def rows_at_once(self) -> int | None:
-        """The most training rows in memory at a time; None for all."""
+        """Maximum number of training rows in memory at a time; None for all."""
         return self.segment_rows if self.streaming else None
 
 
 @dataclass(frozen=True)
 class TranslationDataConfig(StreamedDataConfig):
-    """Pairs of sentences.
+    """Sentence pairs.
 
     Args:
-        source_lang: the field that holds the source.
-        target_lang: the field that holds the target.
+        source_lang: name of the field with the source sentence.
+        target_lang: name of the field with the target sentence.
     """
 
     source_lang: str = "en"
@@ -117,31 +118,31 @@ class TranslationDataConfig(StreamedDataConfig):
 
 
 class Pair(NamedTuple):
-    """A sentence and its translation, as the data has them."""
+    """A sentence pair: source and target text."""
 
     source: str
     target: str
 
 
 def translation_pairs(config: TranslationDataConfig, split: Split, seed: int = 0) -> list[Pair]:
-    """The checked pairs of one split; see `read_translation_pairs`."""
+    """Returns the checked sentence pairs of one split; see `read_translation_pairs`."""
     return list(read_translation_pairs(config, split, seed))
 
 
 def read_translation_pairs(config: TranslationDataConfig, split: Split, seed: int = 0) -> Iterator[Pair]:
-    """The checked pairs of one split, in the order of the data, one at a time.
+    """Yields the checked sentence pairs of one split, in the order of the data.
 
     A row is `{"translation": {"en": ..., "de": ...}}` or `{"en": ..., "de": ...}`; other fields are ignored. With
-    `skip_bad_rows` a row that lacks text on a side is left out, and the number is logged.
+    `skip_bad_rows` a pair whose source or target is empty is left out, and the number of such pairs is logged.
 
     Args:
-        config: where the rows are, and the two languages.
-        split: which part of them.
-        seed: chooses the rows of the built-in corpus.
+        config: the source of the rows, and the two languages.
+        split: the split to read.
+        seed: seed of the built-in corpus.
 
     Raises:
-        UserError: anything wrong with the data, with the file and line; a lack of text only at the end, where the rows
-            are not a stream.
+        UserError: the data cannot be read or a row breaks a rule; the message names the file and line. Pairs with an
+            empty side are reported together at the end, or at once if the rows are a stream.
     """
     limit, num_kept = config.num_rows(split), 0
     empty: list[str] = []
@@ -161,13 +162,13 @@ def read_translation_pairs(config: TranslationDataConfig, split: Split, seed: in
 
 
 def records(config: DataConfig, task: str, split: Split, seed: int = 0) -> Iterator[Record]:
-    """The unchecked rows of one split of any task, each with its place.
+    """Yields the unchecked rows of one split, with the location of each row.
 
     Args:
-        config: where the rows are.
-        task: the built-in corpus: "translation", "sentiment" or "stories".
-        split: which part of them.
-        seed: chooses the rows of the built-in corpus.
+        config: the source of the rows.
+        task: name of the built-in corpus: "translation", "sentiment" or "stories".
+        split: the split to read.
+        seed: seed of the built-in corpus.
 
     Raises:
         UserError: the split is missing, unreadable or empty.
@@ -188,7 +189,7 @@ def records(config: DataConfig, task: str, split: Split, seed: int = 0) -> Itera
         note_same(split, f"{place} {name}", f"{place} {config.train_split}")
     first = next(found, None)
     if first is None:
-        raise UserError(f"{place}: the {split} split is empty: there is no row to read")
+        raise UserError(f"{place}: the {split} split is empty: it has no row to read")
     yield from chain([first], found)
 
 
@@ -210,7 +211,7 @@ def _hub_records(config: DataConfig, split: str, streaming: bool) -> Iterator[Re
             rows = datasets.load_dataset(
                 name, config.config_name, split=split, revision=config.revision, streaming=streaming
             )
-    except Exception as error:  # a dozen kinds, some of them of other libraries
+    except Exception as error:  # `datasets` raises a dozen types, some of other libraries
         refused = refusal(error)
         if refused:
             raise UserError(f"data.name={name}: {refused}; data.path=FOLDER reads local files") from error
@@ -224,7 +225,7 @@ def _hub_records(config: DataConfig, split: str, streaming: bool) -> Iterator[Re
     try:
         for index, row in enumerate(rows):
             yield Record(f"{name} {split} row {index}", row)
-    except (OSError, datasets.exceptions.DatasetsError) as error:  # of a stream, whose rows come over the network
+    except (OSError, datasets.exceptions.DatasetsError) as error:  # streamed rows are downloaded while they are read
         raise UserError(
             f"data.name={name}: the split {split!r} could not be read on after row {index}: {fault_text(error)}; "
             f"resume=if_available continues the run"
@@ -241,13 +242,13 @@ def _pair(record: Record, config: TranslationDataConfig) -> Pair:
 
 
 def value_of(location: str, fields: dict[str, Any], name: str, key: str) -> Any:
-    """What a field holds.
+    """Returns the value of a field.
 
     Args:
-        location: where the row stands.
+        location: location of the row, for messages.
         fields: the row.
-        name: the field.
-        key: the setting that names it.
+        name: name of the field.
+        key: the setting that names the field, for messages.
 
     Raises:
         UserError: the row has no such field.
@@ -259,13 +260,13 @@ def value_of(location: str, fields: dict[str, Any], name: str, key: str) -> Any:
 
 
 def text_of(location: str, fields: dict[str, Any], name: str, key: str) -> str:
-    """The text in a field, empty where the field holds null; the arguments are those of `value_of`.
+    """Returns the text in a field, "" for null. The arguments are those of `value_of`.
 
     Raises:
-        UserError: the row has no such field, or it holds something else.
+        UserError: the row has no such field, or the value is not text or not valid Unicode.
     """
     value = value_of(location, fields, name, key)
-    if value is None:  # what datasets have where a text is missing
+    if value is None:  # datasets have null for a missing text
         return ""
     if not isinstance(value, str):
         raise UserError(f"{location}: {shown(value)} in {name!r}, where text belongs; mend the row")
@@ -275,26 +276,26 @@ def text_of(location: str, fields: dict[str, Any], name: str, key: str) -> str:
 
 
 def report_empty(empty: list[str], num_kept: int, skip: bool, fault: str, rule: str) -> None:
-    """Stop, or say what was left out.
+    """Reports rows without text: as an error, or as a warning if they are left out.
 
     Args:
-        empty: a message for each row without text, which begins with its place.
-        num_kept: how many other rows there are.
-        skip: whether such rows are left out.
-        fault: what they do, such as "lack text on a side".
-        rule: what a row needs.
+        empty: one message for each row without text, beginning with the location of the row.
+        num_kept: number of rows with text.
+        skip: whether rows without text are left out (`data.skip_bad_rows`).
+        fault: predicate that describes such rows, for example "lack text on a side".
+        rule: the rule that they break, for example "a pair needs text on both sides".
 
     Raises:
-        UserError: such rows are not left out, or there are no others.
+        UserError: `empty` is not empty, and `skip` is false or no row has text.
     """
     if not empty:
         return
     count = f"{len(empty)} of {len(empty) + num_kept} rows"
     if not num_kept:
-        left = "so data.skip_bad_rows=true leaves none" if skip else f"and {rule}; mend them"
+        left = "so data.skip_bad_rows=true leaves no row" if skip else f"and {rule}; mend them"
         raise UserError(f"{empty[0]}; all {count} {fault}, {left}")
     if not skip:
         raise UserError(
-            f"{empty[0]}, and {rule}; {count} are such. Mend them, or leave them out with data.skip_bad_rows=true"
+            f"{empty[0]}, and {rule}; {count} {fault}. Mend them, or leave them out with data.skip_bad_rows=true"
         )
     logger.warning("left out %s that %s, first %s", count, fault, empty[0])

@@ -1,4 +1,4 @@
-"""Which files of a local folder hold a split."""
+"""Finds the files of a split in a local folder."""
 
 import logging
 import os
@@ -17,20 +17,22 @@ PART = re.compile(r"-(\d{5})-of-(\d{5})\.")
 
 
 def split_files(data_path: str, split: str, name: str) -> list[Path]:
-    """The file of a split, or its parts in order.
+    """Returns the file of a split, or the numbered parts of a split in order.
 
-    In a folder this is NAME.jsonl (or another format, or NAME as it stands), else the only file whose name begins with
-    NAME and one of "_-.": `test_2016_flickr.jsonl` for "test". The parts that the Hub makes of a large split,
-    `train-00000-of-00002.parquet` and so on, count as one file. `data_path` may also be the train file itself; another
-    split then needs the name of its file, beside it.
+    In a folder the file of a split is, in this order: the file named NAME; NAME with a known suffix such as `.jsonl`;
+    the only file whose name begins with NAME and one of "_-.", such as `test_2016_flickr.jsonl` for "test". The
+    numbered parts of a large split on the Hub, such as `train-00000-of-00002.parquet`, count as one file.
+
+    `data_path` may also be the file of the training split. Then NAME of another split must be a file in the same
+    folder.
 
     Args:
-        data_path: a folder or a file, as the user gave it.
+        data_path: the value of `data.path`, a folder or a file.
         split: "train", "validation" or "test".
-        name: what the user calls this split, the value of `data.<split>_split`.
+        name: the value of `data.<split>_split`, NAME above.
 
     Raises:
-        UserError: there is no such file, or more than one.
+        UserError: no file of the split is found, several files could be the split, or a numbered part is missing.
     """
     path = Path(data_path).expanduser()
     if not _exists(path):
@@ -43,18 +45,24 @@ def split_files(data_path: str, split: str, name: str) -> list[Path]:
 
 
 def note_same_files(split: str, files: list[Path], data_path: str, train_name: str) -> None:
-    """`note_same` of the files of a split; `data_path` and `train_name` say which the training rows are in."""
-    with suppress(UserError):  # whoever only scores needs no training rows
+    """Calls `note_same` with the files of `split` and the files of the training split, found by `split_files`."""
+    with suppress(UserError):  # evaluation alone needs no training split
         note_same(split, files, split_files(data_path, "train", train_name))
 
 
 def note_same(split: str, place: object, training_place: object) -> None:
-    """Says so where a split to score is what is trained on, which may be meant."""
+    """Warns that a validation or test split is the training split; this may be intended.
+
+    Args:
+        split: the name of the split that is read.
+        place: its files, or another description that identifies its rows.
+        training_place: the same for the training split.
+    """
     if split != "train" and place == training_place:
         named = ", ".join(map(str, place)) if isinstance(place, list) else place
         logger.warning(
-            "the %s split is the train split, %s: its scores tell how well that is learnt by heart, not how good the "
-            "model is on other data; data.%s_split= names other rows",
+            "the %s split is the train split, %s: its scores measure how well the model memorizes this data, not how "
+            "good it is on other data; choose other rows with data.%s_split=",
             split, named, split,
         )  # fmt: skip
 
@@ -95,13 +103,17 @@ def _in_folder(folder: Path, split: str, name: str) -> list[Path]:
             )
     there = ", ".join(files) or f"no file that ends in {SUFFIXES}"
     raise UserError(
-        f"{folder}: no file for the {split} split, {name}.jsonl for example; there is: {there}. Name its file with"
-        f" data.{split}_split=FILE"
+        f"{folder}: no file for the {split} split, {name}.jsonl for example; the folder has: {there}. Name the file of"
+        f" the split with data.{split}_split=FILE"
     )
 
 
 def _are_parts(folder: Path, files: list[str]) -> bool:
-    """Whether sorted `files` are all the parts of one split."""
+    """Returns whether the sorted `files` are all numbered parts of one split.
+
+    Raises:
+        UserError: a part is missing.
+    """
     parts = [PART.search(file) for file in files]
     numbers = [(int(part[1]), int(part[2])) for part in parts if part]
     if not numbers or len(numbers) < len(files) or len({total for _, total in numbers}) > 1:
@@ -109,7 +121,8 @@ def _are_parts(folder: Path, files: list[str]) -> bool:
     total = numbers[0][1]
     if [number for number, _ in numbers] != list(range(total)):
         raise UserError(
-            f"{folder}: the parts of a split must be 0 to {total - 1}, all of them; there is: {', '.join(files)}"
+            f"{folder}: the parts of a split must be numbered 0 to {total - 1} without gaps; the folder has:"
+            f" {', '.join(files)}. Add the missing parts"
         )
     return True
 
@@ -123,5 +136,5 @@ def _data_files(folder: Path) -> list[str]:
 
 
 def _stem(file: str) -> str:
-    """The name without `.jsonl` or `.jsonl.gz`."""
+    """Returns the file name without its suffix, such as `.jsonl` or `.jsonl.gz`."""
     return Path(file.removesuffix(".gz")).stem

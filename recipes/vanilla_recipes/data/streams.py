@@ -1,7 +1,7 @@
-"""Training rows that do not fit into memory: read in segments, each of which is trained on like an epoch.
+"""Reads training rows that do not fit into memory, one segment at a time; a segment is trained on like an epoch.
 
-A segment is a function of its number alone, so that a resumed run, which reads the stream up to the segment it was in,
-goes on exactly. The rows of a segment are shuffled among themselves.
+A segment is a function of its number alone. A resumed run reads the stream up to its segment and continues exactly.
+Rows are shuffled within their segment only.
 """
 
 from collections.abc import Callable, Iterator
@@ -17,22 +17,26 @@ Corpus = TypeVar("Corpus")
 
 
 class Stream(Generic[Item]):
-    """Items in segments of equal size; after its end the stream goes on from its beginning, within a segment too.
+    """Items in segments of equal size. After its end the stream starts over, in the middle of a segment too.
 
-    A stream that is shorter than a segment is one segment, over and over.
+    If the stream is shorter than a segment, every segment has all items of the stream.
 
     Args:
-        read: opens the stream at its beginning; it must give the same items each time.
-        num_items: items of a segment.
+        read: opens the stream at its beginning; must yield the same items every time.
+        num_items: number of items of a segment.
     """
 
     def __init__(self, read: Callable[[], Iterator[Item]], num_items: int) -> None:
         self._read, self._num_items = read, num_items
-        self._total: int | None = None  # unknown before the end was met
+        self._total: int | None = None  # number of items; unknown until the end is reached
         self._reopen()
 
     def segment(self, number: int) -> list[Item]:
-        """The items of a segment, counted from 0. Going back, or on by more than one, reads what lies between."""
+        """Returns the items of segment `number`, counted from 0.
+
+        The next segment is read directly. For any other segment the stream is read up to it, from the beginning if the
+        segment is an earlier one.
+        """
         self._seek(number * self._num_items)
         items = self._take(self._num_items)
         if self._total is not None:
@@ -55,7 +59,7 @@ class Stream(Generic[Item]):
             self._seek(start)
 
     def _take(self, num_items: int) -> list[Item]:
-        """The next items; fewer where the stream ends, which then stands at its beginning."""
+        """Returns the next items. At the end of the stream it returns fewer and reopens the stream."""
         items = list(islice(self._items, num_items))
         self._place += len(items)
         if len(items) < num_items:
@@ -68,19 +72,19 @@ class Stream(Generic[Item]):
 
 
 def open_stream(data: StreamedDataConfig, read: Callable[[], Iterator[Item]]) -> Stream[Item] | None:
-    """The training rows that `read` opens as a stream; None where they are to be read at once."""
+    """Returns a `Stream` of the training rows that `read` opens, or None without `data.streaming`."""
     return Stream(read, data.segment_rows) if data.streaming else None
 
 
 def by_segment(
     stream: Stream[Item] | None, first: Corpus, encode: Callable[[list[Item]], Corpus]
 ) -> Callable[[int], Corpus]:
-    """The encoded rows of a segment, given its number; those asked for last are kept.
+    """Returns a function from a segment number to the encoded rows of this segment. It caches the last segment.
 
     Args:
-        stream: None gives `first` for every number.
+        stream: the training rows; if None, every segment is `first`.
         first: the encoded rows of segment 0.
-        encode: makes the others.
+        encode: encodes the rows of every other segment.
     """
     if stream is None:
         return lambda number: first
@@ -88,6 +92,6 @@ def by_segment(
 
 
 def stream_problems(data: StreamedDataConfig, max_duration: Duration) -> Iterator[tuple[str, str]]:
-    """What a run cannot have beside a stream."""
+    """Yields the settings that do not go with `data.streaming`, with the rule."""
     if data.streaming and max_duration.unit == "epochs":
         yield "max_duration", "must be in steps, tokens or time with data.streaming=true, where an epoch is a segment"

@@ -1,8 +1,9 @@
-"""Words cut into other pieces each time: MaxMatch-Dropout (Hiraoka 2022, "MaxMatch-Dropout: Subword Regularization for
+"""Subword regularization for WordPiece: MaxMatch-Dropout (Hiraoka 2022, "MaxMatch-Dropout: Subword Regularization for
 WordPiece").
 
-WordPiece takes the longest piece of the vocabulary that a word goes on with. Here each of these is passed over with
-some probability for the next shorter one, so that frequent words too show what rare ones are made of.
+WordPiece always takes the longest piece of the vocabulary that matches the rest of a word. MaxMatch-Dropout skips a
+matching piece with some probability and tries the next shorter one. So frequent words are also split into the short
+pieces that rare words consist of.
 """
 
 from collections.abc import Iterator
@@ -15,26 +16,27 @@ from vanilla_recipes.data.labelled_features import NO_WORD, Tokens
 from vanilla_recipes.errors import UserError
 
 Choices = list[list[tuple[int, int]]]
-"""For each place in a word the pieces that begin there, longest first: the id of each and the place behind it."""
+"""For each character index in a word, the pieces that begin there, longest first: (token id, character index after the
+piece)."""
 
 
 class WordPieces:
-    """The pieces that words may be cut into.
+    """Splits words into random WordPiece pieces.
 
     Args:
-        tokenizer: one of WordPiece.
-        max_length: tokens of a row at most.
+        tokenizer: a WordPiece tokenizer.
+        max_length: maximum number of tokens of a row.
 
     Raises:
-        UserError: it is of another kind.
+        UserError: the tokenizer is not WordPiece.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast, max_length: int) -> None:
         model = tokenizer.backend_tokenizer.model
         if not isinstance(model, models.WordPiece):
             raise UserError(
-                f"augmentation.subword_dropout: the tokenizer is {type(model).__name__}, but only the words of "
-                "WordPiece, an encoder's, are cut in other ways; set it to 0"
+                f"augmentation.subword_dropout: the tokenizer is {type(model).__name__}, but subword dropout works "
+                "with WordPiece only; set it to 0"
             )
         specials = set(tokenizer.all_special_tokens)
         self.ids = {piece: number for piece, number in tokenizer.get_vocab().items() if piece not in specials}
@@ -43,12 +45,12 @@ class WordPieces:
         self._choices: dict[tuple[int, ...], Choices] = {}
 
     def cut(self, tokens: Tokens, rate: float, generator: np.random.Generator) -> Tokens:
-        """A row with its words cut anew, or as it is where more tokens than `max_length` would come of that.
+        """Returns a row with its words split again, or the row itself if the result exceeds `max_length` tokens.
 
         Args:
-            tokens: a row with `words`; special tokens and those that hide words stay what they are.
-            rate: the probability of a piece to be passed over.
-            generator: the source of all chance.
+            tokens: a row with `words`. Special tokens, and words that contain one, are not changed.
+            rate: probability of skipping a piece.
+            generator: the random generator.
         """
         assert tokens.words is not None, "the row was encoded for augmentation"
         starts = np.flatnonzero(tokens.begins_piece).tolist()
@@ -57,7 +59,7 @@ class WordPieces:
         choices = [self._choices_of(word) if is_word else [] for word, is_word in zip(words, are_words, strict=True)]
         passed_over = iter((generator.geometric(1 - rate, sum(map(len, choices))) - 1).tolist())
         ids: list[int] = []
-        places: list[int] = []  # where each token's word began
+        places: list[int] = []  # for each new token, the position in the old row where its word begins
         for start, word, ways in zip(starts, words, choices, strict=True):
             new = _cut_word(ways, passed_over) if ways else word
             ids += new
@@ -74,7 +76,11 @@ class WordPieces:
         return choices
 
     def _find_choices(self, word: tuple[int, ...]) -> Choices:
-        """None where the word is not made of pieces, or some of its cuts would lead nowhere."""
+        """Returns the pieces that begin at each character of a word, see `Choices`.
+
+        Returns [] if a token of the word is special, or if no piece begins at some character: a split that ends there
+        could not be completed.
+        """
         if not all(each in self.pieces for each in word):
             return []
         first, *others = (self.pieces[each] for each in word)
@@ -90,7 +96,8 @@ class WordPieces:
 
 
 def _cut_word(choices: Choices, passed_over: Iterator[int]) -> list[int]:
-    """The pieces of a word, each after so many longer ones were passed over, the shortest at the latest."""
+    """Returns the token ids of a word. `passed_over` yields how many of the longest pieces are skipped for each token;
+    the shortest piece is never skipped."""
     cut, place = [], 0
     while place < len(choices):
         here, number = choices[place], next(passed_over)

@@ -1,6 +1,6 @@
-"""Rows of plain text, and of prompts with their completions.
+"""Reads rows of text, or of prompts with completions.
 
-They come from the built-in stories, the Hub, files of records, or .txt files, of which each is one text.
+The source is the built-in story corpus, the Hub, files with one record a row, or .txt files, each of which is one text.
 """
 
 from collections.abc import Iterator
@@ -19,16 +19,18 @@ TXT = ".txt"
 
 @dataclass(frozen=True)
 class TextDataConfig(StreamedDataConfig):
-    """Plain text. `path` may also be a .txt file, or a folder with `train.txt` and so on.
+    """Text rows. `path` may also be a .txt file, or a folder with `train.txt` and so on.
 
     Args:
-        text_field: the field that holds the text.
-        rows_are: `documents`, each a text of its own, or `pieces`, which joined with nothing between them are a longer
-            text; pieces may be blank.
-        validation_share: where `path` is one .txt file, the part at its end that is the validation split, unless
-            `validation_split` names another file.
-        layout: `blocks` joins the rows and cuts them every `block_size` tokens; `documents` keeps each row by itself.
-        block_size: tokens of a block, or the most that are kept of a row.
+        text_field: name of the field with the text.
+        rows_are: `documents`: every row is a separate document. `pieces`: the rows are joined without a separator and
+            form one longer text; a row may be blank.
+        validation_share: fraction of the characters, at the end of the text, that is the validation split. Used if
+            `path` is one .txt file and `validation_split` names no .txt file.
+        layout: `blocks` joins the rows and cuts the result every `block_size` tokens; `documents` keeps every row
+            separate.
+        block_size: number of tokens of a block, or the maximum number of tokens of a document; a longer document is
+            truncated.
     """
 
     test_split: str | None = None
@@ -45,16 +47,16 @@ class TextDataConfig(StreamedDataConfig):
         if self.block_size < 2:
             yield "block_size", "must be 2 or greater"
         if self.rows_are == "pieces" and self.layout == "documents":
-            yield "rows_are", "must be documents where data.layout is documents: pieces are joined to blocks"
+            yield "rows_are", "must be documents with data.layout=documents: pieces can only be joined into blocks"
 
 
 @dataclass(frozen=True)
 class PromptDataConfig(TextDataConfig):
-    """Plain text, or prompts with their completions.
+    """Text rows, or prompts with completions.
 
     Args:
-        prompt_field: the field that holds a prompt, instead of `text_field`.
-        completion_field: the field that holds what shall follow; only that is learnt.
+        prompt_field: name of the field with the prompt; replaces `text_field`. Null for text rows.
+        completion_field: name of the field with the completion. Only tokens of the completion are targets.
     """
 
     prompt_field: str | None = None
@@ -68,45 +70,45 @@ class PromptDataConfig(TextDataConfig):
         elif self.has_prompts and self.prompt_field == self.completion_field:
             yield "completion_field", "must differ from prompt_field"
         if self.has_prompts and self.layout == "blocks":
-            yield "layout", "must be documents: each prompt stands by itself with its completion"
+            yield "layout", "must be documents with data.prompt_field: blocks would join different prompts"
 
     @property
     def has_prompts(self) -> bool:
-        """Whether rows are prompts with their completions."""
+        """Whether rows are prompts with completions."""
         return self.prompt_field is not None
 
 
 class PromptPair(NamedTuple):
-    """A prompt and what shall follow it."""
+    """A prompt and its completion."""
 
     prompt: str
     completion: str
 
 
 def text_problems(experiment: Any) -> Iterator[tuple[str, str]]:
-    """What a run on plain text cannot have together.
+    """Yields the settings of a run on text that exclude one another, with the rule.
 
     Args:
-        experiment: one whose data are a `TextDataConfig` and whose tokenizer may have a name.
+        experiment: an experiment whose `data` is a `TextDataConfig` and whose `tokenizer` has a `name`.
     """
     if experiment.pretrained and experiment.tokenizer.name:
-        yield "tokenizer.name", "must be null with model.pretrained, whose tokenizer is taken"
+        yield "tokenizer.name", "must be null with model.pretrained, whose tokenizer is used"
     if experiment.batch.packing and experiment.data.layout == "blocks":
         yield "batch.packing", "must be false with data.layout=blocks: blocks have no padding"
     yield from stream_problems(experiment.data, experiment.max_duration)
 
 
 def texts(config: TextDataConfig, split: Split, seed: int = 0) -> Iterator[str]:
-    """The checked texts of one split, in the order of the data, one at a time.
+    """Yields the checked texts of one split, in the order of the data.
 
     Args:
-        config: where they are.
-        split: which part of them.
-        seed: chooses the rows of the built-in stories.
+        config: the source of the texts.
+        split: the split to read.
+        seed: seed of the built-in story corpus.
 
     Raises:
-        UserError: anything wrong with the data, with the file and line; a document without text only at the end,
-            where the rows are not a stream.
+        UserError: the data cannot be read or a row breaks a rule; the message names the file and line. Empty documents
+            are reported together at the end, or at once if the rows are a stream.
     """
     limit, num_kept = config.num_rows(split), 0
     empty: list[str] = []
@@ -120,17 +122,19 @@ def texts(config: TextDataConfig, split: Split, seed: int = 0) -> Iterator[str]:
         num_kept += 1
         if num_kept == limit:
             break
-    report_empty(empty, num_kept, config.skip_bad_rows, "have no text", "a document needs some")
+    report_empty(empty, num_kept, config.skip_bad_rows, "have no text", "a document needs text")
 
 
 def prompt_pairs(config: PromptDataConfig, split: Split, seed: int = 0) -> Iterator[PromptPair]:
-    """The checked prompts of one split with their completions, in the order of the data; arguments as for `texts`.
+    """Yields the checked prompts of one split with their completions, in the order of the data.
+
+    The arguments are those of `texts`.
 
     Raises:
-        UserError: anything wrong with the data, with the file and line.
+        UserError: the data cannot be read or a row breaks a rule; the message names the file and line.
     """
-    assert config.prompt_field is not None, "without prompts there are texts"
-    assert config.completion_field is not None, "it is named together with prompt_field"
+    assert config.prompt_field is not None, "prompt_pairs reads data with prompts"
+    assert config.completion_field is not None, "the configuration names both fields or none"
     limit, num_kept = config.num_rows(split), 0
     empty: list[str] = []
     for location, fields in records(config, "stories", split, seed):
@@ -146,19 +150,19 @@ def prompt_pairs(config: PromptDataConfig, split: Split, seed: int = 0) -> Itera
         num_kept += 1
         if num_kept == limit:
             break
-    report_empty(empty, num_kept, config.skip_bad_rows, "lack text", "a prompt and its completion need some")
+    report_empty(empty, num_kept, config.skip_bad_rows, "lack text", "a prompt and its completion need text")
 
 
 def _located_texts(config: TextDataConfig, split: Split, seed: int) -> Iterator[tuple[str, str]]:
-    """Each text with its place."""
+    """Yields each text with its location, such as the file and line."""
     path = None if config.path is None else Path(config.path).expanduser()
     plain = None if path is None else _plain_text(path, config, split)
     if path is not None and plain is not None:
         note_same(split, plain[0], str(_in_folder(path, "train", config.train_split) if path.is_dir() else path))
         if config.streaming and split == "train":
             raise UserError(
-                f"data.streaming=true: {plain[0]} is one text, read as a whole; give files with a text a row, such as "
-                f".jsonl, or set data.streaming=false"
+                f"data.streaming=true: {plain[0]} is one text, which is read at once; give a file with one text a row, "
+                f"such as .jsonl, or set data.streaming=false"
             )
         yield plain
         return
@@ -167,7 +171,7 @@ def _located_texts(config: TextDataConfig, split: Split, seed: int) -> Iterator[
 
 
 def _plain_text(path: Path, config: TextDataConfig, split: Split) -> tuple[str, str] | None:
-    """The text of a split that is a .txt file or a part of one, with its place; None where it is anything else."""
+    """Returns the location and text of a split that is a .txt file or a part of one; None for any other file."""
     name = config.split_name(split)
     if name is None:
         return None
@@ -184,23 +188,27 @@ def _plain_text(path: Path, config: TextDataConfig, split: Split) -> tuple[str, 
 
 
 def _in_folder(folder: Path, split: Split, name: str) -> Path | None:
-    """The .txt file of a split; None where there are only files of records."""
+    """Returns the .txt file of a split; None if the folder has no .txt file for it but files with records.
+
+    Raises:
+        UserError: the folder has .txt files only, none of them for this split.
+    """
     files = sorted(file.name for file in folder.glob(f"*{TXT}"))
     chosen = next((file for file in (name, f"{name}{TXT}") if file in files), None)
     if chosen is None and files and not any(data_suffix(file) for file in folder.iterdir()):
         raise UserError(
-            f"{folder}: no {name}{TXT} for the {split} split; there is: {', '.join(files)}. Name its file with "
-            f"data.{split}_split=FILE{TXT}, or give one of them as data.path, of which the end is the validation split"
+            f"{folder}: no {name}{TXT} for the {split} split; the folder has: {', '.join(files)}. Name the file of the "
+            f"split with data.{split}_split=FILE{TXT}, or give one file as data.path: its end is the validation split"
         )
     return None if chosen is None else folder / chosen
 
 
 def _part(path: Path, config: TextDataConfig, split: Split) -> tuple[str, str]:
-    """The train or validation split of a single file."""
+    """Returns the location and text of the training or validation split of a single .txt file."""
     if split == "test":
         raise UserError(
             f"data.path={path} is one file, so there is no {split} split: name another file in the same folder with "
-            f"data.{split}_split=FILE{TXT}, or leave it out with data.{split}_split=null"
+            f"data.{split}_split=FILE{TXT}, or do without this split with data.{split}_split=null"
         )
     text = read_text(path)
     if config.validation_split.endswith(TXT):

@@ -1,18 +1,18 @@
-"""Tokenizers trained from the rows, in the files that `AutoTokenizer` reads back without any code.
+"""Trains tokenizers on the training rows; `AutoTokenizer` loads their files without custom code.
 
 | trainer | model | special tokens, from id 0 | post-processing | pads, truncates |
 | --- | --- | --- | --- | --- |
-| `train_translation_tokenizer` | BPE, else bytes | `<pad> <unk> <s> </s>` | `A </s>` | right |
+| `train_translation_tokenizer` | BPE, byte fallback | `<pad> <unk> <s> </s>` | `A </s>` | right |
 | `train_encoder_tokenizer` | WordPiece | `[PAD] [UNK] [CLS] [SEP] [MASK]` | `[CLS] A [SEP] B [SEP]` | right |
 | `train_decoder_tokenizer` | byte-level BPE | `<|endoftext|> <|pad|>` | none | left |
 | `character_tokenizer` | characters | `<|endoftext|> <|pad|> <unk>` | none | left |
 
-A decoder continues the end of its text, so a batch of prompts is padded on the left, and a prompt that is too long
-loses its beginning. Pre-training joins texts and cuts blocks: it truncates nothing.
+A decoder continues a text at its end. So a batch of prompts is padded on the left, and a prompt that is too long loses
+its beginning. Pre-training joins texts and cuts blocks: it truncates nothing.
 
-The same texts give the same files, on every run. `decode(ids, skip_special_tokens=True)` gives the text back: exactly
-for the decoder's tokenizers, in Unicode normal form C for the translation tokenizer. WordPiece keeps the words and
-loses case (where asked) and spacing, as BERT's does.
+The same texts give the same files in every run. `decode(ids, skip_special_tokens=True)` returns the text: exactly for
+the decoder's tokenizers, in Unicode normalization form C (NFC) for the translation tokenizer. WordPiece keeps the words
+but loses spacing and, with `lowercase`, case and accents, as BERT's does.
 """
 
 import json
@@ -28,34 +28,35 @@ from vanilla_recipes.hub import hub_or_cache
 from vanilla_recipes.models.model_folder import TOKENIZER_FILES, check_hub_name, load_tokenizer
 
 SPACE = "\u2581"
-"""Stands for a space inside tokens, as SentencePiece has it."""
+"""Space mark inside tokens, as in SentencePiece."""
 
 LITERAL_SPACE_MARK = "\ufdd0"
-"""Stands for a U+2581 of the text itself: a noncharacter, which no exchanged text contains."""
+"""Replaces a U+2581 of the text. It is a Unicode noncharacter, which text for interchange does not contain."""
 
 BYTE_TOKENS = tuple(f"<0x{byte:02X}>" for byte in range(256))
 
-# A word, one digit or one other character, each with the space before it; further spaces stand alone.
+# A word, a single digit or a single other character, with one space before it. Further spaces are separate pieces.
 TRANSLATION_PIECES = rf"{SPACE}?(?:[\p{{L}}\p{{M}}]+|\p{{N}}|[^\p{{L}}\p{{M}}\p{{N}}{SPACE}])|{SPACE}"
 
-# A merge of a pair seen once would only store that one text.
+# Occurrences. A merge of a pair that occurs once would only memorize a part of one text.
 MIN_PAIR_COUNT = 2
 
 
 def train_translation_tokenizer(texts: Iterable[str], vocab_size: int, max_length: int) -> PreTrainedTokenizerFast:
-    """A BPE vocabulary shared by both languages; every input and target ends in `</s>`.
+    """Trains a BPE tokenizer shared by source and target; every encoded sentence ends in `</s>`.
 
-    Punctuation and digits are tokens of their own. A character that the training texts lack is written as its UTF-8
-    bytes, so nothing becomes `<unk>`. The names of special tokens inside a text are read as ordinary characters: no
-    sentence can end itself.
+    Punctuation marks and digits are separate tokens. A character that the training texts lack is encoded as its UTF-8
+    bytes, so no character becomes `<unk>`. Names of special tokens inside a text are encoded as ordinary characters: a
+    sentence that contains "</s>" does not end there.
 
     Args:
         texts: sentences of both languages.
-        vocab_size: tokens at most, special tokens and 256 bytes included; fewer when the texts have fewer merges.
-        max_length: tokens to which `truncation=True` cuts, `</s>` included.
+        vocab_size: maximum number of tokens, including special tokens and 256 byte tokens; the vocabulary is smaller if
+            the texts have too few merges.
+        max_length: number of tokens to which `truncation=True` truncates, `</s>` included.
 
     Raises:
-        UserError: `vocab_size` does not hold the characters of the texts.
+        UserError: `vocab_size` is too small for the special tokens, the byte tokens and the characters of the texts.
     """
     special_tokens = ["<pad>", "<unk>", "<s>", "</s>"]
     backend = _translation_backend()
@@ -87,16 +88,17 @@ def train_translation_tokenizer(texts: Iterable[str], vocab_size: int, max_lengt
 def train_encoder_tokenizer(
     texts: Iterable[str], vocab_size: int, max_length: int, lowercase: bool = True
 ) -> PreTrainedTokenizerFast:
-    """BERT's WordPiece: `[CLS] A [SEP] B [SEP]` with token types 0 and 1.
+    """Trains BERT's WordPiece tokenizer: `[CLS] A [SEP] B [SEP]` with token types 0 and 1.
 
     Args:
         texts: the training texts.
-        vocab_size: tokens at most, special tokens included; fewer when the texts have fewer merges.
-        max_length: tokens to which `truncation=True` cuts, special tokens included.
-        lowercase: lower the case and drop the accents, as the uncased BERT does.
+        vocab_size: maximum number of tokens, special tokens included; the vocabulary is smaller if the texts have too
+            few merges.
+        max_length: number of tokens to which `truncation=True` truncates, special tokens included.
+        lowercase: lowercase texts and strip accents, as the uncased BERT does.
 
     Raises:
-        UserError: `vocab_size` does not hold the characters of the texts.
+        UserError: `vocab_size` is too small for the special tokens and the characters of the texts.
     """
     special_tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
     backend = Tokenizer(models.WordPiece(unk_token="[UNK]"))
@@ -122,15 +124,18 @@ def train_encoder_tokenizer(
 
 
 def train_decoder_tokenizer(texts: Iterable[str], vocab_size: int, max_length: int) -> PreTrainedTokenizerFast:
-    """GPT-2's byte-level BPE, with a padding token of its own, so that padding never hides an end of text.
+    """Trains GPT-2's byte-level BPE tokenizer.
+
+    Unlike GPT-2 it has a padding token, so that masking padding does not mask the end-of-text token.
 
     Args:
         texts: the training texts.
-        vocab_size: tokens at most, special tokens and 256 bytes included; fewer when the texts have fewer merges.
-        max_length: tokens to which `truncation=True` cuts.
+        vocab_size: maximum number of tokens, including special tokens and 256 byte tokens; the vocabulary is smaller if
+            the texts have too few merges.
+        max_length: number of tokens to which `truncation=True` truncates.
 
     Raises:
-        UserError: `vocab_size` does not hold the 256 bytes and the special tokens.
+        UserError: `vocab_size` is too small for the 256 byte tokens and the special tokens.
     """
     backend = Tokenizer(models.BPE())
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -148,11 +153,13 @@ def train_decoder_tokenizer(texts: Iterable[str], vocab_size: int, max_length: i
 
 
 def character_tokenizer(texts: Iterable[str], max_length: int) -> PreTrainedTokenizerFast:
-    """One id for every distinct character of `texts`, in code point order; any other character is `<unk>`.
+    """Makes a character tokenizer: one id for every distinct character of `texts`, in code point order.
+
+    Any other character is encoded as `<unk>`.
 
     Args:
-        texts: all texts whose characters shall have an id.
-        max_length: characters to which `truncation=True` cuts.
+        texts: the texts whose characters get an id.
+        max_length: number of characters to which `truncation=True` truncates.
     """
     special_tokens = ["<|endoftext|>", "<|pad|>", "<unk>"]
     characters = sorted(set().union(*texts))
@@ -163,10 +170,10 @@ def character_tokenizer(texts: Iterable[str], max_length: int) -> PreTrainedToke
 
 
 def save_tokenizer(tokenizer: PreTrainedTokenizerFast, folder: str | Path) -> None:
-    """Write the files that `AutoTokenizer.from_pretrained(folder)` reads.
+    """Writes the files that `AutoTokenizer.from_pretrained(folder)` reads.
 
-    The truncation and padding of the last call are not written (`save_pretrained` alone writes them): readers of
-    tokenizer.json outside transformers would cut and pad every text.
+    `save_pretrained` would also write the truncation and padding settings of the last call, and programs that read
+    tokenizer.json without transformers would truncate and pad every text. So these settings are removed first.
     """
     if tokenizer.is_fast:
         tokenizer.backend_tokenizer.no_truncation()
@@ -175,7 +182,7 @@ def save_tokenizer(tokenizer: PreTrainedTokenizerFast, folder: str | Path) -> No
 
 
 def model_saver(tokenizer: PreTrainedTokenizerFast) -> Callable[[PreTrainedModel, Path], None]:
-    """What writes a model and this tokenizer into a folder, as one that `from_pretrained` loads."""
+    """Returns a function that saves a model and this tokenizer into a folder that `from_pretrained` loads."""
 
     def save(model: PreTrainedModel, folder: Path) -> None:
         model.save_pretrained(folder)
@@ -185,10 +192,10 @@ def model_saver(tokenizer: PreTrainedTokenizerFast) -> Callable[[PreTrainedModel
 
 
 def saved_tokenizer(name: str) -> PreTrainedTokenizerFast:
-    """The tokenizer in a folder or on the Hub, which `tokenizer.name` names.
+    """Loads the tokenizer of a folder or a Hub repository, the value of `tokenizer.name`.
 
     Raises:
-        UserError: there is none, or it is damaged.
+        UserError: no tokenizer is found, or its files are damaged.
     """
     try:
         if Path(name).is_file():
@@ -203,13 +210,13 @@ def saved_tokenizer(name: str) -> PreTrainedTokenizerFast:
 
 
 def _translation_backend() -> Tokenizer:
-    """How the translation tokenizer cuts a text into pieces and joins them again; no vocabulary yet."""
+    """Returns the translation tokenizer's normalizer, pre-tokenizer and decoder, with an empty BPE model."""
     backend = Tokenizer(models.BPE())
     backend.normalizer = normalizers.Sequence(
         [
             normalizers.NFC(),
             normalizers.Replace(SPACE, LITERAL_SPACE_MARK),
-            # Not pre_tokenizers.Metaspace: it adds no mark to a text that begins with a space, and loses that space.
+            # Not pre_tokenizers.Metaspace: it adds no mark before a leading space, and decoding then drops that space.
             normalizers.Prepend(SPACE),
             normalizers.Replace(" ", SPACE),
         ]
@@ -228,9 +235,9 @@ def _translation_backend() -> Tokenizer:
 
 
 def _with_byte_fallback(backend: Tokenizer, special_tokens: list[str]) -> models.BPE:
-    """The trained model with the 256 byte tokens behind the special ones.
+    """Returns the trained BPE model with the 256 byte tokens inserted after the special tokens.
 
-    Given to the trainer, they would become special tokens, which decoding drops.
+    The trainer could only add them as special tokens, which decoding skips.
     """
     trained = json.loads(backend.to_str())["model"]
     pieces = [
@@ -244,10 +251,10 @@ def _with_byte_fallback(backend: Tokenizer, special_tokens: list[str]) -> models
 def _train_word_pieces(
     backend: Tokenizer, texts: list[str], vocab_size: int, special_tokens: list[str]
 ) -> dict[str, int]:
-    """Train on `texts`; the vocabulary, the same one each time.
+    """Trains WordPiece on `texts` and returns the vocabulary, the same in every run.
 
-    The trainer numbers the pieces `##x` in the order of a hash map, and breaks ties by number (tokenizers 0.23). With
-    every character given to it in advance there is nothing left to number.
+    The trainer numbers pieces of one character, `##x`, in the order of a hash map, and breaks ties by number
+    (tokenizers 0.23). Passing all of these pieces as special tokens fixes their numbers.
     """
     characters = sorted(set().union(*map(backend.normalizer.normalize_str, texts)) - {" "})
     trainer = trainers.WordPieceTrainer(
@@ -267,7 +274,7 @@ def _check_vocab_size(backend: Tokenizer, vocab_size: int) -> None:
     if needed > vocab_size:
         raise UserError(
             f"tokenizer.vocab_size={vocab_size} is too small: the special tokens and the characters of the training"
-            f" texts alone take {needed}. Give at least {needed}, better several times as many"
+            f" texts alone take {needed} tokens. Give at least {needed}, better several times as many"
         )
 
 
@@ -284,7 +291,7 @@ def _wrap_decoder(backend: Tokenizer, max_length: int, **special_tokens: str) ->
 
 
 def _wrap(backend: Tokenizer, max_length: int, side: str, **settings: Any) -> PreTrainedTokenizerFast:
-    """The transformers tokenizer, which pads and truncates on `side`."""
+    """Wraps a tokenizer for transformers; it pads and truncates on `side`."""
     settings.setdefault("model_input_names", ["input_ids", "attention_mask"])
     return PreTrainedTokenizerFast(
         tokenizer_object=backend,

@@ -1,4 +1,4 @@
-"""Texts as one long array of token ids, and the rows of a causal language model as spans of it."""
+"""Encodes texts as one array of token ids, and makes rows of a causal language model as spans of this array."""
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -19,26 +19,27 @@ from vanilla_transformers.model.losses import IGNORE_INDEX
 Item = TypeVar("Item")
 
 PIECE_CHARACTERS = 10_000
-"""Long texts are encoded in pieces of at least so many characters, on all cores."""
+"""Minimum length, in characters, of the pieces into which a long text is split so that all cores encode it."""
 
 CHUNK_CHARACTERS = 1_000_000
-"""Characters encoded at a time: an encoding takes about 100 bytes a token until its ids are taken out."""
+"""Number of characters encoded at a time. The tokenizer's result takes about 100 bytes a token until the ids are copied
+out of it."""
 
-# Before white space that follows a word. Byte-level BPE never merges across such a place.
+# The boundary between a non-space character and white space. Byte-level BPE never merges across it.
 _SEAM = re.compile(r"(?<=\S)(?=\s)")
 
 
 @dataclass(frozen=True)
 class Spans:
-    """Rows of one array of token ids. A row of length n has n inputs, and as targets the tokens after each of them.
+    """Rows as spans of one array of token ids. A row of length n has n inputs; a target is the token after an input.
 
     Attributes:
-        ids: all tokens; a ring where rows run over its end.
-        starts: where each row begins, shape (rows,).
-        lengths: inputs of each row, shape (rows,).
-        num_prompt: how many of the first targets of each row do not count, shape (rows,).
-        pad_token_id: fills inputs behind the end of a row, which no token sees.
-        num_truncated: texts of which the end, or the beginning of the prompt, was left out.
+        ids: token ids of all rows, shape (tokens,). A row that runs over the end continues at index 0.
+        starts: index in `ids` of the first input of each row, shape (rows,).
+        lengths: number of inputs of each row, shape (rows,).
+        num_prompt: number of leading targets of each row that the loss ignores, shape (rows,).
+        pad_token_id: fills `input_ids` after the end of a row.
+        num_truncated: number of rows that lost the beginning of the prompt or the end of the completion.
     """
 
     ids: NDArray
@@ -49,7 +50,12 @@ class Spans:
     num_truncated: int = 0
 
     def batch(self, rows: NDArray[np.int64] | Sequence[int], offset: int = 0) -> dict[str, torch.Tensor]:
-        """`input_ids` and `shift_labels`, (B, T), of some rows, padded on the right; all rows moved on by `offset`."""
+        """Makes a batch padded on the right: `input_ids` and `shift_labels` (B, T).
+
+        Args:
+            rows: row numbers.
+            offset: number of tokens by which every row begins later in `ids`.
+        """
         lengths = self.lengths[rows][:, None]
         places = np.arange(lengths.max() + 1)
         tokens = self.ids[(self.starts[rows][:, None] + offset + places) % len(self.ids)].astype(np.int64)
@@ -60,9 +66,13 @@ class Spans:
         return {"input_ids": torch.from_numpy(inputs), "shift_labels": torch.from_numpy(labels)}
 
     def packed(self, rows: NDArray[np.int64], pack_length: int | None) -> dict[str, Any]:
-        """`input_ids`, `position_ids` and `shift_labels` of some rows, packed into lines, which `Packed` describes.
+        """Packs rows into lines (see `Packed`): `input_ids`, `position_ids` and `shift_labels` (lines, T).
 
-        The lengths for kernels are there as well.
+        The batch also has the sequence lengths that attention kernels need.
+
+        Args:
+            rows: row numbers.
+            pack_length: maximum number of inputs of a line; None packs all rows into one line.
         """
         packed = Packed(self.lengths[rows], pack_length)
         padded = {name: tensor.numpy() for name, tensor in self.batch(rows).items()}
@@ -74,37 +84,41 @@ class Spans:
         }
 
     def first(self, num_rows: int | None) -> "Spans":
-        """The first rows alone; None keeps all."""
+        """Returns the first `num_rows` rows; None for all."""
         kept = {name: getattr(self, name)[:num_rows] for name in ("starts", "lengths", "num_prompt")}
         return replace(self, **kept)
 
     def beginnings(self, num_rows: int, num_tokens: int) -> list[list[int]]:
-        """The prompts, or else the first tokens, of rows from all over."""
+        """Returns the prompts of `num_rows` evenly spaced rows, or their first `num_tokens` tokens without a prompt."""
         rows = np.linspace(0, len(self.starts), num_rows, endpoint=False, dtype=np.int64)
         num_first = np.minimum(num_tokens, self.lengths[rows])
         stops = self.starts[rows] + np.where(self.num_prompt[rows] > 0, self.num_prompt[rows] + 1, num_first)
         return [self.ids[start:stop].tolist() for start, stop in zip(self.starts[rows], stops, strict=True)]
 
     def targets(self) -> NDArray[np.int64]:
-        """All targets in turn, shape (targets,)."""
-        num_parts = 1 + len(self.starts) // 1000  # padding takes memory
+        """Returns the targets of all rows in order, shape (targets,)."""
+        num_parts = 1 + len(self.starts) // 1000  # one padded batch of all rows could take too much memory
         parts = np.array_split(np.arange(len(self.starts)), num_parts)
         labels = np.concatenate([self.batch(rows)["shift_labels"].numpy().ravel() for rows in parts])
         return labels[labels != IGNORE_INDEX]
 
 
 def ring_blocks(ids: NDArray, block_size: int) -> Spans:
-    """Rows for training: the ring of tokens cut every `block_size`, so that each token is a target once.
+    """Makes rows for training: blocks of `block_size` inputs; every token is a target once.
 
-    Moved by an offset, which the batch takes, they cover the ring again with other cuts. The last row is shorter where
-    the tokens do not divide.
+    The target after the last token is the first token. With another `offset` of `Spans.batch` the blocks begin at other
+    tokens, and every token is still a target once. The last block is shorter if `block_size` does not divide the number
+    of tokens.
     """
     starts = np.arange(0, len(ids), block_size)
     return _blocks(ids, starts, len(ids), block_size)
 
 
 def line_blocks(ids: NDArray, block_size: int) -> Spans:
-    """Rows for evaluation: every token but the first is a target once; the last row may be shorter."""
+    """Makes rows for evaluation: blocks in which every token except the first is a target once.
+
+    The last block may be shorter than `block_size`.
+    """
     starts = np.arange(0, len(ids) - 1, block_size)
     return _blocks(ids, starts, len(ids) - 1, block_size)
 
@@ -115,12 +129,12 @@ def _blocks(ids: NDArray, starts: NDArray[np.int64], num_targets: int, block_siz
 
 
 def encode_stream(texts: Iterable[str], tokenizer: PreTrainedTokenizerFast, separator: int | None) -> NDArray:
-    """The tokens of all texts, shape (tokens,), in the smallest type that holds the vocabulary.
+    """Encodes all texts as one array, shape (tokens,), of uint16 or, for a vocabulary of more than 65,536, uint32.
 
     Args:
-        texts: one at a time; they need not fit into memory together.
-        tokenizer: names of special tokens inside a text are read as ordinary characters.
-        separator: stands before the first text and after each; None joins them with nothing between.
+        texts: an iterable of texts, which need not fit into memory together.
+        tokenizer: encodes the texts. Names of special tokens inside a text are encoded as ordinary characters.
+        separator: id of the token before the first text and after every text; None joins the texts without a separator.
     """
     dtype, end = _dtype(tokenizer), [] if separator is None else [separator]
     parts = [np.array(end, dtype)]
@@ -133,16 +147,17 @@ def encode_stream(texts: Iterable[str], tokenizer: PreTrainedTokenizerFast, sepa
 
 
 def encode_rows(pairs: Iterable[PromptPair], tokenizer: PreTrainedTokenizerFast, end_id: int, block_size: int) -> Spans:
-    """A row a pair: the prompt with what the tokenizer adds to a text, the completion, the end.
+    """Encodes every pair as one row: the prompt with the tokenizer's special tokens, the completion, the end token.
 
-    The completion and the end are targets. The two are encoded apart, as a prompt is when the model is used. A row that
-    is too long loses tokens at the beginning of its prompt; a completion that is too long by itself loses its end.
+    The completion and the end token are targets. Prompt and completion are encoded separately, because generation too
+    encodes a prompt alone. A row that is too long loses the beginning of its prompt. A completion that is too long
+    without its prompt loses its end.
 
     Args:
-        pairs: a document is the completion of an empty prompt.
-        tokenizer: names of special tokens inside a text are read as ordinary characters.
-        end_id: ends each row.
-        block_size: inputs of a row at most.
+        pairs: prompts with completions; a document is the completion of an empty prompt.
+        tokenizer: encodes the texts. Names of special tokens inside a text are encoded as ordinary characters.
+        end_id: id of the last token of every row.
+        block_size: maximum number of inputs of a row.
     """
     parts: list[NDArray] = []
     lengths: list[int] = []
@@ -164,28 +179,28 @@ def encode_rows(pairs: Iterable[PromptPair], tokenizer: PreTrainedTokenizerFast,
 
 
 def _cut(head: list[int], body: list[int], block_size: int) -> tuple[list[int], list[int]]:
-    """The end of the head, a token at least, and the beginning of the body, for a row of `block_size` inputs."""
+    """Truncates a row to `block_size` inputs: keeps the end of `head` (a token at least) and the start of `body`."""
     body = body[: block_size + (not head)]
     return head[max(0, len(head) + len(body) - block_size - 1) :], body
 
 
 def _encode(texts: list[str], tokenizer: PreTrainedTokenizerFast, add_special_tokens: bool = False) -> list[list[int]]:
-    """Token ids of each text, uncut."""
+    """Returns the token ids of each text, without truncation."""
     backend = tokenizer.backend_tokenizer
     backend.no_truncation()
     backend.no_padding()
-    backend.encode_special_tokens = True  # as ordinary characters
+    backend.encode_special_tokens = True  # encodes their names as ordinary characters
     try:
-        # Six times as fast as calling the tokenizer, which makes offsets and masks as well.
+        # Measured: six times as fast as calling the tokenizer, which also computes offsets and masks.
         return [encoding.ids for encoding in backend.encode_batch_fast(texts, add_special_tokens=add_special_tokens)]
     finally:
         backend.encode_special_tokens = False
 
 
 def begin_with_end_of_text(tokenizer: PreTrainedTokenizerFast) -> None:
-    """From now on a text that is tokenized begins with the end-of-text token, as it does where documents are joined.
+    """Makes the tokenizer add the end-of-text token before every text, as joined documents have it in training.
 
-    What a model is trained on and what it is given later then begin alike.
+    Prompts at generation then begin with the same token as documents in training.
     """
     token = tokenizer.eos_token
     tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
@@ -198,7 +213,10 @@ def _dtype(tokenizer: PreTrainedTokenizerFast) -> type[np.unsignedinteger]:
 
 
 def pieces(text: str) -> Iterator[tuple[str, bool]]:
-    """A text in pieces, each with whether it is the last; their tokens joined are those of the whole."""
+    """Yields a text in pieces, and whether each piece is the last.
+
+    The token ids of the pieces, joined, equal those of the complete text.
+    """
     start = 0
     while (seam := _SEAM.search(text, start + PIECE_CHARACTERS)) is not None:
         yield text[start : seam.start()], False
@@ -207,7 +225,7 @@ def pieces(text: str) -> Iterator[tuple[str, bool]]:
 
 
 def _chunks(items: Iterable[Item], num_characters: Callable[[Item], int]) -> Iterator[list[Item]]:
-    """Items in lists of at least `CHUNK_CHARACTERS`, the last one excepted."""
+    """Yields items in lists of at least `CHUNK_CHARACTERS` characters; the last list may be shorter."""
     chunk, total = [], 0
     for item in items:
         chunk.append(item)

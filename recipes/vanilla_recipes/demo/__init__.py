@@ -1,1 +1,1 @@
-"""The demo page: what models answer, how likely they find it, what they attend to, and how fast they are."""
+"""The demo page: answers of models with probabilities, attention maps and speed."""

@@ -1,4 +1,4 @@
-"""What models answer, each by its kind: candidates with their probabilities, and how long they took."""
+"""Computes the answers of models for the demo page: candidates with probabilities, and the time in seconds."""
 
 import copy
 import math
@@ -30,7 +30,7 @@ from vanilla_transformers.text.sentences import split_sentences
 
 NUM_BEAMS = 4
 NUM_SAMPLES = 3
-NUM_TOKENS = 8  # candidates for one token
+NUM_TOKENS = 8  # number of candidates for a mask or the next token
 NUM_CLASSES = 10
 NEW_TOKENS = 100
 TEMPERATURE = 0.8
@@ -40,15 +40,15 @@ _MASKS = re.compile(r"\[MASK\]|<mask>|__+")
 
 
 def task_of(name: str, model_class: type, config: PreTrainedConfig) -> Task:
-    """What the page does with a model.
+    """Returns the task of a model on the page.
 
     Args:
-        name: of the model, for the refusal.
-        model_class: its class.
-        config: its configuration.
+        name: name of the model, for the message.
+        model_class: class of the model.
+        config: configuration of the model.
 
     Raises:
-        UserError: it has nothing to do with it.
+        UserError: the page does not support such a model.
     """
     task = next((task for mapping, task in TASKS if _is_of(model_class, config, mapping)), None)
     if task is None:
@@ -60,10 +60,10 @@ def task_of(name: str, model_class: type, config: PreTrainedConfig) -> Task:
 
 
 def check_tokenizer(name: str, task: Task, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Refuses a tokenizer with which a model cannot do what the page asks of it.
+    """Refuses a tokenizer that does not suit the task.
 
     Raises:
-        UserError: as it says.
+        UserError: the task is to fill masks, and the tokenizer has no mask token.
     """
     if task is FILL and tokenizer.mask_token is None:
         raise UserError(f"{name}: the tokenizer has no mask token; name it as mask_token in tokenizer_config.json")
@@ -75,10 +75,10 @@ def _is_of(model_class: type, config: PreTrainedConfig, mapping: Any) -> bool:
 
 
 def shown(name: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Shown:
-    """A model as the page has it; a decoder is set to draw its continuations.
+    """Prepares a model for the page: evaluation mode and, for a decoder, sampling without beams.
 
     Raises:
-        UserError: the page has nothing to do with such a model.
+        UserError: the page does not support such a model, or its tokenizer does not suit.
     """
     task = task_of(name, type(model), model.config)
     check_tokenizer(name, task, tokenizer)
@@ -92,15 +92,15 @@ def shown(name: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase)
 
 
 def answer(model: Shown, text: str, languages: Mapping[str, str] | None = None) -> Answer:
-    """What a model answers to a text.
+    """Computes a model's answer to a text.
 
     Args:
         model: the model.
-        text: what it reads.
-        languages: `src_lang` and `tgt_lang` of a multilingual one.
+        text: the input text.
+        languages: `src_lang` and `tgt_lang`, for a multilingual model.
 
     Raises:
-        UserError: the text is empty or too long, or the model stumbles over it.
+        UserError: the text is empty, not valid Unicode or too long, or the model fails on it.
     """
     if not text.strip():
         raise UserError(f"the text is empty: write something first, such as {model.task.example!r}")
@@ -113,21 +113,25 @@ def answer(model: Shown, text: str, languages: Mapping[str, str] | None = None) 
 
 
 def _notes(model: Shown, text: str) -> list[str]:
-    """What became of the text on its way into the model."""
+    """Returns notes about truncation, sentence splitting and unknown tokens of the text."""
     ids, limit = model.ids(text), model.limit
     notes = []
     if len(ids) > limit and model.task is CONTINUE:
-        notes.append(f"the text has {len(ids)} tokens, the model sees {limit}: it went on from the last {limit // 2}")
+        notes.append(f"the text has {len(ids)} tokens, the model reads {limit}: it continued the last {limit // 2}")
     elif len(ids) > limit:
         notes.append(f"the text has {len(ids)} tokens, the model reads {limit}: it was read sentence by sentence")
     unknown = ids.count(model.tokenizer.unk_token_id) if model.tokenizer.unk_token != model.tokenizer.eos_token else 0
     if unknown:
-        notes.append(f"unknown to the model, which does not see what stands there: {unknown} of {len(ids)} tokens")
+        notes.append(f"{unknown} of {len(ids)} tokens are unknown: the vocabulary lacks these parts of the text")
     return notes
 
 
 def _fitting(model: Shown, text: str, what: str = "the text") -> int:
-    """The tokens of a text, which must be some and must not be more than the model reads."""
+    """Returns the number of tokens of a text.
+
+    Raises:
+        UserError: the text has no tokens, or more than the model reads.
+    """
     count, limit = len(model.ids(text)), model.limit
     if not count:
         raise UserError(f"{what} is {text!r}, of which the tokenizer makes no token: write something else")
@@ -138,11 +142,11 @@ def _fitting(model: Shown, text: str, what: str = "the text") -> int:
     return count
 
 
-# What each kind of model does
+# The answer of each task
 
 
 def translate(model: Shown, text: str, languages: Mapping[str, str]) -> Found:
-    """The best answers of a beam search. A text that is too long to translate is read sentence by sentence."""
+    """Returns the best answers of a beam search. A text to translate that is too long is split into sentences."""
     is_translation = model.task is TRANSLATE
     sentences = [sentence for sentence, _ in split_sentences(text)] if is_translation else [text]
     for number, sentence in enumerate(sentences, start=1):
@@ -163,14 +167,14 @@ def translate(model: Shown, text: str, languages: Mapping[str, str]) -> Found:
     ]
     best = found[0].text
     if languages.get("tgt_lang"):
-        model.tokenizer.tgt_lang = languages["tgt_lang"]  # for maps, which read the answer too
+        model.tokenizer.tgt_lang = languages["tgt_lang"]  # attention maps encode the answer too
     num_tokens = len(model.tokenizer(text_target=best, verbose=False)["input_ids"])
     heading = f"The best {len(found)} of {num_beams} beams, with the probability per token (geometric mean)"
     return Found([Group(heading, found)], num_tokens, "written", text, best)
 
 
 def classify(model: Shown, text: str, _: Mapping[str, str]) -> Found:
-    """The classes with their probabilities."""
+    """Returns the classes with their probabilities, or the scores of a regression model."""
     count = _fitting(model, text)
     pipeline = TextClassificationPipeline(
         model=model.model, tokenizer=model.tokenizer, device=model.model.device, top_k=None
@@ -184,19 +188,19 @@ def classify(model: Shown, text: str, _: Mapping[str, str]) -> Found:
         else Candidate(f"{each['label']}: {each['score']:.4f}")
         for each in records[:NUM_CLASSES]
     ]
-    heading = "Classes, with their probability" if is_probability else "What the model measures"
+    heading = "Classes, with their probability" if is_probability else "Scores of the model"
     if len(records) > len(found):
-        heading = f"The likeliest {len(found)} of {len(records):,} classes, with their probability"
+        heading = f"The {len(found)} most likely of {len(records):,} classes, with their probability"
     return Found([Group(heading, found)], count, "read", text)
 
 
 @torch.inference_mode()
 def go_on(model: Shown, text: str, _: Mapping[str, str]) -> Found:
-    """Some continuations, and the likeliest tokens to follow the text."""
+    """Returns sampled continuations, and the most likely next tokens."""
     ids, context = model.ids(text), model.limit
     if not ids:
         raise UserError(f"the text is {text!r}, of which the tokenizer makes no token: write something else")
-    seen = ids[-context // 2 :] if len(ids) >= context else ids  # what `continue_ids` goes on from
+    seen = ids[-context // 2 :] if len(ids) >= context else ids  # as `continue_ids` truncates a long prompt
     with model_faults(model.model, "generate"):
         drawn = [continue_ids(model.model, ids, NEW_TOKENS, context) for _ in range(NUM_SAMPLES)]
         logits = model.model(input_ids=torch.tensor([seen], device=model.model.device)).logits[0, -1]
@@ -219,12 +223,12 @@ def _likeliest(model: Shown, logits: torch.Tensor) -> list[Candidate]:
 
 
 def fill(model: Shown, text: str, _: Mapping[str, str]) -> Found:
-    """The likeliest tokens for each mask of the text."""
+    """Returns the most likely tokens for each mask of the text."""
     mask = model.tokenizer.mask_token
     text = _MASKS.sub(lambda _: mask, text)
     count = _fitting(model, text)
     if model.tokenizer.mask_token_id not in model.ids(text):
-        raise UserError("there is no place to fill in the text: write [MASK] or __ for a word that is to be guessed")
+        raise UserError("the text has no mask: write [MASK] or __ for a word that the model shall predict")
     pipeline = FillMaskPipeline(
         model=model.model, tokenizer=model.tokenizer, device=model.model.device, top_k=NUM_TOKENS
     )
@@ -235,7 +239,7 @@ def fill(model: Shown, text: str, _: Mapping[str, str]) -> Found:
     for number, place in enumerate(places, start=1):
         which = "The mask" if len(places) == 1 else f"Mask {number}"
         found = [Candidate(each["token_str"].strip(), each["score"]) for each in place]
-        groups.append(Group(f"{which}: the likeliest tokens, with their probability", found))
+        groups.append(Group(f"{which}: the most likely tokens, with their probability", found))
     return Found(groups, count, "read", text)
 
 
@@ -244,9 +248,9 @@ TRANSLATE = Task(
 )
 ANSWER = Task("Answer a text", "Answer", "Text to answer", "Answer: what is the capital of France?", translate)
 CLASSIFY = Task("Classify", "Classify", "Text to classify", "A film of rare charm.", classify)
-CONTINUE = Task("Continue a text", "Continue", "Text to go on from", "Once upon a time", go_on)
+CONTINUE = Task("Continue a text", "Continue", "Text to continue", "Once upon a time", go_on)
 FILL = Task(
-    "Fill in what is masked", "Fill in", "Text with [MASK] or __ in it", "The old man sat [MASK] on a chair.", fill
+    "Fill in masked words", "Fill in", "Text with [MASK] or __ in it", "The old man sat [MASK] on a chair.", fill
 )
 TASKS: Sequence[tuple[Any, Task]] = (
     (MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING, TRANSLATE),

@@ -1,4 +1,4 @@
-"""The attention maps of an answer, as a page."""
+"""Makes the page with the attention maps of an answer."""
 
 import math
 from dataclasses import replace
@@ -10,19 +10,19 @@ from vanilla_transformers.inspection.maps import page
 from vanilla_transformers.inspection.probe import AttentionMapError, attention_sites
 
 MOST_WEIGHTS = 8_000_000
-"""Weights of all maps that are sent to a browser together: 16 MB."""
+"""Maximum number of attention weights of all maps that are sent to the browser: 16 MB."""
 
 
 def maps_page(model: Shown, found: Found, effects: bool = True) -> str:
-    """The page with the attention maps of an answer.
+    """Returns the page with the attention maps of an answer.
 
     Args:
-        model: what gave it.
+        model: the model that gave the answer.
         found: the answer.
-        effects: whether the effect of each head on the loss is measured, which takes most of the time.
+        effects: whether to measure the effect of each head on the loss, which takes most of the time.
 
     Raises:
-        UserError: the model has no maps, or these would be too many.
+        UserError: the model has no attention maps, or the maps have more than `MOST_WEIGHTS` weights.
     """
     target = found.target or None
     length = max(len(model.ids(each)) for each in (found.text, target or ""))
@@ -31,8 +31,8 @@ def maps_page(model: Shown, found: Found, effects: bool = True) -> str:
         num_heads = sum(site.num_heads for site in attention_sites(model.model))
         if num_heads * length**2 > MOST_WEIGHTS:
             raise UserError(
-                f"the maps of {num_heads} heads over {length} tokens are more than a browser is sent: shorten the text "
-                f"to {math.isqrt(MOST_WEIGHTS // num_heads)} tokens"
+                f"the maps of {num_heads} heads over {length} tokens are too large for a browser: shorten the text to "
+                f"{math.isqrt(MOST_WEIGHTS // num_heads)} tokens"
             )
         maps = attention_maps(model.model, model.tokenizer, found.text, target, effects=effects)
     except AttentionMapError as error:

@@ -1,4 +1,4 @@
-"""Answers as HTML in the colours of Gradio's theme, and the frame that a page of maps is shown in."""
+"""Formats answers as HTML in the colours of Gradio's theme, and attention maps as a frame."""
 
 from html import escape
 
@@ -43,7 +43,7 @@ SCRIPT = """() => {
     if (frame && event.source === frame.contentWindow && height > 0) frame.style.height = Math.min(height, 1e4) + "px";
   });
 }"""
-"""Announces answers, and gives the frame the height that the page in it asks for."""
+"""Announces answers to screen readers, and sets the frame to the height that the page inside it reports."""
 
 _TELL_HEIGHT = """<script>
 new ResizeObserver(([{target}]) => parent.postMessage({mapsHeight: target.offsetHeight + 2}, "*"))
@@ -52,7 +52,7 @@ new ResizeObserver(([{target}]) => parent.postMessage({mapsHeight: target.offset
 
 
 def answer_html(answer: Answer) -> str:
-    """The speed, what is to be noted, and the candidates."""
+    """Returns the HTML of an answer: speed, notes and candidates."""
     notes = "".join(f'<p class="note">Note: {escape(note)}.</p>' for note in answer.notes)
     groups = "".join(
         f"<h2>{escape(group.heading)}</h2><ol>{''.join(map(_candidate, group.candidates))}</ol>"
@@ -72,11 +72,11 @@ def _candidate(candidate: Candidate) -> str:
 
 
 def fault_html(message: str) -> str:
-    """What went wrong."""
+    """Returns the HTML of an error message."""
     return f'<div class="answer"><p class="fault" role="alert">{escape(message[:1].upper() + message[1:])}.</p></div>'
 
 
 def maps_html(page: str) -> str:
-    """A page of maps in a frame of its own, which can run its script and reach nothing outside itself."""
+    """Returns the page of attention maps in a sandboxed frame: its script runs but cannot access the outer page."""
     page = page.replace("</body>", _TELL_HEIGHT)
     return f'<iframe class="maps" title="Attention maps" sandbox="allow-scripts" srcdoc="{escape(page)}"></iframe>'

@@ -1,4 +1,4 @@
-"""The page itself, with Gradio, and its server. Nothing on it comes from anywhere but this server."""
+"""Builds the demo page with Gradio and serves it. The page loads nothing from other servers."""
 
 import logging
 import os
@@ -16,14 +16,14 @@ from vanilla_recipes.demo.markup import CSS, SCRIPT, answer_html, fault_html, ma
 from vanilla_recipes.demo.records import Answer, Shown
 from vanilla_recipes.errors import UserError
 
-_QUEUE = "model"  # maps change how a model runs, so that nothing else may run at the same time
+_QUEUE = "model"  # one queue for all requests: attention maps change how a model runs, so nothing may run beside them
 
 
 def build(models: Sequence[Shown]) -> gradio.Blocks:
-    """The page of some models; with several of them, one is chosen.
+    """Builds the page for one or more models; with several models the page has a menu to choose one.
 
     Args:
-        models: as `answers.shown` gives them, with different names.
+        models: models prepared by `answers.shown`, with different names.
     """
     by_name = {model.name: model for model in models}
     first = models[0]
@@ -85,7 +85,7 @@ def _textbox(model: Shown) -> dict[str, Any]:
 
 
 def _directions(model: Shown) -> list[dict[str, Any]]:
-    """From which language to which, for a multilingual model."""
+    """Returns the settings of the menus for source and target language of a multilingual model."""
     saved = model.tokenizer.init_kwargs
     fields = (("From (src_lang)", saved.get("src_lang")), ("To (tgt_lang)", saved.get("tgt_lang")))
     return [
@@ -95,10 +95,10 @@ def _directions(model: Shown) -> list[dict[str, Any]]:
 
 
 def application(models: Sequence[Shown]) -> FastAPI:
-    """The page as an application for a server."""
-    plain = ("sans-serif",)  # any other font would be fetched; the style sheet names what is there
+    """Returns the page as an application for a web server."""
+    plain = ("sans-serif",)  # Gradio would download any other font; CSS names the installed fonts
     theme = gradio.themes.Default(primary_hue="blue", neutral_hue="slate", font=plain, font_mono=("monospace",))
-    theme.set(  # the defaults are too faint to read
+    theme.set(  # the contrast of the default colours is too low
         button_primary_background_fill="*primary_600",
         button_primary_background_fill_hover="*primary_700",
         input_placeholder_color="*neutral_500",
@@ -118,7 +118,7 @@ def application(models: Sequence[Shown]) -> FastAPI:
 
 
 class _Server(uvicorn.Server):
-    """Ends at once: an open page never closes its connection, and that it is cut is no error to print."""
+    """A server that exits at once: an open page keeps its connection, and closing it must not print an error."""
 
     def handle_exit(self, sig: int, frame: Any) -> None:
         logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
@@ -127,7 +127,7 @@ class _Server(uvicorn.Server):
 
 
 def serve(models: Sequence[Shown], host: str, port: int) -> None:
-    """Shows the page until the process is interrupted."""
+    """Serves the page until the process is interrupted."""
     server = _Server(uvicorn.Config(application(models), host=host, port=port, log_level="warning"))
     print(f"the demo is at http://{'localhost' if host == '0.0.0.0' else host}:{port}; Ctrl-C ends it", flush=True)
     server.run()

@@ -1,4 +1,4 @@
-"""What the demo shows, as data: a model, what it does, and its answer to a text."""
+"""Data classes of the demo: models, their tasks and their answers."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -15,8 +15,8 @@ class Candidate(NamedTuple):
 
     Attributes:
         text: the answer.
-        probability: how likely the model finds it, if it says so.
-        before: what it goes on from.
+        probability: probability of the answer, 0 to 1; None if it is not shown.
+        before: the text that the answer continues.
     """
 
     text: str
@@ -25,7 +25,7 @@ class Candidate(NamedTuple):
 
 
 class Group(NamedTuple):
-    """Answers to one question, the best first, under a heading that says what their probability is."""
+    """Answers to one question, the best first, with a heading that explains their probability."""
 
     heading: str
     candidates: list[Candidate]
@@ -33,14 +33,14 @@ class Group(NamedTuple):
 
 @dataclass(frozen=True)
 class Found:
-    """What a model answered, as its task gives it.
+    """The answers of a model to a text.
 
     Attributes:
         groups: the answers.
-        num_tokens: how many were read or written, by which the speed is counted.
-        deed: "read" or "written".
-        text: what a map of the answer is made of; for an encoder-decoder its source.
-        target: its target.
+        num_tokens: number of tokens read or written, from which the speed is computed.
+        deed: "read" or "written": the tokens that `num_tokens` counts.
+        text: text of the attention maps; the source for an encoder-decoder.
+        target: target text of the attention maps of an encoder-decoder; None for other models.
     """
 
     groups: list[Group]
@@ -52,28 +52,28 @@ class Found:
 
 @dataclass(frozen=True)
 class Answer(Found):
-    """The same with how long it took, and what a reader has to know."""
+    """The answers of a model with their time in seconds, and notes for the user."""
 
     seconds: float = 0.0
     notes: tuple[str, ...] = ()
 
     @property
     def speed(self) -> str:
-        """For example `12 tokens written in 0.31 s: 39 tokens/s`."""
+        """The speed as text, for example `12 tokens written in 0.31 s: 39 tokens/s`."""
         tokens = f"{self.num_tokens:,} token{'s' if self.num_tokens != 1 else ''}"
         return f"{tokens} {self.deed} in {self.seconds:.3g} s: {self.num_tokens / self.seconds:,.0f} tokens/s"
 
 
 @dataclass(frozen=True)
 class Task:
-    """What a kind of model does.
+    """The task of a kind of model.
 
     Attributes:
-        heading: names it.
-        button: what starts it.
-        label: of the text that is asked for.
-        example: such a text.
-        answer: does it.
+        heading: name of the task, the heading of the page.
+        button: text of the button that starts it.
+        label: label of the input field.
+        example: example of an input text.
+        answer: computes the answers to a text.
     """
 
     heading: str
@@ -85,13 +85,13 @@ class Task:
 
 @dataclass(frozen=True)
 class Shown:
-    """A model of the page.
+    """A model on the page.
 
     Attributes:
-        name: as it is called there.
-        model: in evaluation mode.
+        name: name on the page.
+        model: the model, in evaluation mode.
         tokenizer: its tokenizer.
-        task: what it does.
+        task: its task.
     """
 
     name: str
@@ -101,16 +101,16 @@ class Shown:
 
     @property
     def limit(self) -> int:
-        """Tokens of a text at most."""
+        """Maximum number of tokens of a text."""
         return longest_input(self.model, self.tokenizer)
 
     def ids(self, text: str) -> list[int]:
-        """The tokens of a text, uncut."""
+        """Returns the token ids of a text, without truncation."""
         return self.tokenizer(text, verbose=False)["input_ids"]
 
     @property
     def facts(self) -> str:
-        """For example `10.7 M parameters, float32 on cpu; reads up to 128 tokens`."""
+        """Size, type and limit as text, for example `10.7 M parameters, float32 on cpu; reads up to 128 tokens`."""
         model = self.model
         size = sum(parameter.numel() for parameter in model.parameters())
         number = f"{size / 1e6:,.1f} M" if size >= 1e5 else f"{size:,}"
@@ -119,5 +119,5 @@ class Shown:
 
     @property
     def languages(self) -> list[str]:
-        """The codes to choose from, of a multilingual model."""
+        """The language codes of a multilingual model, sorted; empty for other models."""
         return sorted(language_codes(self.tokenizer))

@@ -1,1 +1,1 @@
-"""Publishing that is proved: a model is loaded elsewhere and compared before it goes to the Hub."""
+"""Publishes models on the Hub, after a check that another process loads the same model."""

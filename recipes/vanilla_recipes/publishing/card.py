@@ -1,4 +1,4 @@
-"""The model card: what is known of a model, and nothing else."""
+"""Writes the model card from the facts known about a model; unknown facts are left out."""
 
 import json
 import re
@@ -36,7 +36,7 @@ _FAMILIES = {
     "vanilla_encoder": "BERT-style encoder (Devlin et al. 2019)",
     "vanilla_decoder": "GPT-style decoder (Radford et al. 2019)",
 }
-# Scores of our recipes: their identifier on the Hub, how they are called, and by what they are multiplied.
+# Scores of the recipes: (identifier on the Hub, name in the card, factor).
 _METRICS = {
     "bleu": ("sacrebleu", "BLEU", 1),
     "bleu_lowercase": ("sacrebleu", "BLEU, lower-cased", 1),
@@ -55,17 +55,17 @@ _EXAMPLE = "Two dogs are playing in the grass."
 
 @dataclass(frozen=True)
 class Facts:
-    """What a card is written from.
+    """The facts from which a model card is written.
 
     Attributes:
-        name: of the repository.
-        model: the model, for its configuration and size.
-        has_tokenizer: whether one comes with it.
-        source: the model's folder and run.
-        details: what whoever publishes it says.
-        checks: of the model in the fresh process.
-        has_curves: whether there is a picture of the training.
-        stock_folder: where a stock copy lies beside it, if one does.
+        name: name of the repository, `USER/NAME`.
+        model: the model; the card states its configuration and size.
+        has_tokenizer: whether a tokenizer is published with the model.
+        source: folder and run of the model.
+        details: text for the card from the user.
+        checks: checks of the model in a fresh process.
+        has_curves: whether the repository has a plot of the training, `curves.png`.
+        stock_folder: subfolder of the repository with a copy as a stock transformers model; None without one.
     """
 
     name: str
@@ -79,40 +79,40 @@ class Facts:
 
     @property
     def task(self) -> str:
-        """What the Hub calls the use of the model."""
+        """Name of the model's task on the Hub, such as "translation"."""
         return TASKS[auto_names(self.model)[0]]
 
     @property
     def is_ours(self) -> bool:
-        """Whether code goes with the model."""
+        """Whether the model is one of this package, so that its code is published with it."""
         return isinstance(self.model.config, VanillaConfig)
 
     @property
     def datasets(self) -> list[str]:
-        """Identifiers of the data on the Hub, where they are known."""
+        """Hub identifiers of the training data; empty if unknown."""
         return datasets_of(self.source, self.details)
 
     @property
     def languages(self) -> list[str]:
-        """Codes of its languages, where they are known."""
+        """Language codes of the model; empty if unknown."""
         data = self.source.experiment.get("data", {})
         named = [str(data[name]) for name in ("source_lang", "target_lang") if data.get(name)]
-        # They name columns too, of which not all are called by a code.
+        # source_lang and target_lang are column names, which need not be language codes.
         return self.details.language or (named if all(re.fullmatch(LANGUAGE, each) for each in named) else [])
 
 
 def datasets_of(source: Source, details: CardDetails) -> list[str]:
-    """Identifiers on the Hub of the data that a model was trained on, where they are known."""
+    """Returns the Hub identifiers of the data that a model was trained on; empty if unknown."""
     data = source.experiment.get("data", {})
     is_on_hub = not data.get("path") and data.get("name") not in (None, TOY)
     return details.datasets or ([data["name"]] if is_on_hub else [])
 
 
 def write_card(facts: Facts) -> str:
-    """The text of README.md, whose metadata `huggingface_hub` has read back.
+    """Returns the text of README.md; `huggingface_hub` has parsed its metadata as a check.
 
     Raises:
-        UserError: something of the details is not what the Hub takes.
+        UserError: the Hub does not accept a value in the details.
     """
     sections = {
         "model_name": facts.name.rsplit("/", 1)[-1],
@@ -153,10 +153,10 @@ def _metadata(facts: Facts) -> ModelCardData:
 
 
 def _eval_results(facts: Facts) -> list[EvalResult]:
-    """For the model index; it needs to know what the rows are."""
+    """Returns the scores for the model index; empty unless the scored data is known and is a single dataset."""
     data = facts.source.experiment.get("data", {})
     is_toy = data.get("name") == TOY and not data.get("path")
-    if facts.details.datasets:  # somebody's word, which need not be about the rows that were scored
+    if facts.details.datasets:  # named by the user; the run's split and revision need not belong to these datasets
         is_toy, data = False, {}
     name = "vanilla_transformers/toy" if is_toy else next(iter(facts.datasets), None)
     if name is None or len(facts.datasets) > 1:
@@ -248,7 +248,7 @@ def _use(facts: Facts) -> str:
 
 
 def _loading_code(facts: Facts, own: str, options: str, example: str) -> str:
-    """Loads and uses the model."""
+    """Returns example code that loads and uses the model."""
     imports = f"from transformers import {', '.join(sorted([own, 'AutoTokenizer'] if facts.has_tokenizer else [own]))}"
     lines = [imports, "", f'model = {own}.from_pretrained("{facts.name}"{options})']
     if not facts.has_tokenizer:
@@ -284,7 +284,7 @@ def _training(facts: Facts) -> str:
     started = source.experiment.get("model", {}).get("pretrained")
     if started:
         rank = source.experiment.get("peft", {}).get("r")
-        how = f"; adapters (LoRA) of rank {rank} learned in place of its weights and are merged" * bool(rank)
+        how = f"; LoRA adapters of rank {rank} were trained and merged into its weights" * bool(rank)
         lines.append(f"- Started from: the saved model {public_settings({'name': started})['name']}{how}")
     if run:
         machine = run["machine"]
@@ -310,7 +310,7 @@ def _training(facts: Facts) -> str:
 
 
 def _scores(facts: Facts) -> str:
-    """A table of all scores, and what is needed to compare with them."""
+    """Returns a table of all scores, with signatures and settings that are needed to compare them."""
     scored = _scored(facts)
     if not scored:
         return ""
@@ -344,22 +344,23 @@ def _certificates(facts: Facts) -> str:
         own = facts.checks[0].result
         lines.append(
             f"- Loaded in a fresh process without `vanilla_transformers`, before it was pushed, by {own}: "
-            f"{differences[0].result} of its outputs to those of the model that it was made of."
+            f"{differences[0].result} between its outputs and the outputs of the original model."
         )
     found = facts.source.results.get("certificates", {})
     if "gradient" in found:
         gradient = found["gradient"]
         parts = " and ".join(map(str, gradient["parts"]))
         lines.append(
-            f"- Gradient: of one batch ({gradient['rows']} rows) of the training, cut into {parts} micro-batches, it "
-            f"differs by {gradient['relative_difference']:.1e} of its norm from that of the batch in one piece (fp32)."
+            f"- Gradient: the gradient of one training batch ({gradient['rows']} rows), computed in {parts} "
+            f"micro-batches, differs from its gradient in one piece by {gradient['relative_difference']:.1e} of the "
+            "norm (fp32)."
         )
     if "resume" in found:
         times = found["resume"]["times"]
-        how = "done at one go" if not times else f"continued from a checkpoint {times} time{'s' * (times > 1)}"
+        how = "not interrupted" if not times else f"continued from a checkpoint {times} time{'s' * (times > 1)}"
         lines.append(
-            f"- Resume: the run was {how}, on rows with the fingerprint `{found['resume']['fingerprint'][:16]}`; a "
-            "checkpoint counts only if its files have the SHA-256 of its manifest, and order, masks and dropout are "
+            f"- Resume: the run was {how}; its rows have the fingerprint `{found['resume']['fingerprint'][:16]}`. A "
+            "checkpoint is used only if its files have the SHA-256 in its manifest. Order, masks and dropout are "
             "functions of the seed and the step."
         )
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""What a run cannot know of its model, and whoever publishes it may say: `vanilla push --card FILE`."""
+"""Facts for the model card that a run does not know and the user provides: `vanilla push --card FILE`."""
 
 import difflib
 import re
@@ -14,7 +14,7 @@ from huggingface_hub.utils import validate_repo_id
 from vanilla_recipes.errors import UserError, one_line
 
 LANGUAGE = r"[a-z]{2,3}(?:-[A-Za-z0-9]{2,8})*|code|multilingual"
-"""What a code of a language looks like."""
+"""Pattern of a language code."""
 
 _FORMS = {"license": r"[a-z0-9][a-z0-9.-]*", "language": LANGUAGE, "tags": r"\S(?:.*\S)?"}
 _FORM_EXAMPLES = {
@@ -26,20 +26,20 @@ _FORM_EXAMPLES = {
 
 @dataclass(frozen=True)
 class CardDetails:
-    """Words for the model card; what is left out does not appear there.
+    """Text and metadata for the model card; a field without a value does not appear in the card.
 
     Attributes:
-        summary: what the model is and is for, below its name.
-        license: its identifier on the Hub, such as `apache-2.0`.
-        language: codes of ISO 639, such as `[en, de]`.
-        datasets: identifiers of data sets on the Hub.
-        base_model: identifier of the model on the Hub that the training started from.
-        tags: words to find the model by.
-        data: what it was trained on.
-        terms: the terms of these data.
-        limits: what it is not for, and where it fails.
-        energy: what the training took, and how that was measured.
-        example: a text to show its use with.
+        summary: what the model is, and its intended use.
+        license: identifier of the license on the Hub, such as `apache-2.0`.
+        language: ISO 639 codes, such as `[en, de]`.
+        datasets: Hub identifiers of the training data.
+        base_model: Hub identifier of the model that the training started from.
+        tags: search tags.
+        data: description of the training data.
+        terms: license or terms of use of the training data.
+        limits: uses that the model is not made for, and known failures.
+        energy: energy used by the training, and how it was measured.
+        example: input text of the example code.
     """
 
     summary: str | None = None
@@ -56,10 +56,11 @@ class CardDetails:
 
 
 def read_details(file: str | Path | None) -> CardDetails:
-    """The details in a YAML file; none without a file.
+    """Reads the details in a YAML file; returns empty details without a file.
 
     Raises:
-        UserError: it cannot be read, or names something else; the nearest name is given.
+        UserError: the file cannot be read, has an unknown name (the message gives the nearest one), or a value is
+            wrong.
     """
     if file is None:
         return CardDetails()
@@ -73,16 +74,20 @@ def read_details(file: str | Path | None) -> CardDetails:
 
 
 def checked_details(found: Mapping[str, Any], where: str) -> CardDetails:
-    """The details as given by name.
+    """Returns the details given by name.
+
+    Args:
+        found: values by name.
+        where: source of the values, for messages.
 
     Raises:
-        UserError: a name or the type of a value is wrong.
+        UserError: a name is unknown, or a value has the wrong type or form.
     """
     types = {each.name: each.type for each in fields(CardDetails)}
     for name, value in found.items():
         if name not in types:
             near = difflib.get_close_matches(str(name), types, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(types)}"
+            hint = f"did you mean {near[0]}?" if near else f"the names are {', '.join(types)}"
             raise UserError(f"{where}: there is no {name}; {hint}")
         takes_list = str(types[name]).startswith("list")
         is_fitting = isinstance(value, list) and all(isinstance(each, str) for each in value)
@@ -95,12 +100,12 @@ def checked_details(found: Mapping[str, Any], where: str) -> CardDetails:
 
 
 def _check_form(name: str, value: str, where: str) -> None:
-    """What the Hub takes in the metadata of a card."""
+    """Refuses a value that the Hub does not accept in the metadata of a card."""
     if name in ("base_model", "datasets"):
         try:
             validate_repo_id(value)
         except HFValidationError as error:
-            raise UserError(f"{where}: {name} has {value!r}, but must name something on the Hub") from error
+            raise UserError(f"{where}: {name} has {value!r}, but must be a Hub name, such as USER/NAME") from error
     rule = _FORMS.get(name)
     if rule is not None and not re.fullmatch(rule, value):
         raise UserError(f"{where}: {name} has {value!r}, which the Hub does not take; {_FORM_EXAMPLES[name]}")

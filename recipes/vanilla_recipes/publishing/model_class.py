@@ -1,4 +1,4 @@
-"""A saved model, by the name of its class in the configuration."""
+"""Finds and loads the class that a saved model names in its configuration."""
 
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,10 @@ from vanilla_recipes.models.model_folder import load_saved
 
 
 def class_of(config: PreTrainedConfig) -> Any:
-    """The class that the configuration names, one of ours or of transformers' own.
+    """Returns the class named by `architectures` in the configuration, from this package or from transformers.
 
     Raises:
-        UserError: it names none that there is.
+        UserError: the configuration names no class, or neither package has it.
     """
     name = (config.architectures or [""])[0]
     found = getattr(vanilla_transformers, name, None) or getattr(transformers, name, None) if name else None
@@ -29,11 +29,11 @@ def class_of(config: PreTrainedConfig) -> Any:
 
 
 def load_as_saved(folder: Path, tells_outdated: bool = True) -> tuple[PreTrainedModel, Any]:
-    """The model as its class has it, in evaluation mode, in fp32 and on the CPU, and its tokenizer if it has one.
+    """Loads a model with the class that it was saved as (evaluation mode, fp32, CPU) and its tokenizer, or None.
 
     Args:
-        folder: of `save_pretrained`.
-        tells_outdated: as in `load_saved`.
+        folder: a folder written by `save_pretrained`.
+        tells_outdated: passed to `load_saved`: whether outdated code in the folder causes a warning.
 
     Raises:
         UserError: the folder is damaged.

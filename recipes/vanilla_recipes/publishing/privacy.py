@@ -1,4 +1,4 @@
-"""Finds what must not become public: access tokens, paths of this machine, names of its user and of itself."""
+"""Finds private data before it is uploaded: access tokens, paths of this machine, names of the user and the host."""
 
 import getpass
 import os
@@ -15,7 +15,8 @@ from safetensors import safe_open
 
 from vanilla_recipes.errors import UserError
 
-# Access tokens of the Hub, OpenAI, Anthropic, GitHub, GitLab, Slack, Google, AWS and Weights & Biases; keys; passwords.
+# Access tokens of the Hub, OpenAI, Anthropic, GitHub, GitLab, Slack, Google, AWS and Weights & Biases; private keys;
+# passwords in addresses.
 _SECRETS = (
     r"hf_(?:oauth_)?[A-Za-z0-9]{16,}|api_org_[A-Za-z0-9]{16,}|(?<![A-Za-z0-9])sk-[A-Za-z0-9_-]{20,}|gh[oprsu]_[A-Za-z0-9]{30,}|"
     r"github_pat_\w{30,}|glpat-[\w-]{20,}|xox[abprs]-[\w-]{10,}|AIza[\w-]{35}|A(?:KI|SI)A[0-9A-Z]{16}|wandb_v1_\w{20,}|"
@@ -31,7 +32,10 @@ _BINARY = (".png", ".safetensors", ".spm", ".model", ".onnx", ".bin")
 
 
 class _Kind(NamedTuple):
-    """Something private: how it looks, and how it is told; without `anywhere`, vocabularies and code may hold it."""
+    """A kind of private data: its pattern and its description in messages.
+
+    If `anywhere` is false, vocabularies and Python code may contain matches.
+    """
 
     pattern: re.Pattern[str]
     told: str
@@ -39,17 +43,18 @@ class _Kind(NamedTuple):
 
 
 def check_private(folder: Path, public: str = "") -> int:
-    """Refuse a folder that would make something private public.
+    """Refuses a folder with private data.
 
     Args:
-        folder: everything that is to be uploaded.
-        public: a text whose words may stand anywhere, such as the name of the repository.
+        folder: the folder with all files to upload.
+        public: text that is public anyway, such as the name of the repository. A name of the user or host that occurs
+            in it is allowed in every file.
 
     Returns:
-        The number of files that were read.
+        The number of files that were checked.
 
     Raises:
-        UserError: something private was found; a token is not repeated.
+        UserError: a file has private data; the message names file and line, but does not repeat a token.
     """
     patterns = _patterns(public)
     files = sorted(file for file in folder.rglob("*") if file.is_file())
@@ -67,7 +72,7 @@ def check_private(folder: Path, public: str = "") -> int:
 
 
 def _readings(line: str) -> set[str]:
-    """A line as it stands, and as JSON and addresses mean it."""
+    """Returns a line and its decoded forms: JSON escapes and percent-encoding of addresses are resolved."""
     plain = re.sub(r"\\u([0-9a-fA-F]{4})", lambda found: chr(int(found[1], 16)), line.replace("\\/", "/"))
     return {line, plain, re.sub(r"\\[nrt]", " ", plain), unquote(plain)}
 
@@ -81,7 +86,7 @@ def _private(readings: Sequence[str], kinds: Sequence[_Kind]) -> str | None:
 
 
 def _patterns(public: str) -> list[_Kind]:
-    """What is looked for; the names are those of this machine and its user, unless they stand in a public text."""
+    """Returns the kinds of private data; names of the user and the host that occur in `public` are not among them."""
     token = get_token()
     secrets = f"{_SECRETS}|{re.escape(token)}" if token else _SECRETS
     own = [str(Path.home()), os.getcwd(), tempfile.gettempdir()]
@@ -102,12 +107,12 @@ def _patterns(public: str) -> list[_Kind]:
 def _user() -> str:
     try:
         return getpass.getuser()
-    except (KeyError, OSError):  # a container's user may have a number alone
+    except (KeyError, OSError):  # the user of a container may have a number but no name
         return ""
 
 
 def _lines(file: Path) -> Iterator[str]:
-    """The lines of a text; of weights what their header says, of other binary files none."""
+    """Yields the lines of a text file, the metadata of a safetensors file, and nothing of other binary files."""
     if file.suffix == ".safetensors":
         with safe_open(file, framework="pt") as tensors:
             yield str(tensors.metadata())

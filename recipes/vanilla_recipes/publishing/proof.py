@@ -1,4 +1,4 @@
-"""Shows that a folder loads elsewhere as the model that it was made of: in a fresh process, without this package."""
+"""Checks that a fresh process without this package loads a folder as the same model."""
 
 import contextlib
 import json
@@ -25,7 +25,7 @@ from vanilla_transformers.model.configuration_base import VanillaConfig
 
 READER = Path(__file__).with_name("reader.py")
 _NEW_TOKENS = 12
-_TOLERANCE = 1e-5  # code that an older version has saved may compute in another order
+_TOLERANCE = 1e-5  # largest difference of outputs; saved code of an older version may add in another order
 TASKS = {
     "AutoModelForSeq2SeqLM": "translation",
     "AutoModelForCausalLM": "text-generation",
@@ -36,21 +36,21 @@ TASKS = {
     "AutoModelForMultipleChoice": "multiple-choice",
     "AutoModel": "feature-extraction",
 }
-"""What the Hub calls the use of what each Auto class loads."""
+"""Name on the Hub of the task of each Auto class."""
 
 _PIPELINES = ("text-generation", "fill-mask", "text-classification", "token-classification")
-"""Those that a pipeline of transformers does with a text."""
+"""Tasks for which transformers has a pipeline that takes a single text."""
 
 
 @dataclass(frozen=True)
 class Subject:
-    """What is proved.
+    """A folder to check.
 
     Attributes:
-        name: of the model in the table.
-        folder: what is to be loaded.
-        model: what it must be, in evaluation mode and fp32, on the CPU.
-        tokenizer: that of the model, or `None`.
+        name: name of the model in the table of checks.
+        folder: the folder that the fresh process loads.
+        model: the expected model, in evaluation mode and fp32, on the CPU.
+        tokenizer: the expected tokenizer, or `None`.
     """
 
     name: str
@@ -60,12 +60,16 @@ class Subject:
 
     @property
     def is_ours(self) -> bool:
-        """Whether code goes with the model."""
+        """Whether the model is one of this package, so that the folder contains its code."""
         return isinstance(self.model.config, VanillaConfig)
 
 
 def auto_names(model: PreTrainedModel) -> tuple[str, list[str]]:
-    """The Auto class of a model, and all that load its configuration."""
+    """Returns the name of the Auto class that loads a model's class, and of all that load its configuration.
+
+    Raises:
+        UserError: no Auto class loads the model's class.
+    """
     config = model.config
     if isinstance(config, VanillaConfig):
         names = {name: path.rsplit(".", 1)[1] for name, path in config.family_auto_map.items() if name != "AutoConfig"}
@@ -73,7 +77,7 @@ def auto_names(model: PreTrainedModel) -> tuple[str, list[str]]:
         mappings = {name: classes_of(name) for name in TASKS}
         found = {name: mapping[type(config)] for name, mapping in mappings.items() if type(config) in mapping}
         names = {name: (each[0] if isinstance(each, tuple) else each).__name__ for name, each in found.items()}
-        # Other heads of a stock class may have weights of the same name and another shape.
+        # For stock models only the own head: weights of other heads may have the same name and another shape.
         names = {name: each for name, each in names.items() if each == type(model).__name__ or name == "AutoModel"}
     own = next((name for name, class_name in names.items() if class_name == type(model).__name__), None)
     if own is None:
@@ -84,10 +88,10 @@ def auto_names(model: PreTrainedModel) -> tuple[str, list[str]]:
 
 
 def prove(*subjects: Subject) -> list[Check]:
-    """Loads each folder in one fresh process with an empty cache, and compares what it gives with the model.
+    """Loads every folder in one fresh process with an empty cache, and compares the results with the expected models.
 
     Raises:
-        UserError: the process failed; its last line is told.
+        UserError: the process failed; the message has the last line of its standard error.
     """
     with tempfile.TemporaryDirectory() as folder:
         entries = [questions(subject) for subject in subjects]
@@ -101,7 +105,7 @@ def prove(*subjects: Subject) -> list[Check]:
 
 
 def questions(subject: Subject) -> dict[str, Any]:
-    """What another process is asked of a model, in JSON; it must find out everything else."""
+    """Returns the request to the fresh process about a model, as JSON values: inputs to run and classes to load."""
     own, names = auto_names(subject.model)
     model, tokenizer = subject.model, subject.tokenizer
     task = TASKS[own] if tokenizer is not None and TASKS[own] in _PIPELINES else None
@@ -129,7 +133,7 @@ def questions(subject: Subject) -> dict[str, Any]:
 
 
 def _prompt(model: PreTrainedModel, inputs: dict[str, Any]) -> dict[str, Any]:
-    """The first row, as far as a decoder can go on from it."""
+    """Returns the first row without its padding, as a prompt for `generate`."""
     length = sum(inputs["attention_mask"][0])
     return {name: [inputs[name][0][:length]] for name in ("input_ids", "attention_mask")}
 
@@ -202,7 +206,7 @@ def _pipeline_check(subject: Subject, entry: dict[str, Any], found: Any) -> Chec
 
 
 def _rounded(value: Any) -> Any:
-    """Probabilities went through JSON."""
+    """Rounds all floats to 6 digits: the other values were written to JSON and read back."""
     if isinstance(value, Mapping):
         return {key: _rounded(each) for key, each in value.items()}
     if isinstance(value, (list, tuple)):

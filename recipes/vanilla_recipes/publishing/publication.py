@@ -1,4 +1,4 @@
-"""From a run to a repository on the Hugging Face Hub."""
+"""Publishes the model of a run as a repository on the Hugging Face Hub."""
 
 import tempfile
 from collections.abc import Callable
@@ -42,15 +42,15 @@ from vanilla_transformers.interop.checks import Check, InteropError, listed_chec
 
 @dataclass(frozen=True)
 class Publication:
-    """What was published, or would be.
+    """The result of `publish`.
 
     Attributes:
-        files: bytes of each file, by its path in the repository.
-        left_out: what lies in the model's folder and was not taken.
-        checks: what was compared.
-        card: the model card.
-        url: where it can be seen; `None` if it was only tried.
-        commit: the id of its commit, for `revision=`; likewise.
+        files: size in bytes of every file, by its path in the repository.
+        left_out: names in the model's folder that are not published.
+        checks: the checks of the loaded models.
+        card: text of the model card.
+        url: address of the commit or pull request; `None` with `dry_run`.
+        commit: id of the commit, for `revision=`; `None` with `dry_run`.
     """
 
     files: dict[str, int]
@@ -77,33 +77,33 @@ def publish(
     dry_run: bool = False,
     tell: Callable[[str], None] = print,
 ) -> Publication:
-    """Pushes a model with its card to the Hub, once it is proved that it loads there as it is here.
+    """Pushes a model with its model card to the Hub, after a check that it loads there as the same model.
 
-    A fresh process with an empty cache and without this package loads what is to be pushed: its outputs must equal
-    those of the model, and every Auto class of its family must load it. The access token is `huggingface_hub`'s.
+    A fresh process with an empty cache and without this package loads the files to push. Its outputs must equal the
+    outputs of the model (fp32; within 1e-5 for models of this package, exactly for stock models), and every Auto class
+    of the model's family must load it. The access token is the one that `huggingface_hub` finds.
 
     Args:
-        run: a run folder, or a folder of `save_pretrained`.
-        name: of the repository, `USER/NAME`; it is made if there is none.
-        model: which of a run's models.
-        details: what the run cannot know, for the card; without `terms`, the Hub is asked for those of its data sets.
-        to: a model type of transformers, such as `"marian"`, that it is pushed as instead.
-        beside: a model type that it is pushed as too, in a folder of that name.
-        private: whether a new repository is for its owner alone.
-        revision: the branch, which is made where there is none.
-        create_pr: whether the commit becomes a pull request.
-        overwrite: whether it may replace a model of another type.
-        message: of the commit.
-        dry_run: everything but the upload; the Hub is not asked.
-        tell: is told what was checked, in a line each.
+        run: a run folder, or a folder written by `save_pretrained`.
+        name: name of the repository, `USER/NAME`. A missing repository is created.
+        model: the model of the run to publish, "best" or "final".
+        details: text for the card. Without `terms` the licenses of the datasets are looked up on the Hub.
+        to: model type of transformers, such as `"marian"`; the model is converted to it, and only the result is pushed.
+        beside: model type of transformers; a converted copy is pushed in a subfolder of this name.
+        private: whether a new repository is private.
+        revision: name of the branch. A missing branch is created.
+        create_pr: whether to open a pull request instead of committing to the branch.
+        overwrite: whether the push may replace a model of another type.
+        message: commit message.
+        dry_run: do everything except the upload, without any request to the Hub.
+        tell: called with one line for every check.
 
     Raises:
-        UserError: the model is damaged or not finished, its code is missing or must be renewed, a check failed,
-            something private would become public, or the Hub cannot be reached or refuses it. Nothing was uploaded
-            then, or what was there before is as it was.
+        UserError: the model is damaged or its run is not finished; its code is missing or outdated; a check fails; a
+            file has private data; or the Hub cannot be reached or refuses the push. Then the repository is unchanged.
     """
     if to is not None and beside is not None:
-        raise UserError(f"to={to} and beside={beside} exclude each other: the one replaces what the other accompanies")
+        raise UserError(f"to={to} and beside={beside} exclude each other: `to` replaces the model, `beside` adds one")
     target = Target(name, "model", private, revision, create_pr)
     check_name(name)
     check_revision(revision)
@@ -124,9 +124,9 @@ def publish(
         card, checks = _build(source, folder, name, details, to, beside, tell)
         failed = [check.name for check in checks if not check.passed]
         if failed:
-            raise UserError(f"{source.model}: not pushed, because what would be loaded differs: {'; '.join(failed)}")
+            raise UserError(f"{source.model}: not pushed, because the loaded model differs: {'; '.join(failed)}")
         num_files = check_private(folder, name)
-        tell(f"ok     nothing private in {num_files} files")
+        tell(f"ok     no private data in {num_files} files")
         if state(model_files(source.model)) != before:
             raise UserError(f"{source.model}: changed while it was being pushed; push again when nothing writes to it")
         publication = Publication(sizes(folder), left_out(source), checks, card)
@@ -145,7 +145,7 @@ def _build(
     beside: str | None,
     tell: Callable[[str], None],
 ) -> tuple[str, list[Check]]:
-    """Fills the folder; the card, and what was compared."""
+    """Writes all files to publish into `folder`. Returns the model card and the checks."""
     model, tokenizer = load_as_saved(source.model)
     checks: list[Check] = []
     subjects: list[Subject] = []

@@ -1,6 +1,6 @@
-"""Loads models in a process that lacks this package, as whoever downloads them does, and writes down what it finds.
+"""Loads models in a process without this package, as a user who downloads them does, and writes a report.
 
-Run by `proof.py` as `python -P reader.py MANIFEST.json`.
+`proof.py` runs it as `python -P reader.py MANIFEST.json`.
 """
 
 import json
@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-sys.modules["vanilla_transformers"] = None  # type: ignore[assignment]  # any import of it fails from here on
+sys.modules["vanilla_transformers"] = None  # type: ignore[assignment]  # every import of the package now fails
 
 import torch  # noqa: E402
 import transformers  # noqa: E402
@@ -16,13 +16,13 @@ from safetensors.torch import save_file  # noqa: E402
 
 
 def read_model(entry: dict[str, Any]) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
-    """What a model is and does.
+    """Loads a model with every Auto class, and runs it on the inputs of the manifest.
 
     Args:
-        entry: name, loading options, Auto classes, inputs and so on, as `proof.py` writes them.
+        entry: entry of the manifest: name, loading options, Auto classes, inputs (see `proof.questions`).
 
     Returns:
-        What is compared as text or tokens, and the outputs by name.
+        The report (classes, missing weights, tokens, pipeline result), and the output tensors by kind of input.
     """
     name, options = entry["name"], entry["options"]
     report: dict[str, Any] = {"missing": {}}

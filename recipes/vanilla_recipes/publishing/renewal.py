@@ -1,6 +1,7 @@
-"""Renews the code in a saved folder, once it is proved that the folder then loads without this package.
+"""Renews the code in a saved folder, after a check that the folder then loads without this package.
 
-Only code changes, and `auto_map` in config.json where it must: weights, tokenizer, card and all else stay as they are.
+Only the code and, if necessary, `auto_map` in config.json change. Weights, tokenizer, model card and all other files
+are not touched.
 """
 
 import inspect
@@ -43,15 +44,15 @@ FAMILIES: dict[str, type[VanillaConfig]] = {
 
 @dataclass(frozen=True)
 class Renewal:
-    """What changes in a folder, or would.
+    """The changes to a model folder, planned or made.
 
     Attributes:
-        folder: of the model.
-        contents: what is written, by name; config.json among them where its `auto_map` changes.
-        renewed: files of code that become others.
-        added: those that come.
-        removed: those that go, because only the old code imports them.
-        unchanged: those that are the same.
+        folder: the model folder.
+        contents: new content of every file that is written, by name; includes config.json if its `auto_map` changes.
+        renewed: code files whose content changes.
+        added: new code files.
+        removed: code files that are deleted, because only the old code imports them.
+        unchanged: code files that are already up to date.
     """
 
     folder: Path
@@ -63,32 +64,32 @@ class Renewal:
 
     @property
     def is_needed(self) -> bool:
-        """Whether there is anything to do."""
+        """Whether any file changes."""
         return bool(self.contents or self.removed)
 
     @property
     def changes_config(self) -> bool:
-        """Whether config.json names other classes afterwards."""
+        """Whether `auto_map` in config.json changes."""
         return CONFIG in self.contents
 
 
 def renew(
     run: str | Path, model: Which = "best", *, dry_run: bool = False, tell: Callable[[str], None] = print
 ) -> Renewal:
-    """Puts the code of this package in the place of older code in a model folder.
+    """Replaces older code in a model folder by the code of this package.
 
-    A fresh process without this package loads a copy of the folder with the new code first: its outputs and generated
-    tokens must equal those of this package's class (fp32 1e-5).
+    Before that, a fresh process without this package loads a copy of the folder with the new code. Its outputs must
+    equal those of this package's class (fp32, 1e-5), and its generated tokens must be the same.
 
     Args:
-        run: a run folder, or a folder of `save_pretrained`.
-        model: which of a run's models.
-        dry_run: only say what would change.
-        tell: is told what was checked, in a line each.
+        run: a run folder, or a folder written by `save_pretrained`.
+        model: the model of the run, "best" or "final".
+        dry_run: only plan the changes.
+        tell: called with one line for every check.
 
     Raises:
-        UserError: there is no such folder, it holds no model of this package or none with code, something in it is in
-            the way, it cannot be written to, or a check failed. The folder is as it was then.
+        UserError: the folder does not exist, has no model of this package or no code, has other files with the names
+            of new code files, is not writable, or a check fails. Then the folder is unchanged.
     """
     renewal = planned(find_source(run, model).model)
     if dry_run or not renewal.is_needed:
@@ -105,15 +106,16 @@ def renew(
 
 
 def planned(folder: Path) -> Renewal:
-    """What renewing the code in a folder comes to.
+    """Returns the changes that renew the code in a folder, without making them.
 
     Raises:
-        UserError: it holds no model of this package, none with code, or something is in the way.
+        UserError: the folder has no model of this package, has no code, names classes that this package lacks, or has
+            other files with the names of new code files.
     """
     family = _family_of(folder)
     old, new = saved_code(folder, [CONFIG]).files, installed_code(family)
     if not old:
-        raise UserError(f"{folder}: there is no code in it to renew: this package loads it by code of its own")
+        raise UserError(f"{folder}: the folder has no code to renew: this package loads the model with its own code")
     _check_classes(folder, family)
     _check_own_files(folder, {name for name in new if (folder / name).is_dir()})
     present = {name for name in new if (folder / name).exists()}
@@ -131,25 +133,29 @@ def planned(folder: Path) -> Renewal:
 
 
 def installed_code(family: type[VanillaConfig]) -> dict[str, Path]:
-    """The files that the installed package saves beside the weights of a family, by name."""
+    """Returns the code files that the installed package saves with the models of a family, by name."""
     place = Path(inspect.getfile(family)).parent
     named = dict.fromkeys(files_of(family.family_auto_map), family.__name__)
     return {name: place / name for name in with_imports(place, named).files}
 
 
 def _family_of(folder: Path) -> type[VanillaConfig]:
-    """The configuration class of the model."""
+    """Returns the configuration class of the model in a folder.
+
+    Raises:
+        UserError: the model is not one of this package.
+    """
     model_type = check_json(folder / CONFIG).get("model_type")
     if model_type not in FAMILIES:
         raise UserError(
-            f"{folder}: its model_type is {model_type!r}, which is none of this package ({', '.join(FAMILIES)}), so "
-            "there is no code to renew in it; name the folder of such a model"
+            f"{folder}: its model_type is {model_type!r}, which is none of this package ({', '.join(FAMILIES)}), so it "
+            "has no code to renew; name the folder of a model of this package"
         )
     return FAMILIES[model_type]
 
 
 def _check_classes(folder: Path, family: type[VanillaConfig]) -> None:
-    """Classes that somebody has added to the code would be lost."""
+    """Refuses a folder whose `auto_map` names classes added by the user: renewing would lose them."""
     saved, known = auto_map(folder / CONFIG), family.family_auto_map
     classes = {path.rpartition(".")[2] for path in known.values()}
     entries = saved.items() if isinstance(saved, Mapping) else ()
@@ -157,21 +163,21 @@ def _check_classes(folder: Path, family: type[VanillaConfig]) -> None:
     if added:
         raise UserError(
             f"{folder / CONFIG}: auto_map names {', '.join(added)}, which this package does not have for a "
-            f"{family.model_type}, and would lose; take that out, or renew the code by hand"
+            f"{family.model_type}: renewing would lose them; remove these entries, or renew the code by hand"
         )
 
 
 def _check_own_files(folder: Path, names: set[str]) -> None:
-    """What the old code does not import may be the owner's."""
+    """Refuses to overwrite files that the old code does not import: they may be the user's own."""
     if names:
         raise UserError(
-            f"{folder}: the new code has files of the names {', '.join(sorted(names))}, which are there, but not as "
-            "part of the old code: they may be your own, so nothing was written; move them elsewhere"
+            f"{folder}: the new code has files of the names {', '.join(sorted(names))}, but the files of these names "
+            "in the folder are no part of the old code: they may be yours, so nothing was written; move them elsewhere"
         )
 
 
 def _changed_config(folder: Path, family: type[VanillaConfig]) -> dict[str, bytes]:
-    """config.json as it must be, if it must be another one."""
+    """Returns config.json with the `auto_map` of this package, by name; empty if it needs no change."""
     if auto_map(folder / CONFIG) == family.family_auto_map:
         return {}
     content = check_json(folder / CONFIG) | {"auto_map": dict(family.family_auto_map)}
@@ -179,7 +185,7 @@ def _changed_config(folder: Path, family: type[VanillaConfig]) -> dict[str, byte
 
 
 def _stage(renewal: Renewal, staged: Path) -> None:
-    """A copy of the folder with the new code; what stays is linked, because weights are large."""
+    """Makes a copy of the folder with the new code; unchanged files are symbolic links, because weights are large."""
     for file in renewal.folder.iterdir():
         if file.name not in (*renewal.contents, *renewal.removed):
             (staged / file.name).symlink_to(file.resolve())
@@ -188,21 +194,21 @@ def _stage(renewal: Renewal, staged: Path) -> None:
 
 
 def _check(folder: Path, staged: Path, tell: Callable[[str], None]) -> None:
-    """Refuses a copy that does not give what the model gives."""
+    """Refuses a copy whose outputs differ from the outputs of the model in `folder`."""
     model, tokenizer = load_as_saved(folder, tells_outdated=False)
     try:
         checks = prove(Subject("model", staged, model, tokenizer))
     except UserError as error:
-        raise UserError(f"{folder}: left as it was: with the new code {error}") from error
+        raise UserError(f"{folder}: nothing was changed: with the new code {error}") from error
     for line in listed_checks(checks):
         tell(line)
     failed = [check.name for check in checks if not check.passed]
     if failed:
-        raise UserError(f"{folder}: left as it was, because with the new code these differ: {'; '.join(failed)}")
+        raise UserError(f"{folder}: nothing was changed, because the new code fails: {'; '.join(failed)}")
 
 
 def _put_in_place(renewal: Renewal) -> None:
-    """Replaces file by file, once all are written aside; after a fault the folder is as it was."""
+    """Writes all new files under temporary names, then renames them one by one; an error restores the folder."""
     folder = renewal.folder
     touched = [name for name in (*renewal.contents, *renewal.removed) if (folder / name).exists()]
     before = {name: (folder / name).read_bytes() for name in touched}
@@ -226,7 +232,7 @@ def _put_in_place(renewal: Renewal) -> None:
 
 
 def _write(file: Path, content: bytes, like: Path) -> None:
-    """Writes a file that outlives a crash, with the permissions of another one if there is such a one."""
+    """Writes a file to disk (fsync), with the permissions of the file `like` if it exists."""
     with open(file, "wb") as target:
         target.write(content)
         target.flush()

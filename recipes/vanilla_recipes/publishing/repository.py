@@ -1,4 +1,4 @@
-"""The folder that goes to the Hub: the model, its card, and what tells how it came about."""
+"""Selects and writes the files of a Hub repository: model, code and the records of the training."""
 
 import hashlib
 import json
@@ -17,7 +17,7 @@ from vanilla_recipes.run_folder.checkpoints import METRICS, RESULTS
 from vanilla_transformers.interop.conversion import ARCHITECTURES
 
 TRAINING, CURVES = "training", "curves.png"
-# Beside its code nothing else is taken: a model folder may hold a trainer's state, logs, notes and scripts.
+# Only these files and the model's code are published: a model folder may also have optimizer states, logs and scripts.
 _MODEL_FILES = (
     "config.json",
     "generation_config.json",
@@ -42,7 +42,7 @@ _CHUNK = 2**20
 
 
 def model_files(folder: Path) -> list[Path]:
-    """The files of a model folder that are published; of its Python files those that the model itself imports."""
+    """Returns the files of a model folder to publish; of Python files only the model's own code."""
     code = saved_code(folder).files
     return sorted(
         file for file in folder.iterdir() if file.is_file() and (file.name in code or is_model_file(file.name))
@@ -50,12 +50,15 @@ def model_files(folder: Path) -> list[Path]:
 
 
 def is_model_file(name: str) -> bool:
-    """Whether a file of that name belongs to any saved model; the names of its code are its own."""
+    """Returns whether a saved model of any type can have a file of this name; code files are not considered."""
     return any(fnmatchcase(name, pattern) for pattern in _MODEL_FILES)
 
 
 def is_published(path: str) -> bool:
-    """Whether a push writes a file of that path in a repository whatever the model, be it in a stock copy."""
+    """Returns whether a push can write a file of this path, for any model; code files are not considered.
+
+    A path in the subfolder of a stock copy counts too.
+    """
     folder, _, name = path.rpartition("/")
     if folder:
         return folder == TRAINING or (folder in ARCHITECTURES and is_model_file(name))
@@ -63,10 +66,10 @@ def is_published(path: str) -> bool:
 
 
 def check_code(folder: Path) -> None:
-    """Refuse code that could not be used by whoever lacks this package.
+    """Refuses a folder whose code does not work without this package.
 
     Raises:
-        UserError: the installed transformers makes nonsense of it, or a file of it is missing.
+        UserError: the code does not work with the installed transformers, or a code file is missing.
     """
     code, fault = saved_code(folder), outdated(folder)
     if fault is not None:
@@ -74,13 +77,13 @@ def check_code(folder: Path) -> None:
     for name, asking in code.missing.items():
         way_out = f"renew the code with `vanilla update {folder}`" if code.files else "save it with save_pretrained()"
         raise UserError(
-            f"{folder / name}: this file of the model's code, which {asking} asks for, is missing, so nothing was "
+            f"{folder / name}: this file of the model's code, which {asking} refers to, is missing, so nothing was "
             f"pushed; put it back, or {way_out}"
         )
 
 
 def left_out(source: Source) -> list[str]:
-    """What lies beside them and stays here."""
+    """Returns the names of files and folders (with "/") in the model's folder that are not published."""
     taken = {file.name for file in model_files(source.model)}
     return sorted(
         f"{path.name}/" if path.is_dir() else path.name for path in source.model.iterdir() if path.name not in taken
@@ -88,13 +91,13 @@ def left_out(source: Source) -> list[str]:
 
 
 def copy_model(source: Source, folder: Path) -> None:
-    """Copies the model."""
+    """Copies the files of the model to `folder`."""
     for file in model_files(source.model):
         shutil.copyfile(file, folder / file.name)
 
 
 def write_training(source: Source, folder: Path) -> bool:
-    """Writes what the run tells of itself; whether there are curves."""
+    """Writes settings, results and metrics of the run. Returns whether the run has a plot of the training."""
     if source.run is None:
         return False
     told = folder / TRAINING
@@ -111,13 +114,13 @@ def write_training(source: Source, folder: Path) -> bool:
 
 
 def sizes(folder: Path) -> dict[str, int]:
-    """Bytes of each file below a folder."""
+    """Returns the size in bytes of every file in a folder and its subfolders, by path."""
     files = sorted(file for file in folder.rglob("*") if file.is_file())
     return {file.relative_to(folder).as_posix(): file.stat().st_size for file in files}
 
 
 def state(files: list[Path]) -> str:
-    """The SHA-256 of some files with their names."""
+    """Returns one SHA-256 digest of the names and contents of files, to detect changes."""
     digest = hashlib.sha256()
     for file in files:
         digest.update(f"{file.name}\0".encode())

@@ -1,16 +1,16 @@
-"""The configuration of a run as it may become public: without places on the machine that it ran on."""
+"""Makes a public copy of a run's configuration, without paths of the machine that it ran on."""
 
 import re
 from collections.abc import Mapping
 from typing import Any
 
-# What says where and how a run was watched or started, and nothing about its model.
+# Settings about folders, time limits and tracking, which have no influence on the model.
 _LOCAL = ("output_dir", "resume", "max_wall_time", "process_timeout", "log_every", "checkpoint", "tracking")
 _PLACE = re.compile(r"^\s*(?:[/~$]|[A-Za-z]:[\\/]|\\\\|[a-z0-9+.-]+://)|(?:^|[\\/])\.\.(?:[\\/]|$)")
 
 
 def public_settings(experiment: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings that make the model what it is; of a path or an address the last part stays."""
+    """Returns the settings that influence the model; a path or address is shortened to its last part."""
     return {name: _public(value) for name, value in experiment.items() if name not in _LOCAL}
 
 

@@ -1,4 +1,4 @@
-"""What is published: the folder of a model and, where a run made it, what the run tells of it."""
+"""Finds the model folder to publish and, if a run trained it, the run's configuration and results."""
 
 import json
 from collections.abc import Mapping
@@ -18,13 +18,13 @@ Which = Literal["best", "final"]
 
 @dataclass(frozen=True)
 class Source:
-    """A model, and the run that it comes from.
+    """A model folder, and the run that trained the model.
 
     Attributes:
         model: the folder for `from_pretrained`.
-        run: the run folder; `None` for a model without one.
-        experiment: the resolved configuration of the run, as it stands in its file.
-        results: scores by the name of the rows, settings of the scores, figures of the run.
+        run: the run folder; `None` for a model folder without a run.
+        experiment: the resolved configuration of the run; empty without a run.
+        results: content of results.json: scores by split, settings of the scoring, figures of the run.
     """
 
     model: Path
@@ -34,18 +34,18 @@ class Source:
 
 
 def find_source(name: str | Path, which: Which = "best") -> Source:
-    """The model of a finished run, or a model folder as it is.
+    """Returns the model of a finished run, or a model folder without a run.
 
     Args:
-        name: a run folder, or a folder of `save_pretrained`.
-        which: the model of a run.
+        name: a run folder, or a folder written by `save_pretrained`.
+        which: the model of the run, "best" or "final"; ignored for a model folder.
 
     Raises:
-        UserError: it is neither, it is damaged, or the run is not over.
+        UserError: the folder is neither a run nor a model, is damaged, or the run is not finished.
     """
     folder = Path(name).expanduser()
     if not folder.is_dir():
-        raise UserError(f"{folder}: there is no such folder; give that of a run, such as runs/translation-toy")
+        raise UserError(f"{folder}: there is no such folder; give the folder of a run, such as runs/translation-toy")
     if (folder / "config.json").is_file():
         check_folder(folder)
         return Source(folder)
@@ -57,8 +57,8 @@ def find_source(name: str | Path, which: Which = "best") -> Source:
     if not (folder / RESULTS).is_file() or not (folder / which).is_dir():
         missing = RESULTS if (folder / which).is_dir() else f"{which}/"
         raise UserError(
-            f"{folder}: the run is not finished ({missing} is missing); let `vanilla train {folder / CONFIG} "
-            f"resume=always` end it, or give what there is as a model without its run: {folder / 'best'}"
+            f"{folder}: the run is not finished ({missing} is missing); finish it with `vanilla train "
+            f"{folder / CONFIG} resume=always`, or give its model folder alone: {folder / 'best'}"
         )
     check_folder(folder / which)
     results = _read(folder / RESULTS, json.loads)
@@ -69,12 +69,15 @@ def find_source(name: str | Path, which: Which = "best") -> Source:
 
 
 def model_type_of(source: Source) -> str:
-    """What the configuration calls the kind of the model."""
+    """Returns `model_type` of the model's config.json."""
     return str(_read(source.model / "config.json", json.loads).get("model_type"))
 
 
 def _last_scores(metrics: Path) -> dict[str, Any]:
-    """The scores of the last evaluation, those of the final model; the test rows were given to the best one."""
+    """Returns the validation scores of the last evaluation, which scored the final model.
+
+    The test scores of a run are those of its best model.
+    """
     records = [json.loads(line) for line in metrics.read_text(encoding="utf-8").splitlines()]
     scored = [record for record in records if any(key.startswith(VALIDATION) for key in record)]
     if not scored:
@@ -89,5 +92,5 @@ def _read(file: Path, parse: Any) -> dict[str, Any]:
     except (ValueError, yaml.YAMLError, OSError) as error:
         raise UserError(f"{file}: cannot be read: {one_line(str(error))}") from error
     if not isinstance(found, dict):
-        raise UserError(f"{file}: holds no settings by name, but must; it was damaged or edited")
+        raise UserError(f"{file}: must hold settings by name; it was damaged or edited: restore it from the run")
     return found

@@ -1,4 +1,4 @@
-"""A Space beside a model on the Hub: the page of `vanilla demo` for it."""
+"""Publishes a Space for a model on the Hub, which shows the page of `vanilla demo`."""
 
 import tempfile
 from importlib.metadata import version
@@ -17,7 +17,7 @@ from vanilla_recipes.publishing.sources import Which, find_source
 from vanilla_recipes.publishing.upload import Target, check_access, check_name, check_place, told, upload
 
 GRADIO = "6.31.0"
-"""The version that a Space runs; the tested one."""
+"""The version of Gradio in a Space, which is the tested one."""
 
 APP = '''\
 """Shows {name} as `vanilla demo {name}` does."""
@@ -27,7 +27,7 @@ import vanilla_recipes.cli
 raise SystemExit(vanilla_recipes.cli.main(["demo", "{name}", "--host", "0.0.0.0", "--port", "7860"]))
 '''
 REQUIREMENTS = """\
-# The name on the package index. For a version that is not there, put the address of its source instead:
+# The name on the package index. If the index does not have this version, give the address of its source instead:
 # vanilla_transformers[demo] @ git+https://ADDRESS
 vanilla_transformers[demo]=={version}
 """
@@ -38,16 +38,16 @@ README = """\
 
 # {title}
 
-[{name}](https://huggingface.co/{name}) on a page: what it answers, how likely it finds it, what it attends to, and how
-fast it is. Made by `vanilla push --space`; `vanilla demo {name}` shows the same page on your own machine.
+A demo of [{name}](https://huggingface.co/{name}): its answers with their probabilities, its attention, and its speed.
+Made by `vanilla push --space`; `vanilla demo {name}` shows the same page on your own machine.
 """
 
 
 def check_task(run: str | Path, model: Which = "best") -> None:
-    """Refuses a model that the page cannot show.
+    """Refuses a model that the page of `vanilla demo` cannot show.
 
     Raises:
-        UserError: as it says.
+        UserError: the folder is damaged, the page does not support the model's task, or the tokenizer does not suit.
     """
     source = str(find_source(run, model).model)
     config = AutoConfig.from_pretrained(source, trust_remote_code=False)
@@ -55,35 +55,41 @@ def check_task(run: str | Path, model: Which = "best") -> None:
 
 
 def check_space(name: str, private: bool = False, overwrite: bool = False) -> None:
-    """Refuses before anything is pushed what would be refused after it, and to replace the Space of another app.
+    """Checks before the push of the model that the push of its Space will be accepted.
+
+    Args:
+        name: name of the model and the Space, `USER/NAME`.
+        private: whether the Space must be private.
+        overwrite: whether a Space with another app may be replaced.
 
     Raises:
-        UserError: as it says.
+        UserError: the name is not valid, the token may not write, an existing Space is public although `private` is
+            set, or it has another app and `overwrite` is false.
     """
     check_name(name)
     target = Target(name, "space", private)
     check_access(target)
-    check_place(target, "", overwrite=True)  # nobody else may see what must stay private
+    check_place(target, "", overwrite=True)  # overwrite=True: only the check that an existing Space is private
     if not overwrite and not _is_ours(name):
         raise UserError(
-            f"{name}: there is a Space of that name with another app in it, which --space would replace; name another "
+            f"{name}: a Space of this name exists with another app, which --space would replace; name another "
             "repository, or give --overwrite"
         )
 
 
 def _is_ours(name: str) -> bool:
-    """Whether a Space is missing, empty, or what an older push made."""
+    """Returns whether a Space is missing, is empty, or was made by an earlier push."""
     with told(name):
         try:
             file = HfApi().hf_hub_download(name, "app.py", repo_type="space")
         except (EntryNotFoundError, RepositoryNotFoundError):
             return True
     text = Path(file).read_text(encoding="utf-8", errors="replace")
-    return any(command in text for command in ("vanilla_recipes.cli", "vanilla_cli"))  # now, and before 2026-12
+    return any(command in text for command in ("vanilla_recipes.cli", "vanilla_cli"))  # vanilla_cli: before 2026-12
 
 
 def write_space(folder: Path, name: str, license: str | None = None) -> None:
-    """Writes the files of a Space that shows the model of the same name on the Hub."""
+    """Writes the files of a Space into `folder`. The Space shows the model of the same name on the Hub."""
     title = name.rsplit("/", 1)[-1]
     metadata = SpaceCardData(
         title=title, sdk="gradio", sdk_version=GRADIO, python_version="3.11", app_file="app.py", license=license,
@@ -109,17 +115,17 @@ def publish_space(
     """Pushes the Space of a model that is on the Hub.
 
     Args:
-        name: of both repositories, `USER/NAME`.
-        license: of the model.
-        private: whether a new Space is for its owner alone.
-        message: of the commit.
-        dry_run: everything but the upload.
+        name: name of the model and the Space, `USER/NAME`.
+        license: identifier of the model's license.
+        private: whether a new Space is private.
+        message: commit message.
+        dry_run: do everything except the upload.
 
     Returns:
-        Bytes of each file, and where the Space can be seen; `None` if it was only tried.
+        The size in bytes of every file, and the address of the Space (`None` with `dry_run`).
 
     Raises:
-        UserError: the Hub cannot be reached or refuses it.
+        UserError: the Hub cannot be reached or refuses the push.
     """
     with tempfile.TemporaryDirectory() as staged:
         folder = Path(staged)

@@ -1,4 +1,4 @@
-"""Writes the stock class of a model, proved to be the same model."""
+"""Converts a model to a stock transformers class, and checks that the result is the same model."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -16,17 +16,20 @@ from vanilla_transformers.interop.proof import compare, there_and_back, tokenize
 def write_stock(
     model: PreTrainedModel, tokenizer: Any, folder: Path, model_type: str, note: Callable[[str], None] = print
 ) -> tuple[PreTrainedModel, list[Check]]:
-    """A folder of a class of transformers' own; what is read from it, and what was compared.
+    """Writes a model as a stock transformers class, and loads it again.
 
     Args:
-        model: one of ours.
+        model: a model of this package; it is converted to fp32.
         tokenizer: its tokenizer, or `None`.
-        folder: where to write.
-        model_type: what it is to be, such as `"marian"`.
-        note: is told what the class cannot express, in a line each.
+        folder: the folder to write to.
+        model_type: model type of transformers, such as `"marian"`.
+        note: called with one line for every property that the class cannot represent.
+
+    Returns:
+        The loaded stock model, and the checks that compare it with `model`.
 
     Raises:
-        InteropError: the class cannot express the model.
+        InteropError: the class cannot represent the model.
     """
     architecture = architecture_of(model_type)
     head = our_head(architecture, model)
@@ -43,14 +46,14 @@ def write_stock(
 
 
 def save(folder: Path, model: PreTrainedModel, tokenizer: Any, note: Callable[[str], None] = print) -> None:
-    """Write a model and its tokenizer."""
+    """Writes a model and its tokenizer, or notes that the model has no tokenizer."""
     model.save_pretrained(folder)
     if tokenizer is None:
-        note("note   there is no tokenizer beside the model, so none is written and no sentences are compared")
+        note("note   the model has no tokenizer, so no tokenizer is written and no sentences are compared")
     else:
         tokenizer.save_pretrained(folder)
 
 
 def tokenizer_checks(tokenizer: Any, folder: Path) -> list[Check]:
-    """That the tokenizer which is found in the folder is the one that was written."""
+    """Returns the check that the tokenizer loaded from the folder equals `tokenizer`; an empty list without one."""
     return [] if tokenizer is None else [tokenizer_check(tokenizer, load_tokenizer(str(folder)))]

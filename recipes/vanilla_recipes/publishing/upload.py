@@ -1,4 +1,4 @@
-"""Sends a folder to the Hugging Face Hub as one commit, and tells in one line why it could not."""
+"""Uploads a folder to the Hugging Face Hub as one commit, and turns failures into errors of one line."""
 
 import glob
 import json
@@ -28,7 +28,7 @@ from vanilla_recipes.models.saved_code import CONFIGS, saved_code
 from vanilla_recipes.publishing.repository import is_published
 
 MAIN = "main"
-# The first is of the library with which the client happens to speak HTTP.
+# The first is the base error of the HTTP library that huggingface_hub uses, which differs between its versions.
 _NETWORK_ERRORS: tuple[Any, ...] = (HfHubHTTPError.__bases__[0], ConnectionError, TimeoutError)
 _NO_TOKEN = (
     "pushing needs an access token that may write: make one at {endpoint}/settings/tokens, and set HF_TOKEN to it or "
@@ -38,14 +38,14 @@ _NO_TOKEN = (
 
 @dataclass(frozen=True)
 class Target:
-    """Where a model goes.
+    """The repository and branch to push to.
 
     Attributes:
-        name: of the repository, `USER/NAME`.
+        name: name of the repository, `USER/NAME`.
         kind: `"model"` or `"space"`.
-        private: whether a new repository is for its owner alone.
-        revision: the branch, which is made where there is none.
-        create_pr: whether the commit becomes a pull request.
+        private: whether a new repository is private.
+        revision: name of the branch. A missing branch is created.
+        create_pr: whether to open a pull request instead of committing to the branch.
     """
 
     name: str
@@ -56,37 +56,37 @@ class Target:
 
 
 def check_name(name: str) -> None:
-    """Refuse what can be no name of a repository.
+    """Refuses a name that no repository can have.
 
     Raises:
-        UserError: as it says.
+        UserError: the name is not USER/NAME, or has other characters than the Hub allows.
     """
     try:
         validate_repo_id(name)
         if name.count("/") != 1:
-            raise HFValidationError("there is no user in it")
+            raise HFValidationError("the user is missing")
     except HFValidationError as error:
         raise UserError(
-            f"{name}: cannot be the name of a repository ({one_line(str(error))}); name one as USER/NAME, of letters, "
+            f"{name}: cannot be the name of a repository ({one_line(str(error))}); give USER/NAME, made of letters, "
             "digits, `-`, `_` and `.`"
         ) from error
 
 
 def check_revision(revision: str) -> None:
-    """Refuse what can be no name of a branch.
+    """Refuses a name that no branch can have.
 
     Raises:
-        UserError: as it says.
+        UserError: the name has other characters than letters, digits, `_`, `-`, `.` and `/`, or these in wrong places.
     """
     if not re.fullmatch(r"[\w][\w.-]*(?:/[\w][\w.-]*)*", revision):
         raise UserError(f"--revision {revision!r}: must name a branch, such as main or tried")
 
 
 def check_access(target: Target) -> None:
-    """Refuse before any work is done what the Hub would refuse after it.
+    """Checks before any work is done that the access token may push to the target.
 
     Raises:
-        UserError: the Hub cannot be reached, there is no token, or it may not write.
+        UserError: the Hub cannot be reached, no token is set, or the token may not write to the repository.
     """
     fault = unreachable()
     if fault is not None:
@@ -104,16 +104,22 @@ def check_access(target: Target) -> None:
     owners = [identity["name"], *(each["name"] for each in identity.get("orgs", []))]
     if role == "write" and owner not in owners and not target.create_pr:
         raise UserError(
-            f"{target.name}: the access token is that of {identity['name']}, who may not write there; name a "
-            f"repository of {' or '.join(owners)}, or propose a change to one of others with --create-pr"
+            f"{target.name}: the access token belongs to {identity['name']}, who may not write there; name a "
+            f"repository of {' or '.join(owners)}, or propose a change as a pull request with --create-pr"
         )
 
 
 def check_place(target: Target, model_type: str, overwrite: bool) -> None:
-    """Refuse a repository that holds something else, or that others can see where they must not.
+    """Refuses an existing repository that has a model of another type, or is public although it must be private.
+
+    Args:
+        target: the repository.
+        model_type: `model_type` of the model to push.
+        overwrite: whether a model of another type may be replaced.
 
     Raises:
-        UserError: as it says.
+        UserError: the repository is public and `target.private` is set, or it has a model of another type and
+            `overwrite` is false.
     """
     api = HfApi()
     with told(target.name):
@@ -123,8 +129,8 @@ def check_place(target: Target, model_type: str, overwrite: bool) -> None:
             return
         if target.private and not info.private:
             raise UserError(
-                f"{target.name}: exists and is public, so --private cannot hold; make it private in its settings "
-                "first, or name another one"
+                f"{target.name}: exists and is public, so --private has no effect; make it private in its settings "
+                "first, or name another repository"
             )
         found = None if overwrite else _model_type(api, target)
     if found is not None and found != model_type:
@@ -135,7 +141,7 @@ def check_place(target: Target, model_type: str, overwrite: bool) -> None:
 
 
 def _model_type(api: HfApi, target: Target) -> str | None:
-    """The type of the model that is there, if one is."""
+    """Returns the `model_type` of the model in the repository, or None if it has no model."""
     try:
         file = api.hf_hub_download(target.name, "config.json", revision=target.revision, repo_type=target.kind)
         return json.loads(Path(file).read_text(encoding="utf-8")).get("model_type")
@@ -144,7 +150,7 @@ def _model_type(api: HfApi, target: Target) -> str | None:
 
 
 def terms_of(datasets: Sequence[str]) -> str | None:
-    """The licences that the Hub knows of data sets; `None` where it knows none."""
+    """Returns the licenses of datasets on the Hub as one text; `None` if the Hub states none of them."""
     found = []
     for name in datasets:
         try:
@@ -158,15 +164,21 @@ def terms_of(datasets: Sequence[str]) -> str | None:
 
 
 def upload(folder: Path, target: Target, message: str) -> tuple[str, str]:
-    """Makes the repository if there is none, and sends all files as one commit.
+    """Uploads all files of a folder as one commit; a missing repository or branch is created.
 
-    What was there before stays as it is until everything has arrived. Files that have arrived are not sent again.
+    The files in the repository do not change until all files have been uploaded. After a failure, a new attempt does
+    not send files again that have been uploaded.
+
+    Args:
+        folder: the folder to upload.
+        target: the repository and branch.
+        message: commit message.
 
     Returns:
-        Where it can be seen, and the id of the commit.
+        The address of the pull request or commit, and the id of the commit.
 
     Raises:
-        UserError: the Hub refused it, or the connection failed.
+        UserError: the Hub refuses the upload, or the connection fails.
     """
     api = HfApi()
     disable_progress_bars()
@@ -193,7 +205,10 @@ def upload(folder: Path, target: Target, message: str) -> tuple[str, str]:
 
 
 def _left_behind(api: HfApi, target: Target) -> list[str]:
-    """What older pushes wrote, as patterns: what a new one does not overwrite would be loaded with it."""
+    """Returns patterns of files that earlier pushes wrote, to delete them in the new commit.
+
+    An old file that the new commit does not overwrite would be loaded together with the new model.
+    """
     if target.kind != "model":
         return []
     there = api.list_repo_files(target.name, revision=target.revision)
@@ -202,7 +217,11 @@ def _left_behind(api: HfApi, target: Target) -> list[str]:
 
 
 def _code_among(there: Sequence[str], api: HfApi, target: Target) -> frozenset[str]:
-    """The code of the model that is there: older versions had other files, and the owner may have some too."""
+    """Returns the code files of the model in the repository.
+
+    Older versions had files of other names, and other Python files may belong to the owner. So the code is found by
+    following the imports.
+    """
     modules = [path for path in there if path.endswith(".py") and "/" not in path]
     if not modules:
         return frozenset()
@@ -217,11 +236,12 @@ def _code_among(there: Sequence[str], api: HfApi, target: Target) -> frozenset[s
 
 @contextmanager
 def told(name: str) -> Iterator[None]:
-    """What the Hub or the connection says becomes one line."""
+    """Turns errors of the Hub and of the connection into a `UserError` of one line that begins with `name`."""
     try:
         yield
     except (*_NETWORK_ERRORS, RuntimeError, LocalEntryNotFoundError) as error:
-        cause: BaseException | None = error  # an upload that fails becomes a RuntimeError, a file that is read the last
+        # huggingface_hub raises other types from it: RuntimeError at uploads, LocalEntryNotFoundError at downloads.
+        cause: BaseException | None = error
         while cause is not None and not isinstance(cause, _NETWORK_ERRORS):
             cause = cause.__cause__
         if cause is None:
@@ -233,15 +253,15 @@ def _why(error: BaseException) -> str:
     text = one_line(str(error)) or type(error).__name__
     if not isinstance(error, HfHubHTTPError):
         return (
-            f"the connection to the Hub failed ({text}); what was there is as it was: run the same command again, "
-            "and what has arrived is not sent twice"
+            f"the connection to the Hub failed ({text}); no file in the repository changed. Run the command again: "
+            "files that have been uploaded are not sent twice"
         )
     status = error.response.status_code
     said = (error.server_message or text).splitlines()[0].rstrip(".")
     if status in (413, 507) or any(word in said.lower() for word in ("storage", "quota", "space left")):
-        return f"there is no room for it on the Hub ({said}); delete what is no longer needed there"
+        return f"the storage on the Hub is full ({said}); delete repositories or files there that you no longer need"
     if status == 403:
-        return f"the access token may not write there ({said}); use one that may, or propose a change with --create-pr"
+        return f"the access token may not write there ({said}); use another token, or propose a change with --create-pr"
     if status == 401:
         return refusal(error) or _NO_TOKEN.format(endpoint=constants.ENDPOINT)
-    return f"the Hub refused it ({status}: {said}); what was there is as it was"
+    return f"the Hub refused the request ({status}: {said}); the files in the repository are unchanged"

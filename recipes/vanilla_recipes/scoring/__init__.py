@@ -1,1 +1,1 @@
-"""Scores as `evaluate.Metric` subclasses that work offline."""
+"""Scores, generation for evaluation, and metrics (`evaluate.Metric`) that work offline."""

@@ -10,8 +10,8 @@ from sacrebleu.metrics import BLEU
 from vanilla_recipes.errors import UserError
 from vanilla_recipes.scoring.corpus import CorpusMetric
 
-DESCRIPTION = """BLEU of whole corpora (Papineni et al., 2002) as SacreBLEU computes it (Post, 2018), with the signature
-that says how. It compares plain text: nothing is tokenized beforehand."""
+DESCRIPTION = """Corpus BLEU (Papineni et al., 2002) as computed by SacreBLEU (Post, 2018), with its signature of the
+settings. Predictions and references are untokenized text."""
 
 CITATION = """@inproceedings{post-2018-call,
   title = {A Call for Clarity in Reporting {BLEU} Scores},
@@ -23,7 +23,7 @@ CITATION = """@inproceedings{post-2018-call,
 
 INPUTS = """
 Args:
-    predictions: translations, plain text.
+    predictions: translations, untokenized text.
     references: one reference for each translation.
 Returns:
     bleu: 0 to 100.
@@ -35,9 +35,12 @@ class Bleu(CorpusMetric):
     """Corpus BLEU: `Bleu().compute(predictions=[...], references=[...])` gives `{"bleu": ..., "signature": ...}`.
 
     Args:
-        tokenize: SacreBLEU's tokenizer; 13a is what papers report.
-        lowercase: compare without case.
-        **settings: those of `evaluate.Metric`.
+        tokenize: name of SacreBLEU's tokenizer; papers report 13a.
+        lowercase: whether to ignore case.
+        **settings: settings of `evaluate.Metric`.
+
+    Raises:
+        UserError: SacreBLEU has no tokenizer of this name.
     """
 
     about, cited, inputs = DESCRIPTION, CITATION, INPUTS

@@ -10,8 +10,8 @@ from sacrebleu.metrics import CHRF
 from vanilla_recipes.errors import UserError
 from vanilla_recipes.scoring.corpus import CorpusMetric
 
-DESCRIPTION = """chrF of whole corpora (Popovic, 2015), an F-score of character n-grams, as SacreBLEU computes it, with
-the signature that says how. It counts inflected forms as half right, where BLEU counts them as wrong."""
+DESCRIPTION = """Corpus chrF (Popovic, 2015), an F-score of character n-grams, as computed by SacreBLEU, with its
+signature of the settings. A wrong inflected form of the right word counts partly, while BLEU counts it as wrong."""
 
 CITATION = """@inproceedings{popovic-2015-chrf,
   title = {chr{F}: character n-gram {F}-score for automatic {MT} evaluation},
@@ -23,7 +23,7 @@ CITATION = """@inproceedings{popovic-2015-chrf,
 
 INPUTS = """
 Args:
-    predictions: translations, plain text.
+    predictions: translations, untokenized text.
     references: one reference for each translation.
 Returns:
     chrf: 0 to 100.
@@ -35,8 +35,11 @@ class ChrF(CorpusMetric):
     """Corpus chrF2: `ChrF().compute(predictions=[...], references=[...])` gives `{"chrf": ..., "chrf_signature": ...}`.
 
     Args:
-        word_order: 2 counts pairs of words too, which is chrF++.
-        **settings: those of `evaluate.Metric`.
+        word_order: length in words of the longest word n-grams that are counted too: 0 for chrF, 2 for chrF++.
+        **settings: settings of `evaluate.Metric`.
+
+    Raises:
+        UserError: `word_order` is negative.
     """
 
     about, cited, inputs = DESCRIPTION, CITATION, INPUTS

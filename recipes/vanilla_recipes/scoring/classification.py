@@ -16,18 +16,18 @@ from vanilla_recipes.scoring.offline import OfflineMetric
 
 INPUTS = """
 Args:
-    predictions: the number of the class that was predicted, of each row.
-    references: the number of the class that is right.
+    predictions: predicted class number of each row.
+    references: correct class number of each row.
 Returns:
     {name}: {range}.
 """
 
 Average = Literal["binary", "macro", "micro", "weighted"]
-POSITIVE = 1  # the class that binary F1 is about
+POSITIVE = 1  # the positive class of binary F1
 
 
 class ClassificationMetric(OfflineMetric, ABC):
-    """A score of class numbers: `compute(predictions=[...], references=[...])` gives `{score_name: ...}`."""
+    """Base of scores of class numbers: `compute(predictions=[...], references=[...])` gives `{score_name: ...}`."""
 
     score_name: ClassVar[str]
     description: ClassVar[str]
@@ -50,14 +50,14 @@ class ClassificationMetric(OfflineMetric, ABC):
 
     @abstractmethod
     def score(self, table: NDArray[np.float64]) -> float:
-        """The score of a table of confusions, see `confusions`."""
+        """Returns the score of a confusion matrix (references, predictions), see `confusions`."""
 
 
 class Accuracy(ClassificationMetric):
-    """The part of rows whose class is right."""
+    """Fraction of rows whose predicted class is correct."""
 
     score_name = "accuracy"
-    description = "The part of rows whose predicted class is the right one."
+    description = "The fraction of rows whose predicted class is correct."
 
     def score(self, table: NDArray[np.float64]) -> float:
         return float(np.trace(table) / table.sum())
@@ -67,10 +67,14 @@ class F1(ClassificationMetric):
     """The harmonic mean of precision and recall.
 
     Args:
-        average: "binary" is that of class 1 of the classes 0 and 1; "macro" the mean over classes; "weighted" the mean
-            weighted with the rows of each class; "micro" counts all rows together, which is accuracy where each row
-            has one class. A class that is neither predicted nor right in any row does not count.
-        **settings: those of `evaluate.Metric`.
+        average: "binary": F1 of class 1 of two classes. "macro": mean over classes. "weighted": mean over classes,
+            weighted by the number of rows of a class. "micro": F1 of the counts of all classes, which equals accuracy
+            because every row has one class. A class that occurs neither in predictions nor in references is left out
+            of the means.
+        **settings: settings of `evaluate.Metric`.
+
+    Raises:
+        UserError: `average` is unknown.
     """
 
     score_name = "f1"
@@ -78,7 +82,7 @@ class F1(ClassificationMetric):
 
     def __init__(self, average: Average = "macro", **settings: Any):
         if average not in get_args(Average):
-            raise UserError(f"average={average!r} is none of F1: choose one of {', '.join(get_args(Average))}")
+            raise UserError(f"average={average!r} is no average of F1: choose one of {', '.join(get_args(Average))}")
         self.average = average
         super().__init__(**settings)
 
@@ -98,11 +102,11 @@ class F1(ClassificationMetric):
 
 
 class Matthews(ClassificationMetric):
-    """Matthews correlation, for any number of classes: 1 all right, 0 no better than chance."""
+    """Matthews correlation for any number of classes: 1 if all predictions are correct, 0 for chance."""
 
     score_name = "matthews"
     description = "The correlation of Matthews (1975), for several classes as Gorodkin (2004) defines it."
-    score_range = "-1 to 1; 0 where all predictions, or all references, are of one class"
+    score_range = "-1 to 1; 0 if all predictions, or all references, are one class"
 
     def score(self, table: NDArray[np.float64]) -> float:
         right, predicted, rows = table.sum(1), table.sum(0), table.sum()
@@ -112,14 +116,14 @@ class Matthews(ClassificationMetric):
 
 
 def confusions(predictions: list[int], references: list[int]) -> NDArray[np.float64]:
-    """How often each class (row) was predicted as each (column); two classes at least."""
+    """Returns the confusion matrix: row = correct class, column = predicted class; at least 2 x 2."""
     size = max(2, 1 + max(predictions), 1 + max(references))
     places = np.asarray(references) * size + np.asarray(predictions)
     return np.bincount(places, minlength=size * size).reshape(size, size).astype(np.float64)
 
 
 def classification_scores(predictions: list[int], references: list[int], num_classes: int) -> dict[str, Any]:
-    """Accuracy, F1 (binary for two classes, else macro) and Matthews correlation, with the average of F1 named."""
+    """Returns accuracy, F1 and Matthews correlation. `f1_average` is binary for two classes, otherwise macro."""
     average: Average = "binary" if num_classes == 2 else "macro"
     scores: dict[str, Any] = {}
     for metric in (Accuracy(), F1(average), Matthews()):

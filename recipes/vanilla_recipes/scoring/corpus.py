@@ -1,4 +1,4 @@
-"""What the scores of translations that SacreBLEU computes have in common.
+"""Base class of the translation scores that SacreBLEU computes.
 
 Importing `evaluate` takes seconds, so recipes import this module when they score.
 """
@@ -14,17 +14,17 @@ from vanilla_recipes.scoring.offline import OfflineMetric
 
 
 class CorpusMetric(OfflineMetric):
-    """The score of a whole corpus of translations, one reference each, beside SacreBLEU's signature of it.
+    """A corpus score of translations with one reference each, returned with SacreBLEU's signature.
 
     Attributes:
         scorer: SacreBLEU's metric.
-        score_name, signature_name: what the two are called in the result.
+        score_name, signature_name: keys of the score and the signature in the result.
     """
 
     scorer: Metric
     score_name: ClassVar[str]
     signature_name: ClassVar[str]
-    # Not `description` and so on, which are properties of `evaluate.Metric`.
+    # Not called `description`, `citation` and `inputs_description`: these are properties of `evaluate.Metric`.
     about: ClassVar[str]
     cited: ClassVar[str]
     inputs: ClassVar[str]

@@ -1,4 +1,4 @@
-"""Translates sentences with beam search, as validation does and the command."""
+"""Translates sentences with beam search, for evaluation and for `vanilla translate`."""
 
 import copy
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,7 +18,13 @@ from vanilla_transformers.text.pipelines import Text2TextPipeline
 
 @dataclass(frozen=True)
 class BeamSearchConfig:
-    """How translations are searched; saved with the model as its generation config."""
+    """Settings of the beam search; saved with the model as its generation config.
+
+    Attributes:
+        num_beams: number of beams; 1 for greedy search.
+        length_penalty: exponent of the length by which the score of a beam is divided.
+        early_stopping: whether the search ends when `num_beams` complete translations are found.
+    """
 
     num_beams: int = 4
     length_penalty: float = 1.0
@@ -28,22 +34,22 @@ class BeamSearchConfig:
         if self.num_beams < 1:
             yield "num_beams", "must be 1 or greater"
         if not -100 <= self.length_penalty <= 100:
-            yield "length_penalty", "must be between -100 and 100: lengths are raised to its power"
+            yield "length_penalty", "must be between -100 and 100: it is the exponent of the length"
 
 
 def generation_config(search: BeamSearchConfig, model: PreTrainedModel, max_length: int) -> GenerationConfig:
-    """The settings as the model is saved with them.
+    """Returns the generation config that is saved with the model.
 
     Args:
-        search: how translations are searched.
-        model: the ids of its special tokens are taken over; a stock model keeps what else it was saved with.
-        max_length: tokens of a translation at most.
+        search: settings of the beam search.
+        model: the model, whose special token ids are used. The other saved settings of a stock model are kept.
+        max_length: maximum number of tokens of a translation.
     """
     beam_settings = {"length_penalty": search.length_penalty, "early_stopping": search.early_stopping}
     settings: dict[str, Any] = {
         "num_beams": search.num_beams,
         **dict.fromkeys(beam_settings),
-        **(beam_settings if search.num_beams > 1 else {}),  # greedy search refuses them
+        **(beam_settings if search.num_beams > 1 else {}),  # transformers does not save them with greedy search
         "max_length": max_length,
     }
     config = model.config
@@ -63,17 +69,17 @@ def translate(
     num_beams: int | None = None,
     batch_tokens: int | None = None,
 ) -> list[str]:
-    """Translations of the sentences, in their order; a blank sentence stays blank.
+    """Translates sentences, in their order; the translation of a blank sentence is blank.
 
     Args:
-        model: an encoder-decoder; its generation config decides what is not given here. It is put into evaluation mode.
+        model: an encoder-decoder, which is set to evaluation mode. Its generation config has the other settings.
         tokenizer: its tokenizer.
-        sentences: one a row; one that is too long for the model is split where a sentence ends in it.
-        num_beams: 1 for greedy search; None for what the generation config says.
-        batch_tokens: padded source tokens translated at once; None for what suits the device.
+        sentences: texts of one or more sentences. A text that is too long for the model is split at sentence ends.
+        num_beams: number of beams, 1 for greedy search; None for the value in the generation config.
+        batch_tokens: number of padded source tokens of a batch; None for the default of the device.
 
     Raises:
-        UserError: a sentence is no Unicode text, or the generation settings of the model do not work.
+        UserError: a text is not valid Unicode, or the generation settings of the model do not work.
     """
     translator = Text2TextPipeline(
         "translation", model, tokenizer, progress=False, batch_tokens=batch_tokens, **beams(num_beams)
@@ -82,20 +88,21 @@ def translate(
 
 
 def beams(num_beams: int | None) -> dict[str, Any]:
-    """Settings of `generate` for so many beams; none for what the generation config of the model says."""
+    """Returns the settings of `generate` for a number of beams; for None none, so the generation config decides."""
     return {} if num_beams is None else {"num_beams": num_beams, "early_stopping": num_beams > 1}
 
 
 def answers(pipeline: Text2TextPipeline, texts: Iterable[str], **options: Any) -> Iterator[Any]:
-    """What the pipeline answers to each text, in their order.
+    """Yields the pipeline's answer to each text, in order.
 
     Args:
-        pipeline: it reads some texts ahead.
-        texts: text by text.
-        options: for the pipeline.
+        pipeline: the pipeline, which reads several texts ahead to batch them.
+        texts: the texts.
+        options: options of the pipeline call.
 
     Raises:
-        UserError: a text is no Unicode text, an option does not suit the model, or its generation settings do not work.
+        UserError: a text is not valid Unicode, an option does not suit the model, or the generation settings of the
+            model do not work.
     """
     texts = (checked(number, text) for number, text in enumerate(texts, start=1))
     try:
@@ -107,14 +114,22 @@ def answers(pipeline: Text2TextPipeline, texts: Iterable[str], **options: Any) -
 
 
 def checked(number: int, text: str) -> str:
-    """The text, which must be one."""
+    """Returns the text.
+
+    Args:
+        number: number of the text, from 1, for the message.
+        text: the text to check.
+
+    Raises:
+        UserError: the text is not valid Unicode: it has lone surrogates, which stand for bytes that are not UTF-8.
+    """
     if not is_unicode(text):
         raise UserError(f"sentence {number}, {text!r}: it is not UTF-8; convert it first, for instance with iconv")
     return text
 
 
 def name_of(model: PreTrainedModel) -> str:
-    """Where a model was loaded from, or else what it is."""
+    """Returns the folder or Hub name that a model was loaded from, or the name of its class."""
     return model.name_or_path or type(model).__name__
 
 
@@ -122,12 +137,12 @@ def name_of(model: PreTrainedModel) -> str:
 def model_faults(
     model: PreTrainedModel, deed: str, cause: str = "the settings in its generation_config.json may be at fault"
 ) -> Iterator[None]:
-    """Whatever a model stumbles over becomes one line that names it.
+    """Turns exceptions of a model into a `UserError` of one line that names the model.
 
     Args:
-        model: what is used inside.
-        deed: what it is asked to do, such as "translate".
-        cause: what may be at fault.
+        model: the model that is used in the block.
+        deed: verb for its task, such as "translate".
+        cause: the likely cause, which ends the message.
     """
     try:
         yield

@@ -1,4 +1,4 @@
-"""Cross entropy row by row, so that scores add up the same on any number of processes."""
+"""Cross entropy of single rows, so that the mean over rows is the same for any number of processes."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -10,18 +10,18 @@ from vanilla_transformers.model.losses import IGNORE_INDEX
 
 
 class RowLoss(NamedTuple):
-    """Cross entropy of one row's targets, added up, and their number."""
+    """Cross entropy of one row in nats, summed over its targets, and the number of targets."""
 
     total: float
     num_targets: int
 
 
 def row_losses(logits: torch.Tensor, labels: torch.Tensor) -> list[RowLoss]:
-    """Cross entropy of each row, without label smoothing.
+    """Computes the cross entropy of each row, without label smoothing.
 
     Args:
         logits: (B, T, C).
-        labels: (B, T), aligned with the logits; -100 is no target.
+        labels: target of each logit vector, (B, T); -100 is ignored.
     """
     losses = nn.functional.cross_entropy(
         logits.float().transpose(1, 2), labels, ignore_index=IGNORE_INDEX, reduction="none"
@@ -31,5 +31,5 @@ def row_losses(logits: torch.Tensor, labels: torch.Tensor) -> list[RowLoss]:
 
 
 def mean_loss(losses: Sequence[RowLoss]) -> float:
-    """Cross entropy a target, over all rows; 0 where there is no target."""
+    """Returns the mean cross entropy in nats a target, over all rows; 0 if no row has a target."""
     return sum(loss.total for loss in losses) / max(1, sum(loss.num_targets for loss in losses))

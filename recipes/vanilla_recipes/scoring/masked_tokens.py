@@ -1,4 +1,4 @@
-"""Loss, perplexity and accuracy of masked tokens, row by row, so that they add up on any number of processes."""
+"""Loss, perplexity and accuracy of masked tokens, from counts of single rows that any number of processes can sum."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -8,7 +8,7 @@ from torch import nn
 
 
 class MaskedScore(NamedTuple):
-    """What a row adds to the scores: cross entropy in nats, masked tokens, and those predicted right."""
+    """Counts of one row: summed cross entropy in nats, number of masked tokens, number of correct predictions."""
 
     loss: float
     num_targets: int
@@ -16,13 +16,13 @@ class MaskedScore(NamedTuple):
 
 
 def score_rows(logits: torch.Tensor, labels: torch.Tensor, rows: torch.Tensor, num_rows: int) -> list[MaskedScore]:
-    """The score of each row.
+    """Returns the counts of each row.
 
     Args:
-        logits: of the masked tokens, (N, V).
-        labels: what these were, (N,).
-        rows: the row that each belongs to, (N,).
-        num_rows: rows, those without a masked token included.
+        logits: logits of the N masked tokens, (N, V).
+        labels: original ids of the masked tokens, (N,).
+        rows: row index of each masked token, (N,).
+        num_rows: number of rows, including rows without masked tokens.
     """
     losses = nn.functional.cross_entropy(logits.float(), labels, reduction="none")
     figures = torch.stack([losses.double(), torch.ones_like(losses).double(), (logits.argmax(-1) == labels).double()])
@@ -31,12 +31,12 @@ def score_rows(logits: torch.Tensor, labels: torch.Tensor, rows: torch.Tensor, n
 
 
 def masked_scores(records: Sequence[MaskedScore]) -> dict[str, float]:
-    """Loss in nats a masked token, its exponential, the perplexity, and the part of them predicted right.
+    """Returns loss in nats a masked token, perplexity (the exponential of the loss) and accuracy.
 
     Raises:
         UserError: no row has a masked token.
     """
-    from vanilla_recipes.scoring.perplexity import Perplexity  # takes seconds
+    from vanilla_recipes.scoring.perplexity import Perplexity  # imports `evaluate`, which takes seconds
 
     losses, num_targets, num_correct = zip(*records, strict=True)
     scores = Perplexity().compute(losses=list(losses), num_targets=list(num_targets))

@@ -1,4 +1,4 @@
-"""What keeps an `evaluate.Metric` off the network and the disk.
+"""Base class of metrics: an `evaluate.Metric` that uses neither network nor disk.
 
 Importing `evaluate` takes seconds, so recipes import this module when they score.
 """
@@ -11,10 +11,10 @@ from vanilla_recipes.errors import UserError
 
 
 class OfflineMetric(evaluate.Metric):
-    """A metric that holds in memory what it is given, and has one clear line for a score of nothing.
+    """A metric that keeps its inputs in memory, and raises a `UserError` if it has no inputs.
 
     Args:
-        **settings: those of `evaluate.Metric`.
+        **settings: settings of `evaluate.Metric`.
     """
 
     nothing_to_score: ClassVar[str]
@@ -23,11 +23,11 @@ class OfflineMetric(evaluate.Metric):
         super().__init__(keep_in_memory=True, **settings)
 
     def _build_data_dir(self) -> str:
-        """No folder: the base class would make one below the home directory, which need not be writable."""
+        """Returns no folder: the base class would create one in the home directory, which may not be writable."""
         return ""
 
     def _finalize(self) -> None:
-        """Read back what was added. The base class fails on an attribute of None where that is nothing at all."""
+        """Reads the added inputs back. Without any inputs the base class would fail with an AttributeError."""
         if self.buf_writer is None:
             raise UserError(self.nothing_to_score)
         super()._finalize()

@@ -1,4 +1,4 @@
-"""Perplexity and bits a byte as an `evaluate.Metric` that works offline.
+"""Perplexity and bits per byte as an `evaluate.Metric` that works offline.
 
 Importing `evaluate` takes seconds, so recipes import this module when they score.
 """
@@ -11,8 +11,8 @@ import evaluate
 
 from vanilla_recipes.errors import UserError
 
-DESCRIPTION = """Cross entropy of a corpus in nats a target, its exponential, the perplexity (Jelinek et al., 1977), and
-the same in bits a byte and a character of the text, which compare models of different vocabularies."""
+DESCRIPTION = """Cross entropy of a corpus in nats per target, its exponential, the perplexity (Jelinek et al., 1977),
+and cross entropy in bits per byte and per character, which are comparable between vocabularies."""
 
 CITATION = """@article{jelinek-etal-1977-perplexity,
   title = {Perplexity: a measure of the difficulty of speech recognition tasks},
@@ -25,14 +25,14 @@ CITATION = """@article{jelinek-etal-1977-perplexity,
 
 INPUTS = """
 Args:
-    losses: cross entropy of each row in nats, added up over its targets.
-    num_targets: targets of each row.
-    text: what the targets of all rows spell; without it nothing is said of bytes and characters.
+    losses: cross entropy of each row in nats, summed over its targets.
+    num_targets: number of targets of each row.
+    text: decoded targets of all rows; without it bits_per_byte and bits_per_character are not computed.
 Returns:
-    loss: nats a target.
-    perplexity: its exponential.
-    bits_per_byte: bits a byte of the text in UTF-8.
-    bits_per_character: bits a character of the text.
+    loss: nats per target.
+    perplexity: exponential of the loss.
+    bits_per_byte: bits per byte of the text in UTF-8.
+    bits_per_character: bits per character of the text.
 """
 
 NOTHING_TO_SCORE = "perplexity of 0 targets is not defined: give at least one row that has a target"
@@ -51,11 +51,11 @@ class Perplexity(evaluate.Metric):
         )
 
     def _build_data_dir(self) -> str:
-        """No folder: the base class would make one below the home directory, which need not be writable."""
+        """Returns no folder: the base class would create one in the home directory, which may not be writable."""
         return ""
 
     def _finalize(self) -> None:
-        """Read back what was added. The base class fails on an attribute of None where that is nothing at all."""
+        """Reads the added inputs back. Without any inputs the base class would fail with an AttributeError."""
         if self.buf_writer is None:
             raise UserError(NOTHING_TO_SCORE)
         super()._finalize()
@@ -72,7 +72,7 @@ class Perplexity(evaluate.Metric):
 
 
 def exponential(loss: float) -> float:
-    """e to the power of the loss; infinity where that is no number any more."""
+    """Returns e to the power of the loss; infinity if the result exceeds the range of floats."""
     try:
         return math.exp(loss)
     except OverflowError:

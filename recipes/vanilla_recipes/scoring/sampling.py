@@ -1,4 +1,4 @@
-"""Continues texts by sampling, beyond the length of the model where that is asked for."""
+"""Continues texts by sampling, also beyond the number of tokens that the model can read."""
 
 import json
 import logging
@@ -17,14 +17,14 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class SamplingConfig:
-    """How texts are continued; saved with the model as its generation config.
+    """Settings of sampling; saved with the model as its generation config.
 
     Attributes:
-        prompts: what the samples at the end of a run begin with; the beginnings of some validation rows by default.
-        max_new_tokens: how far a text is continued.
-        temperature: 0 takes the likeliest token each time.
-        top_k: tokens to choose from, the likeliest ones; null for all.
-        top_p: the likeliest tokens that together have this probability; null for all.
+        prompts: prompts of the samples at the end of a run; by default the beginnings of some validation rows.
+        max_new_tokens: maximum number of new tokens of a sample.
+        temperature: temperature of the softmax; 0 for greedy decoding.
+        top_k: sample from the `top_k` most likely tokens; null for all tokens.
+        top_p: sample from the most likely tokens whose probabilities add up to `top_p`; null for all tokens.
     """
 
     prompts: list[str] = field(default_factory=list)
@@ -35,11 +35,11 @@ class SamplingConfig:
 
     def problems(self) -> Iterator[Problem]:
         if not all(prompt.strip() for prompt in self.prompts):
-            yield "prompts", "must each have some text; without prompts the validation rows are continued"
+            yield "prompts", "must not be blank; without prompts validation rows are continued"
         if self.max_new_tokens < 1:
             yield "max_new_tokens", "must be 1 or greater"
         if not 0 <= self.temperature <= 100:
-            yield "temperature", "must be between 0, which always takes the likeliest token, and 100"
+            yield "temperature", "must be between 0, which always takes the most likely token, and 100"
         if self.top_k is not None and self.top_k < 1:
             yield "top_k", "must be 1 or greater, or null for all tokens"
         if self.top_p is not None and not 0 < self.top_p <= 1:
@@ -49,18 +49,19 @@ class SamplingConfig:
 def generation_config(
     sampling: SamplingConfig, config: PreTrainedConfig, tokenizer: PreTrainedTokenizerFast, ends: bool
 ) -> GenerationConfig:
-    """The settings as the model is saved with them.
+    """Returns the generation config that is saved with the model.
 
     Args:
-        sampling: how texts are continued.
-        config: that of the model.
-        tokenizer: its tokenizer.
-        ends: whether the model has seen texts end; a token that it has not seen would come anywhere.
+        sampling: settings of sampling.
+        config: configuration of the model.
+        tokenizer: tokenizer of the model.
+        ends: whether the training rows have an end-of-text token. Otherwise this token is suppressed: its probability
+            is arbitrary.
     """
     draw = {"temperature": sampling.temperature, "top_k": sampling.top_k or 0, "top_p": sampling.top_p or 1.0}
     limits = {"max_new_tokens": sampling.max_new_tokens}
     room = num_positions(config)
-    if room < NO_LIMIT:  # a text ends where the table of positions does, however long the prompt was
+    if room < NO_LIMIT:  # with a position table its size limits prompt and new tokens together
         limits = {"max_length": room}
     no_text = {tokenizer.pad_token_id, tokenizer.unk_token_id, tokenizer.eos_token_id} - {None}
     if ends:
@@ -68,7 +69,7 @@ def generation_config(
     pad_token_id = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
     return GenerationConfig(
         do_sample=sampling.temperature > 0,
-        **draw if sampling.temperature else {},  # greedy search refuses them
+        **draw if sampling.temperature else {},  # transformers does not save them with greedy search
         **limits,
         bos_token_id=config.bos_token_id,
         eos_token_id=config.eos_token_id,
@@ -78,23 +79,23 @@ def generation_config(
 
 
 def encode_prompts(prompts: Sequence[str], tokenizer: PreTrainedTokenizerFast, context: int) -> list[list[int]]:
-    """Token ids of each prompt, uncut; how many do not fit into `context` tokens is logged.
+    """Encodes prompts without truncation; the number of prompts longer than `context` tokens is logged.
 
     Raises:
-        UserError: the tokenizer has no token for a part of one.
+        UserError: the tokenizer has no token for a part of a prompt.
     """
     found = [tokenizer(prompt, verbose=False)["input_ids"] for prompt in prompts]
     unknown = {tokenizer.unk_token_id} - {None, tokenizer.eos_token_id}
     for prompt, ids in zip(prompts, found, strict=True):
         if unknown & set(ids):
             raise UserError(
-                f"generation.prompts: {prompt!r} holds something that the training text does not, which has no token; "
-                "change it, or continue validation rows with generation.prompts=[]"
+                f"generation.prompts: the tokenizer has no token for a part of {prompt!r}, which the training text "
+                "lacks; change the prompt, or continue validation rows with generation.prompts=[]"
             )
     num_long = sum(len(ids) > context for ids in found)
     if num_long:
         logger.warning(
-            "%d of %d generation.prompts are longer than data.block_size=%d tokens: their ends alone are seen",
+            "%d of %d generation.prompts are longer than data.block_size=%d tokens: the model reads only their ends",
             num_long, len(found), context,
         )  # fmt: skip
     return found
@@ -108,15 +109,18 @@ def draw_samples(
     context: int,
     seed: int,
 ) -> list[str]:
-    """Each prompt with its continuation, under a heading that says where the prompt ended.
+    """Samples a continuation of each prompt.
 
     Args:
-        model: a causal model.
+        model: a causal language model.
         tokenizer: its tokenizer.
-        prompts: token ids, one at least in each.
-        max_new_tokens: how many follow at most.
+        prompts: token ids of the prompts, at least one token each.
+        max_new_tokens: maximum number of new tokens.
         context: see `continue_ids`.
-        seed: decides the samples; each has a seed of its own.
+        seed: random seed of the first sample; every further sample adds 1.
+
+    Returns:
+        Texts of prompt and continuation, below a heading with the number of the sample and the prompt.
     """
     samples = []
     for number, ids in enumerate(prompts):
@@ -129,13 +133,16 @@ def draw_samples(
 
 @torch.inference_mode()
 def continue_ids(model: PreTrainedModel, ids: Sequence[int], max_new_tokens: int, context: int) -> list[int]:
-    """New tokens that follow `ids`, drawn as the generation config says, until an end of text or `max_new_tokens`.
+    """Returns new tokens that follow `ids`, sampled with the generation config of the model.
+
+    It stops after an end-of-text token or `max_new_tokens` tokens.
 
     Args:
-        model: a causal model.
-        ids: the prompt, one token at least.
-        max_new_tokens: how many at most.
-        context: the most tokens that the model can see. Where they are full, it goes on from the last half of them.
+        model: a causal language model.
+        ids: token ids of the prompt, at least one.
+        max_new_tokens: maximum number of new tokens.
+        context: maximum number of tokens that the model reads. When they are full, generation continues from the last
+            half of them.
     """
     eos_token_id = model.generation_config.eos_token_id
     ends = eos_token_id if isinstance(eos_token_id, list) else [eos_token_id]

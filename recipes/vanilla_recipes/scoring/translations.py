@@ -1,4 +1,4 @@
-"""All scores of translations at once.
+"""Computes all scores of translations at once.
 
 Importing `evaluate` takes seconds, so recipes import this module when they score.
 """
@@ -11,14 +11,15 @@ from vanilla_recipes.scoring.chrf import ChrF
 
 
 def translation_scores(predictions: Sequence[str], references: Sequence[str]) -> dict[str, Any]:
-    """BLEU and chrF with their signatures; `bleu_lowercase` is BLEU without case, as work on Multi30k reports it.
+    """Returns BLEU and chrF with their signatures, and `bleu_lowercase`, which papers on Multi30k report.
 
-    That work tokenizes with Moses. SacreBLEU's own tokenizer, which takes raw text, is used here: on German captions
-    the two differ by some hundredths of a point. Its signature is that of `bleu` with case:lc.
+    The Multi30k papers tokenize with Moses, these scores with SacreBLEU's tokenizer of untokenized text. On German
+    captions the difference is some hundredths of a BLEU point. The signature of `bleu_lowercase` is the one of `bleu`
+    with case:lc.
 
     Args:
-        predictions: plain text.
-        references: one for each.
+        predictions: translations, untokenized text.
+        references: one reference for each prediction.
     """
     texts = {"predictions": list(predictions), "references": list(references)}
     lowercase = Bleu(lowercase=True).compute(**texts)

@@ -84,13 +84,13 @@ def test_a_long_text_is_cut_and_this_is_told_once(attention):
         (["a dog", "--heads", "0,2"], 1, "there is no head 2; this model has heads 0 to 1"),
         (["a dog", "--layers", "x"], 2, "'x' is not a whole number of at least 0; write 0,3 for several"),
         (["a dog", "--layers", "0,-1"], 2, "'-1' is not a whole number of at least 0"),
-        (["a dog", "--kind", "self"], 2, "'self' is no kind of attention; there are encoder, decoder and cross"),
+        (["a dog", "--kind", "self"], 2, "'self' is no kind of attention; the kinds are encoder, decoder"),
         (["a dog", "--device", "nowhere"], 1, "there is no such device"),
         ([""], 2, "TEXT is empty: give at least one word"),
         (["a dog", "--target", " "], 2, "--target is empty"),
         (["caf\udce9"], 2, "TEXT, 'caf\\udce9': it is not UTF-8; convert it first, for instance with iconv"),
         (["a dog", "--target", "\udce9"], 2, "--target, '\\udce9': it is not UTF-8"),
-        (["a", "dog"], 2, "'dog' is one word too many"),
+        (["a", "dog"], 2, "'dog' is an unexpected argument"),
     ],
 )
 def test_bad_input_is_one_line_and_writes_nothing(words, status, text, attention, tmp_path):
@@ -116,5 +116,5 @@ def test_an_existing_folder_stays_unless_it_holds_maps(attention, tmp_path):
     (tmp_path / "maps" / "mine.txt").write_text("kept", encoding="utf-8")
     status, _, err = attention("a dog", "--overwrite")
     assert status == 2
-    assert "holds other things than maps" in err
+    assert "has other files than attention maps" in err
     assert (tmp_path / "maps" / "mine.txt").read_text(encoding="utf-8") == "kept"

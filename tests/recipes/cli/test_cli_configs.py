@@ -87,13 +87,14 @@ def test_a_file_that_names_no_recipe_is_told_how(tmp_path, capsys):
     own = tmp_path / "own.yaml"
     own.write_text("seed: 1\n", encoding="utf-8")
     assert vanilla_recipes.cli.main(["train", str(own)]) == 1
-    assert f"vanilla: {own}: it needs a line `recipe: NAME`; there are: " in capsys.readouterr().err
+    assert f"vanilla: {own}: it needs a line `recipe: NAME`; the recipes are: " in capsys.readouterr().err
     assert vanilla_recipes.cli.main(["train", str(tmp_path / "gone.yaml")]) == 1
     assert f"vanilla: {tmp_path / 'gone.yaml'}: No such file or directory\n" == capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
-    ("name", "hint"), [("tranlation", "; did you mean 'translation'?; there are: "), ("cooking", "; there are: ")]
+    ("name", "hint"),
+    [("tranlation", "; did you mean 'translation'?; the recipes are: "), ("cooking", "; the recipes are: ")],
 )
 def test_a_recipe_that_is_not_there_names_the_nearest(name, hint, tmp_path, capsys):
     own = tmp_path / "translation" / "own.yaml"

@@ -92,20 +92,20 @@ def test_another_head(bert, tmp_path, capsys):
 def test_a_head_that_was_not_saved(bert, tmp_path, capsys):
     line = refused(capsys, tmp_path / "out", "import", bert, tmp_path / "out", "--head", "sequence-classification")
     assert "--head sequence-classification: it was saved without bert.pooler.dense.bias, bert.pooler.dense" in line
-    assert "and 1 more; import it as what it was saved from, or with --head base" in line
+    assert "and 1 more; leave --head out to import it as saved, or use --head base" in line
 
 
 def test_what_has_no_place_is_told(bert, tmp_path, capsys):
     assert "left out" not in run(capsys, "import", bert, tmp_path / "whole")[1]
     table = run(capsys, "import", bert, tmp_path / "base", "--head", "base")[1]
-    assert "note   a BertModel has no place for cls.predictions.bias, cls.predictions" in table
+    assert "note   a BertModel does not have cls.predictions.bias, cls.predictions" in table
 
 
 def test_the_model_itself_is_never_replaced(bert_copy, tmp_path, capsys):
     (tmp_path / "config.json").write_text("{}")
     for out in (bert_copy, tmp_path, tmp_path / "source" / ".." / "source"):
         status, _, err = run(capsys, "import", bert_copy, out, "--overwrite")
-        assert (status, "this is the model itself or holds it; name another folder" in err) == (1, True)
+        assert (status, "this folder is or contains the model to convert; name another folder" in err) == (1, True)
     assert json.loads((bert_copy / "config.json").read_text())["model_type"] == "bert"
 
 
@@ -175,7 +175,7 @@ def test_what_is_there_is_kept_unless_asked(bert, tmp_path, capsys):
     (tmp_path / "letters").mkdir()
     (tmp_path / "letters" / "one.txt").write_text("dear")
     status, _, err = run(capsys, "import", bert, tmp_path / "letters", "--overwrite")
-    assert (status, "is no model folder, so --overwrite leaves it alone" in err) == (1, True)
+    assert (status, "is no model folder, so --overwrite does not replace it" in err) == (1, True)
     assert (tmp_path / "letters" / "one.txt").read_text() == "dear"
 
 
@@ -184,7 +184,7 @@ def test_a_missing_tokenizer_is_noted(bert_copy, tmp_path, capsys):
         file.unlink()
     status, table, _ = run(capsys, "import", bert_copy, tmp_path / "ours")
     assert status == 0
-    assert "there is no tokenizer beside the model" in table
+    assert "the model has no tokenizer, so" in table
     assert "logits, sentences" not in table
 
 
@@ -231,9 +231,7 @@ def test_a_difference_leaves_nothing(bert, tmp_path, capsys, monkeypatch):
     original = converter.from_stock
     monkeypatch.setattr(converter, "from_stock", one_wrong_weight)
     line = refused(capsys, tmp_path / "out", "import", bert, tmp_path / "out")
-    assert (
-        "not written, because the result differs from the model it was made of: weights, there and back; logits" in line
-    )
+    assert "not written, because the result differs from the original model: weights, there and back; logits" in line
 
 
 @pytest.mark.parametrize(
@@ -259,11 +257,11 @@ def test_sources_that_cannot_be_converted(bert_copy, tmp_path, capsys, config, m
         (("import", "OURS", "OUT"), "this is a vanilla_seq2seq already; `vanilla export` is the other way"),
         (("import", "nowhere/at/all", "OUT"), "there is no such folder"),
         (("import", "EMPTY", "OUT"), "there is no config.json in it"),
-        (("export", "BERT", "OUT", "--to", "marian"), "this is a bert; export takes our models: `vanilla import"),
+        (("export", "BERT", "OUT", "--to", "marian"), "this is a bert; export takes models of this"),
         (("export", "OURS", "OUT", "--to", "bart"), "embedding_norm is False, but a bart has True"),
         (("export", "OURS", "OUT", "--to", "bert"), "VanillaSeq2SeqForConditionalGeneration cannot become a bert"),
         (("export", "OURS", "OUT", "--to", "gguf"), "export with --to gpt2, and give that folder to llama.cpp's"),
-        (("export", "OURS", "OUT", "--to", "t5"), "'t5' is no target; there are bert"),
+        (("export", "OURS", "OUT", "--to", "t5"), "'t5' is no target; choose one of bert"),
         (("export", "OURS", "OUT", "--to", "marian", "--quantization", "int8"), "it is for --to ctranslate2, not for"),
         (("export", "OURS", "OUT"), "--to"),
     ],

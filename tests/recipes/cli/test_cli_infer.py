@@ -162,7 +162,7 @@ def test_a_text_ends_where_the_positions_do(models, run):
     status, _, err = run("generate", "gpt2", "the man", "the dog " * 70)
     assert status == 1
     assert "prompt 2 has " in err
-    assert "but the model has positions for 64, the text that follows included; shorten it" in err
+    assert "but the model has 64 positions for the prompt and the new tokens together; shorten it" in err
 
 
 def test_an_encoder_decoder_answers_prompts(run, saved_model):
@@ -231,7 +231,7 @@ def test_a_model_of_another_kind_is_told_what_fits(command, kind, text, run):
         ([], "line, or lines on standard input"),
         (["a", "--from", "x"], "s on the command line and --from exclude each other"),
         (["a", "--overwrite"], "--overwrite is for --to FILE"),
-        (["a", "--to", "."], "--to .: it is no regular file"),
+        (["a", "--to", "."], "--to .: is no regular file"),
     ],
 )
 def test_a_mistake_is_told_before_anything_is_loaded(command, words, text, capsys, monkeypatch):
@@ -248,7 +248,7 @@ class Terminal(io.StringIO):
 def test_several_texts_need_beams_or_samples(run):
     status, _, err = run("generate", "gpt2", "a", "--num-return-sequences", "3", "--num-beams", "2")
     assert status == 2
-    assert "--num-return-sequences 3: the search comes to no more texts than --num-beams, which is 2; raise it" in err
+    assert "--num-return-sequences 3: the search returns at most --num-beams=2 texts; raise --num-beams" in err
 
 
 @pytest.mark.parametrize(("command", "kind"), [("classify", "bert"), ("generate", "gpt2"), ("translate", "seq2seq")])
@@ -259,7 +259,7 @@ def test_what_is_not_utf8_or_no_device_is_one_line(command, kind, run):
     assert "it is not UTF-8; convert it first" in err
     status, _, err = run(command, kind, "the dog", "--device", "toaster")
     assert status == 1
-    assert "--device toaster: there is no such device; there are: cpu" in err
+    assert "--device toaster: there is no such device; this machine has: cpu" in err
 
 
 def test_languages_are_for_multilingual_models(run):

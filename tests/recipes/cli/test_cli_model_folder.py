@@ -237,6 +237,6 @@ def test_a_hub_that_cannot_be_reached_is_one_line(monkeypatch, capfd):
 
 @pytest.mark.parametrize("device", ["toaster", "meta", "cpu:1", "cpu:x", "cuda:99"])
 def test_a_device_that_is_not_there(device):
-    with pytest.raises(UserError, match=f"--device {device}: there is no such device; there are: cpu"):
+    with pytest.raises(UserError, match=f"--device {device}: there is no such device; this machine has: cpu"):
         checked_device(device)
     assert checked_device("cpu") == torch.device("cpu")

@@ -57,7 +57,7 @@ def test_the_version_is_that_of_the_package(capsys):
         (["translate", "m", "--num-beams", "0"], "argument --num-beams: '0' is not a whole number of at least 1"),
         (["translate", "m", "--num-beams", "four"], "argument --num-beams: 'four' is not a whole number"),
         (["translate", "m", "--from"], "argument --from: expected one argument"),
-        (["generate", "m", "--temperature", "0"], "'0' is not a number above 0 and up to 100; without sampling"),
+        (["generate", "m", "--temperature", "0"], "'0' is not a number above 0 and up to 100; leave it out for"),
         (["generate", "m", "--temperature", "nan"], "argument --temperature: 'nan' is not a number above 0"),
         (["generate", "m", "--top-p", "1.5"], "argument --top-p: '1.5' is not a number above 0 and up to 1"),
         (["generate", "m", "--top-k", "-1"], "argument --top-k: "),
@@ -65,7 +65,7 @@ def test_the_version_is_that_of_the_package(capsys):
         (["generate", "m", "--seed", "1.5"], "argument --seed: '1.5' is not a whole number from 0 to 2^63 - 1"),
         (["generate", "m", "--max-new-tokens", "0"], "'0' is not a whole number of at least 1"),
         (["classify", "m", "--num-beams", "2"], "there is no option '--num-beams'"),
-        (["configs", "all"], "'all' is one word too many (see `vanilla configs --help`)"),
+        (["configs", "all"], "'all' is an unexpected argument (see `vanilla configs --help`)"),
     ],
 )
 def test_a_mistake_on_the_command_line_is_one_line_and_status_2(words, text, capsys):

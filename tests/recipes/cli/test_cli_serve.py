@@ -99,7 +99,7 @@ def test_a_client_is_answered(decoder, tmp_path):
             client.completions.create(model=str(decoder), prompt="dog " * 50)
         detail = "the prompt has 50 tokens, but the model has 48 positions: shorten it"
         assert refused.value.response.json() == {"detail": detail}
-    assert "the tokenizer has no chat template, so /v1/chat/completions gives the model the texts" in log.read_text()
+    assert "the tokenizer has no chat template, so /v1/chat/completions joins the messages" in log.read_text()
     assert "Traceback" not in log.read_text()
 
 
@@ -154,6 +154,6 @@ def test_a_number_that_is_no_port(port, decoder, capsys):
 def test_a_model_that_cannot_go_on_from_a_text(saved_model, tmp_path, capsys):
     options = ["--host", "127.0.0.1", "--port", str(free_port())]
     assert vanilla_recipes.cli.main(["serve", str(saved_model), *options]) == 1
-    assert "it is a 'vanilla_seq2seq' model, which cannot go on from a text" in capsys.readouterr().err
+    assert "it is a 'vanilla_seq2seq' model, which cannot continue a text" in capsys.readouterr().err
     assert vanilla_recipes.cli.main(["serve", str(tmp_path / "nothing"), *options]) == 1
     assert "nothing: there is no such folder" in capsys.readouterr().err

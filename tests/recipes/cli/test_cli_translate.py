@@ -105,11 +105,11 @@ def test_input_that_is_not_utf8_names_the_line_and_leaves_no_output(saved_model,
     [
         ([], "nothing to translate: give a sentence, --from FILE, or lines on standard input"),
         (["a", "--from", "x"], "sentences on the command line and --from exclude each other"),
-        (["-", "a"], "`-` (standard input) stands alone"),
+        (["-", "a"], "`-` (standard input) must be the only"),
         (["a", "--overwrite"], "--overwrite is for --to FILE"),
-        (["a", "--to", "/dev/null"], "--to /dev/null: it is no regular file"),
-        (["a", "--to", "."], "--to .: it is no regular file"),
-        (["a", "--to", "no/such/folder.txt"], "make it first"),
+        (["a", "--to", "/dev/null"], "--to /dev/null: is no regular file"),
+        (["a", "--to", "."], "--to .: is no regular file"),
+        (["a", "--to", "no/such/folder.txt"], "create it first"),
     ],
 )
 def test_a_mistake_is_told_before_anything_is_loaded(words, text, capsys, monkeypatch):

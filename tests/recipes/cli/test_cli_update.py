@@ -23,7 +23,7 @@ def test_each_kind_of_change_is_a_line(model_folder, capsys):
     status, lines, errors = run(capsys, model_folder)
     assert (status, lines[-5:-2], errors) == (0, changes, [])
     assert lines[0].startswith("ok     model: loaded by")
-    assert lines[-1] == f"{model_folder}: its code is that of this package"
+    assert lines[-1] == f"{model_folder}: its code is now up to date"
     status, lines, errors = run(capsys, model_folder)
     assert (status, len(lines), errors) == (0, 1, [])
     assert lines[0].startswith(f"{model_folder}: nothing to do: its ")

@@ -96,7 +96,7 @@ signal.signal(signal.SIGTERM, lambda *_: (time.sleep(1), sys.exit(0)))
 signal.signal(signal.SIGINT, lambda *_: sys.exit(130))
 time.sleep(60)
 """
-KILLED = "process 1 was ended by SIGKILL (the system kills a process that takes more memory than there is)"
+KILLED = "process 1 was ended by SIGKILL (the system kills a process when memory runs out)"
 RESUME = "resume=if_available goes on from the newest checkpoint"
 HUNG = f"a process hung for longer than process_timeout; {RESUME}"
 

@@ -111,7 +111,10 @@ def test_a_hub_dataset_need_not_name_them(monkeypatch):
         ({"text": "b", "label": " "}, r":2: the text \" \" in 'label', where a label belongs"),
         ({"text": "b", "label": [1]}, r":2: the list \[1\] in 'label', where a label belongs"),
         ({"text": "b", "label": "\ud800"}, r":2: half a surrogate pair in 'label'"),
-        ({"text": "b", "label": "0"}, r":2: the text \"0\" is the label, but the number 1 is that of .*:1; write all"),
+        (
+            {"text": "b", "label": "0"},
+            r":2: the text \"0\" is the label, but the label of .*:1 is the number 1; write",
+        ),
         ({"text": None, "label": 0}, r":2: 'text' is empty, and a row needs text; 1 of 2 rows .*skip_bad_rows=true"),
         ({"text": " ", "label": 0}, r":2: 'text' is empty, and a row needs text; 1 of 2 rows .*skip_bad_rows=true"),
     ],
@@ -138,12 +141,12 @@ def test_empty_texts_are_skipped_and_counted_when_asked(tmp_path, caplog):
 
 def test_an_empty_split_is_named(tmp_path):
     (tmp_path / "train.jsonl").write_text("")
-    with pytest.raises(UserError, match=r"train\.jsonl: the train split is empty: there is no row to read"):
+    with pytest.raises(UserError, match=r"train\.jsonl: the train split is empty: it has no row to read"):
         labelled_rows(LabelledDataConfig(path=str(tmp_path)), "train")
 
 
 def test_one_class_is_refused(tmp_path):
-    with pytest.raises(UserError, match=r":1: all 3 training rows have the label 7, and telling .* data\.label_field="):
+    with pytest.raises(UserError, match=r":1: all 3 training rows have the label 7, but a .* data\.label_field="):
         classes(tmp_path, [7, 7, 7])
     with pytest.raises(UserError, match=r"all 2 training rows have the label 1"):
         classes(tmp_path, [1, 1], label_names=["a", "b"])

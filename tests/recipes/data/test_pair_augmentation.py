@@ -168,10 +168,10 @@ class Tokenizer(SimpleNamespace):
 @pytest.mark.parametrize(
     ("settings", "tokens", "message"),
     [
-        ({"word_dropout": 0.1}, (None, 2, [4]), r"augmentation\.word_dropout: the tokenizer has no unknown token that"),
+        ({"word_dropout": 0.1}, (None, 2, [4]), r"augmentation\.word_dropout: the tokenizer has no unknown token to"),
         ({"target_word_dropout": 0.1}, (None, 2, [4]), r"augmentation\.target_word_dropout: the tokenizer has no unk"),
-        ({"reversal": 0.1}, (1, None, [4]), r"augmentation\.reversal: the tokenizer has no start token that its sour"),
-        ({"reversal": 0.1}, (1, 2, [2, 4]), r"augmentation\.reversal: .* which could mark a reversed pair; set it to"),
+        ({"reversal": 0.1}, (1, None, [4]), r"augmentation\.reversal: the tokenizer has no start token, or adds it"),
+        ({"reversal": 0.1}, (1, 2, [2, 4]), r"augmentation\.reversal: .* cannot mark a reversed pair; set it to"),
     ],
 )
 def test_refuses_a_tokenizer_without_the_tokens(settings, tokens, message):

@@ -66,7 +66,7 @@ def test_a_bad_row_is_named(tmp_path, row, message):
 @pytest.mark.parametrize(("name", "text"), [("train.jsonl", ""), ("train.json", "[]"), ("train.csv", "en,de\n\n")])
 def test_an_empty_file_is_named(tmp_path, name, text):
     (tmp_path / name).write_text(text)
-    with pytest.raises(UserError, match=f"{name}: the train split is empty: there is no row to read"):
+    with pytest.raises(UserError, match=f"{name}: the train split is empty: it has no row to read"):
         translation_pairs(TranslationDataConfig(path=str(tmp_path)), "train")
 
 
@@ -91,7 +91,7 @@ def test_skipping_is_no_way_out_when_every_row_is_empty(tmp_path):
 
 
 def test_skipping_every_row_is_refused(tmp_path):
-    with pytest.raises(UserError, match=r"'en' is empty; all 1 of 1 rows lack text .* leaves none"):
+    with pytest.raises(UserError, match=r"'en' is empty; all 1 of 1 rows lack text .* leaves no row"):
         read(tmp_path, '{"en": "", "de": "b"}', skip_bad_rows=True)
 
 

@@ -195,14 +195,17 @@ def test_the_file_of_a_split(tmp_path, there, name, chosen):
         (["test_a.jsonl", "test_b.jsonl"], "2 files could be the test split: test_a.jsonl, test_b.jsonl"),
         (
             ["train.jsonl", "notes.txt"],
-            "no file for the test split, test.jsonl .* there is: train.jsonl. .*test_split=FILE",
+            "no file for the test split, test.jsonl .* the folder has: train.jsonl. .*test_split=FILE",
         ),
-        (["notes.txt"], "there is: no file that ends in .jsonl, .json, .csv, .tsv, .parquet"),
+        (["notes.txt"], "the folder has: no file that ends in .jsonl, .json, .csv, .tsv, .parquet"),
         (
             ["test-00001-of-00002.csv", "test-00002-of-00002.csv"],
-            "parts of a split must be 0 to 1, all of them; there is: ",
+            "parts of a split must be numbered 0 to 1 without gaps; the folder has: ",
         ),
-        (["test-00000-of-00003.csv", "test-00002-of-00003.csv"], "parts of a split must be 0 to 2, all"),
+        (
+            ["test-00000-of-00003.csv", "test-00002-of-00003.csv"],
+            "parts of a split must be numbered 0 to 2 without gaps",
+        ),
     ],
 )
 def test_a_folder_without_the_split(tmp_path, there, message):

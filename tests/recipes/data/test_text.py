@@ -55,7 +55,7 @@ def test_files_of_text_in_a_folder(tmp_path):
 def test_blank_pieces_are_text_and_blank_documents_are_not(tmp_path):
     (tmp_path / "train.jsonl").write_text('{"text": "a\\n"}\n{"text": ""}\n{"text": "\\n"}\n')
     assert read(tmp_path, rows_are="pieces") == ["a\n", "", "\n"]
-    with pytest.raises(UserError, match=r"train\.jsonl:2: the text is empty, and a document needs some; 2 of 3 rows"):
+    with pytest.raises(UserError, match=r"train\.jsonl:2: the text is empty, and a document needs text; 2 of 3 rows"):
         read(tmp_path)
 
 
@@ -80,8 +80,8 @@ def test_prompts_with_completions(tmp_path):
         ({"answer": "a"}, r"train\.jsonl:2: no 'question' in this row, which has answer; .* data\.prompt_field="),
         ({"question": "a", "answer": 4}, r"train\.jsonl:2: the number 4 in 'answer', where text belongs"),
         ({"question": "a", "answer": " "}, r"train\.jsonl:2: 'answer' is empty, and a prompt and its completion need"),
-        ({"question": None, "answer": "a"}, r"train\.jsonl:2: 'question' is empty, .*; 1 of 2 rows are such"),
-        ({"question": "", "answer": "a"}, r"train\.jsonl:2: 'question' is empty, .*; 1 of 2 rows are such"),
+        ({"question": None, "answer": "a"}, r"train\.jsonl:2: 'question' is empty, .*; 1 of 2 rows lack text\."),
+        ({"question": "", "answer": "a"}, r"train\.jsonl:2: 'question' is empty, .*; 1 of 2 rows lack text\."),
     ],
 )
 def test_a_bad_pair_is_named(tmp_path, row, message):
@@ -111,7 +111,7 @@ def test_files_that_are_not_there(tmp_path):
         read(tmp_path / "notes.md")
     (tmp_path / "input.txt").write_text("a")
     with pytest.raises(
-        UserError, match=r"no train\.txt for the train split; there is: input\.txt\. Name its file with"
+        UserError, match=r"no train\.txt for the train split; the folder has: input\.txt\. Name the file"
     ):
         read(tmp_path)
     with pytest.raises(UserError, match=r"is one file, so there is no test split: .*data\.test_split=null"):
@@ -129,7 +129,7 @@ def test_a_text_file_that_is_trained_and_scored_on_is_told(tmp_path, caplog):
     read(tmp_path, "test", train_split="input", test_split="input.txt")
     file = tmp_path / "input.txt"
     for split, message in zip(("validation", "test"), caplog.messages, strict=True):
-        assert message.startswith(f"the {split} split is the train split, {file}: its scores tell")
+        assert message.startswith(f"the {split} split is the train split, {file}: its scores measure")
 
 
 def test_a_missing_field_names_those_that_there_are(tmp_path):

@@ -61,7 +61,7 @@ def test_a_document_without_tokens_is_left_out_and_counted(tokenizer, caplog):
     texts = ["the cat", "\x00\x01", "a dog"]
     rows = encode_texts(texts, tokenizer, config(layout="documents"))
     assert [row.tolist() for row in rows] == [tokenizer(text)["input_ids"] for text in ("the cat", "a dog")]
-    assert "left out 1 of 3 texts, in which there are no tokens" in caplog.text
+    assert "left out 1 of 3 texts, which have no tokens" in caplog.text
 
 
 def test_nothing_is_said_where_nothing_is_lost(tokenizer, caplog):
@@ -88,5 +88,5 @@ def test_ids_take_two_bytes(tokenizer):
 
 @pytest.mark.parametrize("layout", ["blocks", "documents"])
 def test_texts_without_a_token(tokenizer, layout):
-    with pytest.raises(UserError, match="the tokenizer finds no token in the texts: give other texts, or another"):
+    with pytest.raises(UserError, match="the tokenizer makes no token of the texts: give other texts, or another"):
         encode_texts(["\x00", "\x01"], tokenizer, config(layout=layout))

@@ -209,7 +209,7 @@ def test_a_vocabulary_that_cannot_hold_the_characters(train, needed):
 
 
 def test_a_wordpiece_vocabulary_that_cannot_hold_the_characters():
-    with pytest.raises(UserError, match=r"tokenizer.vocab_size=20 is too small: .* alone take \d\d\. Give at least"):
+    with pytest.raises(UserError, match=r"tokenizer.vocab_size=20 is too small: .* alone take \d\d tokens\. Give"):
         train_encoder_tokenizer(TEXTS, 20, 64)
 
 

@@ -151,6 +151,6 @@ def test_a_split_without_a_block(tmp_path):
     (tmp_path / "validation.txt").write_text("O")
     data = PromptDataConfig(path=str(tmp_path), rows_are="pieces")
     with pytest.raises(
-        UserError, match="the tokens of the validation split: 1, but each is foretold from those before it"
+        UserError, match="the validation split has 1 tokens, fewer than 2: a token is predicted from the tokens before"
     ):
         scored_spans(data, "validation", 0, CHARACTERS)

@@ -18,7 +18,7 @@ KINDS = {
     "Translate": vanilla.VanillaSeq2SeqForConditionalGeneration,
     "Classify": vanilla.VanillaEncoderForSequenceClassification,
     "Continue a text": vanilla.VanillaDecoderForCausalLM,
-    "Fill in what is masked": vanilla.VanillaEncoderForMaskedLM,
+    "Fill in masked words": vanilla.VanillaEncoderForMaskedLM,
 }
 
 
@@ -98,7 +98,7 @@ def test_continuations_and_the_next_token(show):
 
 def test_a_long_text_is_gone_on_from_at_its_end(show):
     found = answer(show("Continue a text"), " ".join(["w10"] * 70))
-    assert found.notes == ("the text has 72 tokens, the model sees 48: it went on from the last 24",)
+    assert found.notes == ("the text has 72 tokens, the model reads 48: it continued the last 24",)
 
 
 def test_the_maps_of_a_long_text_are_those_of_its_end_and_of_what_follows(show):
@@ -112,7 +112,7 @@ def test_the_maps_of_a_long_text_are_those_of_its_end_and_of_what_follows(show):
 
 @pytest.mark.parametrize("mask", ["[MASK]", "<mask>", "__", "_____"])
 def test_masks_are_filled(mask, show):
-    model = show("Fill in what is masked")
+    model = show("Fill in masked words")
     found = answer(model, f"w10 {mask} w12 {mask}")
     assert [group.heading[:7] for group in found.groups] == ["Mask 1:", "Mask 2:"]
     expected = logits_of(model, "w10 <mask> w12 <mask>").softmax(-1)
@@ -136,14 +136,14 @@ def test_what_cannot_be_answered_is_told(heading, show):
             UserError, match="the text has 62 tokens, 14 more than the 48 that the model reads: shorten"
         ):
             answer(model, " ".join(["w10"] * 60))
-    if heading == "Fill in what is masked":
-        with pytest.raises(UserError, match=r"no place to fill in the text: write \[MASK\] or __ for a word"):
+    if heading == "Fill in masked words":
+        with pytest.raises(UserError, match=r"the text has no mask: write \[MASK\] or __ for a word"):
             answer(model, TEXT)
 
 
 def test_unknown_tokens_and_the_speed_are_told(show):
     found = answer(show("Classify"), "w10 nonsense w11")
-    assert found.notes == ("unknown to the model, which does not see what stands there: 1 of 5 tokens",)
+    assert found.notes == ("1 of 5 tokens are unknown: the vocabulary lacks these parts of the text",)
     assert found.speed.startswith("5 tokens read in 0.")
     assert found.speed.endswith(f": {5 / found.seconds:,.0f} tokens/s")
 
@@ -167,7 +167,7 @@ def test_maps_of_an_answer(heading, show):
 def test_too_many_maps_for_a_browser(show, monkeypatch):
     model = show("Classify")
     monkeypatch.setattr("vanilla_recipes.demo.maps.MOST_WEIGHTS", 200)
-    with pytest.raises(UserError, match=r"the maps of 8 heads over 9 tokens are more .* shorten the text to 5 tokens"):
+    with pytest.raises(UserError, match=r"the maps of 8 heads over 9 tokens are too large .* shorten the text to 5"):
         maps_page(model, answer(model, TEXT))
 
 
@@ -178,7 +178,7 @@ def test_models_that_cannot_be_shown(tokenizer):
         shown("tiny", tiny_model(vanilla.VanillaEncoderForTokenClassification), tokenizer)
     tokenizer = type(tokenizer)(tokenizer_object=tokenizer.backend_tokenizer, unk_token="<unk>")
     with pytest.raises(UserError, match="the tokenizer has no mask token; name it"):
-        shown("tiny", tiny_model(KINDS["Fill in what is masked"]), tokenizer)
+        shown("tiny", tiny_model(KINDS["Fill in masked words"]), tokenizer)
 
 
 def test_stock_models(tokenizer):

@@ -65,21 +65,21 @@ def test_a_stock_class_can_go_in_its_place(saved_models):
 def test_code_that_computes_something_else_is_not_pushed(folder):
     code = folder / "feed_forward.py"
     code.write_text(code.read_text().replace("return self.down_proj(", "return 1.001 * self.down_proj("))
-    with pytest.raises(UserError, match="not pushed, because what would be loaded differs: model: output, random rows"):
+    with pytest.raises(UserError, match="not pushed, because the loaded model differs: model: output, random rows"):
         tried(folder)
 
 
 def test_code_that_is_missing_is_not_pushed(folder):
     (folder / "feed_forward.py").unlink()
     message = (
-        r"feed_forward.py: this file of the model's code, which \w+.py asks for, is missing, so nothing was pushed"
+        r"feed_forward.py: this file of the model's code, which \w+.py refers to, is missing, so nothing was pushed"
     )
     with pytest.raises(UserError, match=f"{message}; put it back, or renew the code with `vanilla update {folder}`$"):
         tried(folder)
     for file in folder.glob("*.py"):
         file.unlink()
     with pytest.raises(
-        UserError, match=r"which config.json asks for, .*; put it back, or save it with save_pretrained"
+        UserError, match=r"which config.json refers to, .*; put it back, or save it with save_pretrained"
     ):
         tried(folder)
 
@@ -127,7 +127,7 @@ def test_a_folder_that_changes_during_the_push_stops_it(folder):
     weights = load_file(folder / "model.safetensors")
 
     def change(line: str) -> None:
-        if "nothing private" in line:
+        if "no private data" in line:
             save_file({name: tensor + 1 for name, tensor in weights.items()}, folder / "model.safetensors")
 
     with pytest.raises(UserError, match="changed while it was being pushed; push again when nothing writes to it"):
@@ -176,7 +176,9 @@ def test_the_card_says_what_the_model_started_from(saved_models):
     source = Source(saved_models["DecoderForCausalLM"], None, experiment)
     model = vanilla_transformers.VanillaDecoderForCausalLM.from_pretrained(source.model)
     card = write_card(Facts("me/x", model, True, source, CardDetails()))
-    assert "- Started from: the saved model base; adapters (LoRA) of rank 8 learned in place of its weights" in card
+    assert (
+        "- Started from: the saved model base; LoRA adapters of rank 8 were trained and merged into its weights" in card
+    )
 
 
 def test_an_example_is_quoted_in_code_and_shell(folder):

@@ -81,7 +81,7 @@ def test_new_code_that_computes_something_else_is_not_put_in_place(old, tmp_path
     )
     monkeypatch.setattr(renewal, "installed_code", lambda family: code | {"feed_forward.py": wrong})
     before = contents(old)
-    with pytest.raises(UserError, match=r"left as it was, because with the new code these differ: model: output, ran"):
+    with pytest.raises(UserError, match=r"nothing was changed, because the new code fails: model: output, ran"):
         renew(old, tell=quiet)
     assert contents(old) == before
 
@@ -89,14 +89,14 @@ def test_new_code_that_computes_something_else_is_not_put_in_place(old, tmp_path
 def test_a_check_that_fails_or_cannot_be_made_leaves_the_folder_as_it_was(old, monkeypatch):
     before = contents(old)
     monkeypatch.setattr(renewal, "prove", lambda subject: [Check("model: output", "0.3", passed=False)])
-    with pytest.raises(UserError, match="left as it was, because with the new code these differ: model: output"):
+    with pytest.raises(UserError, match="nothing was changed, because the new code fails: model: output"):
         renew(old, tell=quiet)
 
     def fail(subject):
         raise UserError("it cannot be used")
 
     monkeypatch.setattr(renewal, "prove", fail)
-    with pytest.raises(UserError, match="old: left as it was: with the new code it cannot be used"):
+    with pytest.raises(UserError, match="old: nothing was changed: with the new code it cannot be used"):
         renew(old, tell=quiet)
     assert contents(old) == before
 
@@ -179,17 +179,17 @@ def remove_code(folder):
 @pytest.mark.parametrize(
     ("spoil", "told"),
     [
-        (shutil.rmtree, "old: there is no such folder; give that of a run"),
+        (shutil.rmtree, "old: there is no such folder; give the folder of a run"),
         (lambda folder: (folder / "config.json").unlink(), "it holds neither a run (config.yaml) nor a model"),
         (
             lambda folder: BertConfig().save_pretrained(folder),
             "its model_type is 'bert', which is none of this package",
         ),
-        (remove_code, "there is no code in it to renew: this package loads it by code of its own"),
-        (set_in_config(auto_map=None), "there is no code in it to renew"),
+        (remove_code, "the folder has no code to renew: this package loads the model with its own code"),
+        (set_in_config(auto_map=None), "the folder has no code to renew"),
         (
             set_in_config(auto_map={"AutoConfig": "me/there--configuration_vanilla.VanillaDecoderConfig"}),
-            "there is no code in it to renew",
+            "has no code to renew",
         ),
         (
             set_in_config(auto_map={"AutoModel": "modeling_decoder.VanillaDecoderModel", "AutoModelForX": "train.X"}),
@@ -216,7 +216,7 @@ def test_a_file_of_ones_own_is_not_overwritten(old, tmp_path, monkeypatch):
 
 def test_a_folder_in_the_place_of_a_file_is_not_touched(old):
     (old / "caches.py").mkdir()
-    with pytest.raises(UserError, match=r"the new code has files of the names caches.py, which are there, but not as"):
+    with pytest.raises(UserError, match=r"the new code has files of the names caches.py, but the files of these"):
         renew(old, tell=quiet)
 
 

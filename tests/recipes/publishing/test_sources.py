@@ -46,12 +46,12 @@ def test_a_model_folder_is_taken_as_it_is(saved_models):
     [
         (
             lambda run: (run / "results.json").unlink(),
-            "the run is not finished (results.json is missing); let `",
+            "the run is not finished (results.json is missing); finish",
         ),
         (lambda run: (run / "best").unlink(), "the run is not finished (best/ is missing)"),
         (lambda run: (run / "config.yaml").unlink(), "it holds neither a run (config.yaml) nor a model (config.json)"),
         (lambda run: (run / "results.json").write_text("{"), "results.json: cannot be read: Expecting"),
-        (lambda run: (run / "results.json").write_text("[]"), "results.json: holds no settings by name"),
+        (lambda run: (run / "results.json").write_text("[]"), "results.json: must hold settings by name"),
         (lambda run: run.rename(run.with_name("other")), "there is no such folder"),
     ],
 )

@@ -94,7 +94,9 @@ def test_nothing_to_score_is_told():
 
 
 def test_wrong_averages_are_told():
-    with pytest.raises(UserError, match="average='mean' is none of F1: choose one of binary, macro, micro, weighted"):
+    with pytest.raises(
+        UserError, match="average='mean' is no average of F1: choose one of binary, macro, micro, weighted"
+    ):
         F1("mean")
     with pytest.raises(UserError, match="average='binary' is for two classes, not 3: choose another"):
         F1("binary").compute(predictions=[0, 2], references=[0, 1])

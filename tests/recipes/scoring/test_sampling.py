@@ -74,5 +74,5 @@ def test_prompts_beyond_the_context_are_counted(caplog):
     tokenizer = character_tokenizer(["abcdefghijklmnopq"], 4)
     assert [len(ids) for ids in encode_prompts(["abcdef", "abcd", "ab"], tokenizer, 4)] == [6, 4, 2]
     assert caplog.messages == [
-        "1 of 3 generation.prompts are longer than data.block_size=4 tokens: their ends alone are seen"
+        "1 of 3 generation.prompts are longer than data.block_size=4 tokens: the model reads only their ends"
     ]

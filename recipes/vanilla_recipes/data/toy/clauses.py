@@ -1,4 +1,4 @@
-"""What a clause says, before it is put into words: the part that both languages share."""
+"""Clauses as data, independent of language: both languages are generated from the same clause."""
 
 from enum import Enum
 from typing import NamedTuple, TypeAlias
@@ -9,7 +9,7 @@ from vanilla_recipes.data.toy.lexicon import Adjective, Adverbial, Noun, Pronoun
 class NounPhrase(NamedTuple):
     """A noun with its determiner ("the", "a", "my", "this", "two", "three", or "" for none) and adjectives.
 
-    `modifier` is the first part of a compound, in English and in German.
+    `modifier` is the first part of a compound noun, in English and in German.
     """
 
     noun: Noun
@@ -20,7 +20,7 @@ class NounPhrase(NamedTuple):
 
     @property
     def definite(self) -> bool:
-        """Whether the phrase picks out a known individual; decides between "nicht" and "kein"."""
+        """Whether the determiner is definite. A negated clause has "nicht" with a definite object, "kein" otherwise."""
         return self.determiner in DEFINITE_DETERMINERS
 
 
@@ -46,8 +46,8 @@ class Tense(Enum):
 class Clause(NamedTuple):
     """One clause: who does what to whom, when, where and how often.
 
-    With a `predicate` the clause says that its subject is so, and has neither verb nor objects. `front` stands before
-    the subject in English; `frequency` stands beside the verb; `time` and `place` stand last.
+    A clause with a `predicate` describes its subject ("the man is old") and has neither verb nor objects. In English
+    `front` precedes the subject, `frequency` precedes or follows the finite verb, and `time` and `place` come last.
     """
 
     subject: Participant
@@ -64,10 +64,10 @@ class Clause(NamedTuple):
 
 
 def join(*words: str) -> str:
-    """The words that are not empty, with spaces between."""
+    """Joins the words that are not empty with spaces."""
     return " ".join(filter(None, words))
 
 
 def capitalized(sentence: str) -> str:
-    """The sentence with a capital first letter and the others as they are."""
+    """Capitalizes the first letter of the sentence; the other letters are unchanged."""
     return sentence[0].upper() + sentence[1:]

@@ -1,8 +1,8 @@
-"""The clauses of the English-German corpus, drawn at random.
+"""Draws random clauses of the English-German corpus.
 
-Animate nouns are subjects and objects of the same verbs equally often, and any adjective may stand with any noun that
-it suits. So "the dog bites the man" and "the man bites the dog" are equally likely, and the words of a sentence without
-their order leave open who acts on whom, which adjective belongs to which noun, and which verb to which subject.
+Animate nouns are subjects and objects of the same verbs equally often, and an adjective may describe any noun that it
+suits. So "the dog bites the man" and "the man bites the dog" are equally likely. A bag of words does not determine who
+acts on whom, which adjective describes which noun, or which verb belongs to which subject.
 """
 
 from typing import TypeVar
@@ -55,7 +55,7 @@ _SUITING = {
 
 
 class Composer:
-    """Makes up the clauses of one sentence, in which no noun, verb or adverbial occurs twice."""
+    """Draws the clauses of one sentence. No noun, verb, time or place adverbial is drawn twice."""
 
     def __init__(self, draw: Draw) -> None:
         self.draw = draw
@@ -64,7 +64,10 @@ class Composer:
     def noun_phrase(
         self, nouns: tuple[lex.Noun, ...], determiner: str | None = None, plural: bool | None = None
     ) -> NounPhrase:
-        """A phrase about one of `nouns`; `determiner` is "definite", "negatable" (no numeral), or None for any."""
+        """Draws a noun phrase about one of `nouns`.
+
+        `determiner` is "definite", "negatable" (definite or indefinite, no numeral), or None for any determiner.
+        """
         draw = self.draw
         noun = self._fresh(nouns)
         if plural is None:
@@ -76,13 +79,13 @@ class Composer:
         return NounPhrase(noun, chosen, self._adjectives(noun, bare), modifier, plural)
 
     def subject(self, definite: bool = False) -> Participant:
-        """Someone who acts."""
+        """Draws the subject of a clause: a pronoun or a phrase about an animate noun."""
         if self.draw.chance(0.12):
             return self.draw.one(lex.PRONOUNS)
         return self.noun_phrase(lex.ANIMATES, "definite" if definite else None)
 
     def predicate(self, adjectives: tuple[lex.Adjective, ...], of: Participant) -> lex.Adjective:
-        """One of `adjectives` that does not describe the participant already."""
+        """Draws one of `adjectives` that the participant's noun phrase does not have."""
         borne = of.adjectives if isinstance(of, NounPhrase) else ()
         predicate = self.draw.one(adjectives)
         while predicate in borne:
@@ -99,15 +102,17 @@ class Composer:
         inverted: bool = False,
         beside: bool = True,
     ) -> Clause:
-        """A clause of one of `kinds`.
+        """Draws a clause of one of `kinds`.
 
         Args:
-            subject: who acts, where that is already settled.
-            adverbials: whether a time and a place may stand last.
-            front: whether an adverbial may stand first.
-            inverted: whether the subject stands behind the verb in German, where a pronoun could stand on either side
-                of it; then no object is a pronoun.
-            beside: whether the clause may be negated or hold an adverb such as "never".
+            tense: the tense or modal.
+            kinds: kinds of clauses, keys of `_OBJECTS` or "state".
+            subject: the subject; None to draw one.
+            adverbials: whether the clause may have adverbials of time and place.
+            front: whether an adverbial may come first.
+            inverted: whether the German subject follows the finite verb. Then no object is a pronoun, which could come
+                before or after the subject.
+            beside: whether the clause may be negated or have an adverb of frequency such as "never".
         """
         draw = self.draw
         kind = draw.one(kinds)
@@ -132,7 +137,7 @@ class Composer:
         return clause._replace(target=self._target(clause, nouns, may_be_pronoun))
 
     def _fresh(self, items: tuple[Word, ...]) -> Word:
-        """One of `items`, of which some must be unused."""
+        """Draws one of `items` that this sentence does not have yet; at least one must be unused."""
         item = self.draw.one(items)
         while item in self._used:
             item = self.draw.one(items)
@@ -140,7 +145,7 @@ class Composer:
         return item
 
     def _adverbial(self, items: tuple[lex.Adverbial, ...], probability: float) -> lex.Adverbial | None:
-        """One of `items` with the given probability, unless it is used already."""
+        """Draws one of `items` with the given probability; None otherwise, or if the sentence already has the item."""
         if not self.draw.chance(probability):
             return None
         item = self.draw.one(items)
@@ -150,7 +155,7 @@ class Composer:
         return item
 
     def _beside(self, tense: Tense, kind: str) -> tuple[bool, lex.Adverbial | None]:
-        """Whether the clause is negated, or else the adverb of frequency that it holds, if any."""
+        """Draws whether the clause is negated and, if not, an adverb of frequency or None."""
         if tense is not Tense.HAD_TO and self.draw.chance(0.12):
             return True, None
         if kind != "giving" and tense in _FREQUENCIES and self.draw.chance(0.15):
@@ -182,7 +187,10 @@ class Composer:
         return self.noun_phrase(nouns, "negatable" if clause.negated else "definite" if clause.frequency else None)
 
     def _with_adverbials(self, clause: Clause, front: bool, takes_place: bool) -> Clause:
-        """The clause with no adverbial, one, or a time and a place; a negated clause takes them in front only."""
+        """Returns the clause with adverbials of time and place, or one of them, or none.
+
+        A negated clause has at most one adverbial, in front.
+        """
         draw = self.draw
         time = self._adverbial(_TIMES[clause.tense], 0.4)
         place = self._adverbial(lex.PLACES, 0.3) if takes_place else None

@@ -1,4 +1,4 @@
-"""Draws and split assignment that give the same rows on every platform and Python version."""
+"""Random draws and the assignment of rows to splits, the same on every platform and Python version."""
 
 import hashlib
 import random
@@ -9,15 +9,16 @@ from typing import TypeAlias, TypeVar
 Item = TypeVar("Item")
 Combination: TypeAlias = tuple[str, ...]
 
-# One in eight combinations of words is kept from the training rows: half of these for validation, half for test.
+# Two of 16 buckets, one in eight combinations of words, never occur in training rows: one bucket is reserved for
+# validation, one for test.
 _NUM_BUCKETS = 16
 _RESERVED = {0: "validation", 1: "test"}
 
 
 class Draw:
-    """A seeded source of choices.
+    """A seeded random generator.
 
-    Only `Random.random` is used, because its sequence is the one that Python promises to keep; `choice`, `sample` and
+    It uses `Random.random` only, the one method whose sequence Python promises not to change; `choice`, `sample` and
     `shuffle` have changed between versions.
     """
 
@@ -26,11 +27,11 @@ class Draw:
         self._random = random.Random(int.from_bytes(digest[:8], "big")).random
 
     def one(self, items: Sequence[Item]) -> Item:
-        """One of `items`, each equally likely."""
+        """Draws one of `items`; all are equally likely."""
         return items[int(self._random() * len(items))]
 
     def two(self, items: Sequence[Item]) -> tuple[Item, Item]:
-        """Two different items, in either order equally likely."""
+        """Draws two different items; both orders are equally likely."""
         first = self.one(items)
         second = self.one(items)
         while second == first:
@@ -38,7 +39,7 @@ class Draw:
         return first, second
 
     def chance(self, probability: float) -> bool:
-        """True with the given probability."""
+        """Returns True with the given probability."""
         return self._random() < probability
 
 
@@ -49,10 +50,10 @@ def _bucket(combination: Combination) -> int:
 
 
 def split_of(combinations: Iterable[Combination]) -> str:
-    """The split of a row that holds these combinations of words.
+    """Returns the split of a row with these combinations of words.
 
-    It is "train" unless a combination is reserved; then it is what the first such combination is reserved for. A digest
-    of the words decides, so that neither seed nor size can move a row.
+    The split is the one for which the first reserved combination is reserved, or "train" if none is reserved. A digest
+    of the words decides, so neither the seed nor the number of rows changes the split of a row.
     """
     for combination in combinations:
         reserved = _RESERVED.get(_bucket(combination))
@@ -62,5 +63,5 @@ def split_of(combinations: Iterable[Combination]) -> str:
 
 
 def weighted(*choices: tuple[Item, int]) -> tuple[Item, ...]:
-    """A tuple that holds each item as often as its weight says, for `Draw.one`."""
+    """Repeats each item as often as its weight says, so that `Draw.one` draws it with this weight."""
     return tuple(item for item, weight in choices for _ in range(weight))

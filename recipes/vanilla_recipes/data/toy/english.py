@@ -1,12 +1,12 @@
-"""English: noun phrases and clauses put into words."""
+"""Generates English noun phrases and clauses."""
 
 from functools import cache
 
 from vanilla_recipes.data.toy.clauses import Clause, NounPhrase, Participant, Tense, join
 from vanilla_recipes.data.toy.lexicon import PERSON, Pronoun, Verb
 
-# Tenses whose verb is one word, and needs "do" in negations and questions: whether they lie in the past, and what
-# stands between "do" and the verb.
+# Tenses and modals that need "do" in negations and questions: (whether the form is a past form, words between "do" and
+# the verb).
 _DO_SUPPORT = {
     Tense.PRESENT: (False, ""),
     Tense.PAST: (True, ""),
@@ -20,7 +20,7 @@ _MODALS = {Tense.FUTURE: "will", Tense.CAN: "can", Tense.MUST: "must", Tense.SHO
 
 @cache
 def noun_phrase(phrase: NounPhrase) -> str:
-    """The phrase in words: "an old garden door", "these dogs"."""
+    """Returns the phrase as text: "an old garden door", "these dogs"."""
     noun = phrase.noun.english_plural if phrase.plural else phrase.noun.english
     modifier = phrase.modifier[0] if phrase.modifier else ""
     rest = join(*(adjective.english for adjective in phrase.adjectives), modifier, noun)
@@ -33,30 +33,30 @@ def noun_phrase(phrase: NounPhrase) -> str:
 
 
 def main_clause(clause: Clause, after_subject: str = "") -> str:
-    """A statement with its fronted adverbial: "yesterday the man did not see the dog"."""
+    """Returns a statement with its fronted adverbial: "yesterday the man did not see the dog"."""
     front = clause.front.english if clause.front else ""
     return join(front, _subject(clause.subject) + after_subject, predicate(clause))
 
 
 def subordinate_clause(clause: Clause, gap: bool = False) -> str:
-    """The clause as it stands after "because" or "that", without that word."""
+    """Returns the clause as it follows "because" or "that", without the conjunction; see `predicate` for `gap`."""
     return join(_subject(clause.subject), predicate(clause, gap))
 
 
 def question(clause: Clause) -> str:
-    """A yes-no question, without the mark: "does the man see the dog"."""
+    """Returns a yes-no question without the question mark: "does the man see the dog"."""
     operator, rest = _operator(clause)
     adverb = "not" if clause.negated else ""
     return join(operator, _subject(clause.subject), adverb, rest, _complements(clause))
 
 
 def predicate(clause: Clause, gap: bool = False) -> str:
-    """The clause without its subject, and without its object where there is a `gap`, as in relative clauses."""
+    """Returns the clause without its subject; with `gap` also without its object, as in relative clauses."""
     return join(_verb_group(clause), _complements(clause, gap))
 
 
 def relative_pronoun(head: NounPhrase, case: str) -> str:
-    """ "who" or "whom" for people, "that" for animals."""
+    """Returns "who" or "whom" for people, "that" for animals."""
     if head.noun.kind != PERSON:
         return "that"
     return "who" if case == "nom" else "whom"
@@ -71,7 +71,7 @@ def _object(participant: Participant) -> str:
 
 
 def _complements(clause: Clause, gap: bool = False) -> str:
-    """All that follows the verb: its tail, recipient and object, then place and time."""
+    """Returns the words after the verb: its tail or the predicate, recipient, object, place and time."""
     verb = clause.verb
     return join(
         verb.tail if verb else clause.predicate.english if clause.predicate else "",
@@ -83,7 +83,7 @@ def _complements(clause: Clause, gap: bool = False) -> str:
 
 
 def _operator(clause: Clause) -> tuple[str, str]:
-    """The auxiliary that negation and questions need, and the rest of the verb without its tail."""
+    """Returns the auxiliary that negation and questions need, and the rest of the verb without its tail."""
     plural = clause.subject.plural
     if clause.verb is None:
         return _be(clause.tense, plural), ""
@@ -96,7 +96,7 @@ def _operator(clause: Clause) -> tuple[str, str]:
 
 
 def _verb_group(clause: Clause) -> str:
-    """The verb with its auxiliaries, "not" and the adverb beside it."""
+    """Returns the verb with its auxiliaries, and "not" or the adverb of frequency."""
     adverb = "not" if clause.negated else clause.frequency.english if clause.frequency else ""
     if clause.verb and clause.tense in _DO_SUPPORT and not clause.negated:
         return join(adverb, _finite(clause.verb, clause.tense, clause.subject.plural))

@@ -1,4 +1,4 @@
-"""German: declension, verb forms, and the three word orders (verb first, second and last)."""
+"""Generates German noun phrases and clauses: declension, verb forms, word order (verb first, second and last)."""
 
 from functools import cache
 
@@ -21,12 +21,13 @@ _EIN = {"nom": ("", "e", "", "e"), "acc": ("en", "e", "", "e"), "dat": ("em", "e
 _EIN_STEMS = {"a": "ein", "my": "mein", "no": "kein"}
 _NUMERALS = {"": "", "two": "zwei", "three": "drei"}
 
-# Adjective endings: weak after "der" and "dieser", mixed after "ein", "kein" and "mein", strong after none.
+# Adjective endings: weak after "der" and "dieser", mixed after "ein", "kein" and "mein", strong without a determiner or
+# after a numeral.
 _WEAK = {"nom": ("e", "e", "e", "en"), "acc": ("en", "e", "e", "en"), "dat": ("en", "en", "en", "en")}
 _MIXED = {"nom": ("er", "e", "es", "en"), "acc": ("en", "e", "es", "en"), "dat": ("en", "en", "en", "en")}
 _STRONG_PLURAL = {"nom": "e", "acc": "e", "dat": "en"}
 
-# Finite forms, singular and plural, of what carries the tense.
+# Finite forms, singular and plural, of the auxiliary or modal.
 _FINITE = {
     Tense.FUTURE: ("wird", "werden"),
     Tense.CAN: ("kann", "können"),
@@ -43,7 +44,7 @@ _BE = {Tense.PRESENT: ("ist", "sind"), Tense.PAST: ("war", "waren")}
 
 @cache
 def noun_phrase(phrase: NounPhrase, case: str, negated: bool = False) -> str:
-    """The phrase in words in case "nom", "acc" or "dat"; `negated` puts "kein" for "ein" or for no determiner."""
+    """Returns the phrase as text in case "nom", "acc" or "dat"; `negated` replaces its determiner by "kein"."""
     column = _PLURAL if phrase.plural else _GENDERS[phrase.noun.gender]
     determiner = "no" if negated else phrase.determiner
     adjectives = (adjective.stem + _ending(determiner, case, column) for adjective in phrase.adjectives)
@@ -51,7 +52,7 @@ def noun_phrase(phrase: NounPhrase, case: str, negated: bool = False) -> str:
 
 
 def main_clause(clause: Clause, after_subject: str = "") -> str:
-    """A statement: the finite verb second, after the fronted adverbial or else the subject."""
+    """Returns a statement: the finite verb is second, after the fronted adverbial or the subject."""
     if clause.front:
         return join(clause.front.german, verb_first(clause))
     finite, nonfinite = _verb(clause)
@@ -59,18 +60,18 @@ def main_clause(clause: Clause, after_subject: str = "") -> str:
 
 
 def verb_first(clause: Clause) -> str:
-    """The clause from its finite verb on, with the subject behind it: a question, or what follows a fronted part."""
+    """Returns the clause with its finite verb first: a question, or a main clause without its fronted part."""
     finite, nonfinite = _verb(clause)
     return join(finite, _participant(clause.subject, "nom"), _middle_field(clause), nonfinite)
 
 
 def subordinate_clause(clause: Clause, gap: bool = False) -> str:
-    """The clause with its finite verb last, as after "weil" or "dass"."""
+    """Returns the clause with its finite verb last, as after "weil" or "dass"; see `verb_last` for `gap`."""
     return join(_participant(clause.subject, "nom"), verb_last(clause, gap))
 
 
 def verb_last(clause: Clause, gap: bool = False) -> str:
-    """A subordinate clause without its subject, and without its object where there is a `gap`."""
+    """Returns a subordinate clause without its subject; with `gap` also without its object."""
     finite, nonfinite = _verb(clause)
     middle = _middle_field(clause, gap)
     if clause.verb and clause.verb.particle == nonfinite:
@@ -79,19 +80,19 @@ def verb_last(clause: Clause, gap: bool = False) -> str:
 
 
 def relative_pronoun(head: NounPhrase, case: str) -> str:
-    """The pronoun that agrees with `head` in gender and number."""
+    """Returns the relative pronoun that agrees with `head` in gender and number."""
     return _RELATIVE[case][_PLURAL if head.plural else _GENDERS[head.noun.gender]]
 
 
 def preterite(verb: Verb, plural: bool) -> str:
-    """Third person of the simple past, without the particle."""
+    """Returns the third person of the preterite (simple past), without the separable particle."""
     if not plural:
         return verb.preterite
     return verb.preterite + ("n" if verb.preterite.endswith("e") else "en")
 
 
 def present(verb: Verb, plural: bool) -> str:
-    """Third person of the present, without the particle."""
+    """Returns the third person of the present, without the separable particle."""
     return verb.infinitive if plural else verb.german_third
 
 
@@ -129,7 +130,7 @@ def _participant(participant: Participant, case: str, negated: bool = False) -> 
 
 
 def _verb(clause: Clause) -> tuple[str, str]:
-    """The finite verb, and what stands at the end of a main clause: infinitive, participle or particle."""
+    """Returns the finite verb, and the infinitive, participle or particle at the end of a main clause ("" if none)."""
     number = int(clause.subject.plural)
     verb, tense = clause.verb, clause.tense
     if verb is None:
@@ -145,9 +146,9 @@ def _verb(clause: Clause) -> tuple[str, str]:
 
 
 def _middle_field(clause: Clause, gap: bool = False) -> str:
-    """What stands between the finite verb (with the subject) and the end of the clause, in German order."""
+    """Returns the words between the finite verb (or subject) and the end of the clause, in German order."""
     target = None if gap else clause.target
-    # "kein" negates an indefinite object; anything else takes "nicht" behind the objects.
+    # "kein" negates an indefinite object; otherwise "nicht" follows the objects.
     as_kein = clause.negated and isinstance(target, NounPhrase) and not target.definite
     objects = ""
     if target:

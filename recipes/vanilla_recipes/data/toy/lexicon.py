@@ -1,6 +1,6 @@
-"""The words of the English-German corpus, as tables.
+"""The vocabulary of the English-German corpus, as tables.
 
-Every English entry has one German counterpart, and no English form belongs to two entries, so that a sentence has
+Every English entry has one German counterpart, and no English form belongs to two entries. So every sentence has
 exactly one translation.
 """
 
@@ -10,7 +10,7 @@ PERSON, ANIMAL, THING = "person", "animal", "thing"
 
 
 class Noun(NamedTuple):
-    """A noun in both languages; `oblique` is the singular other than nominative of German weak nouns."""
+    """A noun in both languages; `oblique` is the accusative and dative singular of German weak nouns, else ""."""
 
     english: str
     english_plural: str
@@ -22,7 +22,8 @@ class Noun(NamedTuple):
 
 
 class Adjective(NamedTuple):
-    """An adjective: `german` is the predicative form, `stem` takes the endings; `kinds` are the nouns it suits."""
+    """An adjective: `german` is the predicative form, `stem` the form before endings, `kinds` the kinds of nouns that
+    it can describe."""
 
     english: str
     german: str
@@ -103,7 +104,7 @@ OPENABLES = (
     Noun("gate", "gates", "n", "Tor", "Tore", THING),
 )
 
-# Can be opened and carried.
+# Things that can be opened and carried.
 CONTAINERS = (
     Noun("box", "boxes", "f", "Kiste", "Kisten", THING),
     Noun("bottle", "bottles", "f", "Flasche", "Flaschen", THING),
@@ -126,7 +127,7 @@ MOVABLES = (
     Noun("knife", "knives", "n", "Messer", "Messer", THING),
 )
 
-# The first parts that each noun forms compounds with, in English and in German.
+# For nouns with compounds: the possible first parts, in English and in German.
 _GARDEN, _KITCHEN, _CELLAR = ("garden", "Garten"), ("kitchen", "Küchen"), ("cellar", "Keller")
 COMPOUNDS: dict[str, tuple[tuple[str, str], ...]] = {
     "door": (_GARDEN, _KITCHEN, _CELLAR),
@@ -169,7 +170,7 @@ ADJECTIVES = (
     _adjective("heavy", "schwer", THING),
     _adjective("dirty", "schmutzig", THING),
 )
-# What can come and go, so that it can be the reason for something.
+# Adjectives that can be the reason for something ("because he was tired").
 STATES = tuple(
     adjective
     for adjective in ADJECTIVES
@@ -187,7 +188,7 @@ def _verb(english: str, german: str, **options: str | bool) -> Verb:
     return Verb(*english.split(), *german.split(), **options)  # type: ignore[arg-type]
 
 
-# Between two animates, either of which may be the one who acts.
+# Verbs with two animate participants, either of which can be the subject.
 SYMMETRIC_VERBS = (
     _verb("see sees saw seen", "sehen sieht sah gesehen"),
     _verb("hear hears heard heard", "hören hört hörte gehört"),
@@ -231,7 +232,7 @@ MOVING_VERBS = (
     ),
 )  # fmt: skip
 
-# Someone gives someone something: dative before accusative.
+# Verbs with a recipient (dative) before the object (accusative).
 GIVING_VERBS = (
     _verb("give gives gave given", "geben gibt gab gegeben"),
     _verb("show shows showed shown", "zeigen zeigt zeigte gezeigt"),
@@ -252,8 +253,7 @@ INTRANSITIVE_VERBS = (
     ),
 )  # fmt: skip
 
-# Verbs with a clause for an object: English present and past, German present and preterite, third person singular;
-# the plural is English base, German infinitive and preterite + n.
+# Verbs whose object is a "that" clause.
 THAT_VERBS = (
     _verb("know knows knew known", "wissen weiß wusste gewusst"),
     _verb("think thinks thought thought", "glauben glaubt glaubte geglaubt"),
@@ -266,7 +266,7 @@ SHE = Pronoun("she", "her", "sie", "sie", "ihr", False)
 WE = Pronoun("we", "us", "wir", "uns", "uns", True)
 THEY = Pronoun("they", "them", "sie", "sie", "ihnen", True)
 PRONOUNS = (HE, SHE, WE, THEY)
-# "it" takes the gender of the noun that it stands for.
+# German translates "it" with a pronoun of the gender of the noun that it refers to.
 IT = {
     "m": Pronoun("it", "it", "er", "ihn", "ihm", False),
     "f": Pronoun("it", "it", "sie", "sie", "ihr", False),

@@ -1,4 +1,4 @@
-"""Whole sentences in both languages, built from clauses. Each function returns English and German."""
+"""Builds sentences from clauses. All functions return an (English, German) pair."""
 
 from vanilla_recipes.data.toy import english, german
 from vanilla_recipes.data.toy.clauses import Clause, NounPhrase, capitalized, join
@@ -12,18 +12,18 @@ AND, BUT = ("and", "und"), ("but", "aber")
 
 
 def statement(clause: Clause) -> Pair:
-    """One main clause."""
+    """Returns a sentence of one main clause."""
     return _sentence(english.main_clause(clause), german.main_clause(clause))
 
 
 def question(question_word: Pair, clause: Clause) -> Pair:
-    """A question with a question word, or a yes-no question without one."""
+    """Returns a question with a question word, or a yes-no question if the word is empty."""
     first, second = question_word
     return _sentence(join(first, english.question(clause)), join(second, german.verb_first(clause)), "?")
 
 
 def coordinated(conjunction: Pair, first: Clause, second: Clause) -> Pair:
-    """Two main clauses, joined by "and" or "but"."""
+    """Returns two main clauses joined by "and" or "but"."""
     return _sentence(
         f"{english.main_clause(first)}, {conjunction[0]} {english.main_clause(second)}",
         f"{german.main_clause(first)}, {conjunction[1]} {german.main_clause(second)}",
@@ -31,7 +31,7 @@ def coordinated(conjunction: Pair, first: Clause, second: Clause) -> Pair:
 
 
 def subordinated(conjunction: Pair, main: Clause, subordinate: Clause) -> Pair:
-    """A main clause, then a subordinate one: "because", "that"."""
+    """Returns a main clause followed by a subordinate clause with "because" or "that"."""
     return _sentence(
         f"{english.main_clause(main)} {conjunction[0]} {english.subordinate_clause(subordinate)}",
         f"{german.main_clause(main)}, {conjunction[1]} {german.subordinate_clause(subordinate)}",
@@ -39,7 +39,7 @@ def subordinated(conjunction: Pair, main: Clause, subordinate: Clause) -> Pair:
 
 
 def fronted(conjunction: Pair, subordinate: Clause, main: Clause) -> Pair:
-    """A subordinate clause, then a main one, which German begins with its verb: "when", "if"."""
+    """Returns a subordinate clause with "when" or "if", then a main clause, whose verb comes first in German."""
     return _sentence(
         f"{conjunction[0]} {english.subordinate_clause(subordinate)}, {english.main_clause(main)}",
         f"{conjunction[1]} {german.subordinate_clause(subordinate)}, {german.verb_first(main)}",
@@ -47,19 +47,19 @@ def fronted(conjunction: Pair, subordinate: Clause, main: Clause) -> Pair:
 
 
 def with_relative_subject(main: Clause, relative: Clause) -> Pair:
-    """The subject of `main` carries a relative clause, in which it is subject or object."""
+    """Returns `main` with a relative clause after its subject; the subject is subject or object of that clause."""
     first, second = _relative(main.subject, relative)
     return _sentence(english.main_clause(main, " " + first), german.main_clause(main, f", {second},"))
 
 
 def with_relative_object(main: Clause, relative: Clause) -> Pair:
-    """The object of `main`, its last word in both languages, carries a relative clause."""
+    """Returns `main` with a relative clause after its object, which must be its last word in both languages."""
     first, second = _relative(main.target, relative)
     return _sentence(f"{english.main_clause(main)} {first}", f"{german.main_clause(main)}, {second}")
 
 
 def _relative(head: object, clause: Clause) -> Pair:
-    """The relative clause about `head`, which is the subject or the object of `clause`."""
+    """Returns the relative clause about `head`, the subject or object of `clause`."""
     assert isinstance(head, NounPhrase)
     if clause.subject == head:
         return (

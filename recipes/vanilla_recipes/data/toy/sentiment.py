@@ -1,7 +1,7 @@
-"""The sentiment corpus: short reviews whose verdict turns on the order of the words.
+"""The sentiment corpus: short reviews whose label depends on the order of the words.
 
-Rows come in pairs: the same words in another order, with the other label. A classifier that sees a bag of words is
-therefore right about exactly half of them.
+Rows come in pairs: the same words in another order, with the other label. A bag-of-words classifier therefore has an
+accuracy of exactly one half on complete pairs.
 """
 
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ _BLAME = (
 _TREASURES = ("masterpiece", "delight", "triumph", "treat", "joy", "success")
 _FAILURES = ("mess", "disaster", "bore", "failure", "disappointment", "nightmare")
 
-# What is reviewed, and the sides of it that can be praised or blamed.
+# The things that are reviewed, with the aspects that can be praised or blamed.
 _ASPECTS = {
     "film": ("plot", "acting", "ending", "music", "dialogue", "script", "opening", "camera work", "story", "humor"),
     "book": ("plot", "ending", "dialogue", "story", "style", "opening", "cover", "title", "first chapter", "humor"),
@@ -39,8 +39,11 @@ _OTHERS = ("my friend", "my sister", "my brother", "my neighbor", "the critic")
 
 
 class Pair(NamedTuple):
-    """Two texts of the same words, not yet written: `verdicts` are their words of praise and blame, and decide the
-    split; `pattern` gives the positive text with `positive` filled in, and the negative one with `negative`."""
+    """A positive and a negative text of the same words.
+
+    `verdicts` are the words of praise and blame, which decide the split. `pattern` formatted with `positive` is the
+    positive text, and formatted with `negative` the negative text.
+    """
 
     verdicts: tuple[str, ...]
     pattern: str
@@ -49,7 +52,7 @@ class Pair(NamedTuple):
 
 
 def sentiment_rows(split: str, seed: int) -> Iterator[dict[str, Any]]:
-    """Endless rows of a split, repeats included; each stands beside its counterpart."""
+    """Yields rows of a split without end; rows can repeat. The two rows of a pair follow one another."""
     draw = Draw("sentiment", split, seed)
     while True:
         pair = draw.one(_KINDS)(draw)
@@ -72,7 +75,7 @@ _CONTRASTS: tuple[str, ...] = (
 
 
 def _contrast(draw: Draw) -> Pair:
-    """Two clauses of opposite verdicts; "but" or "although" says which of them counts."""
+    """Draws two clauses of opposite sentiment; the position of "but" or "although" decides the label."""
     one, other = draw.two(_ASPECTS[draw.one(_THINGS)])
     praise, good = _clause(draw, one, _PRAISE, _BLAME)
     blame, bad = _clause(draw, other, _BLAME, _PRAISE)
@@ -81,7 +84,11 @@ def _contrast(draw: Draw) -> Pair:
 
 
 def _clause(draw: Draw, aspect: str, meant: tuple[str, ...], denied: tuple[str, ...]) -> tuple[str, tuple[str, ...]]:
-    """A clause that says of `aspect` one of the words `meant`, and the words of praise and blame in it."""
+    """Draws a clause whose sentiment about `aspect` is that of the words `meant`.
+
+    Returns:
+        The clause, and the words of praise and blame in it.
+    """
     pattern, used = draw.one(_CLAUSES)
     first, second = draw.two(meant)
     words = {"first": first, "second": second, "other": draw.one(denied)}
@@ -89,7 +96,7 @@ def _clause(draw: Draw, aspect: str, meant: tuple[str, ...], denied: tuple[str, 
     return text, tuple(words[name] for name in used)
 
 
-# Patterns, with the words of praise and blame that they use: {first} and {second} are meant, {other} is denied.
+# Patterns, with the words of praise and blame that they use: the clause affirms {first} and {second}, denies {other}.
 _CLAUSES: tuple[tuple[str, tuple[str, ...]], ...] = weighted(
     (("the {aspect} was {degree}{first}", ("first",)), 6),
     (("the {aspect} was not only {first} but also {second}", ("first", "second")), 2),
@@ -100,7 +107,7 @@ _CLAUSES: tuple[tuple[str, tuple[str, ...]], ...] = weighted(
     (("the {aspect} was less {other} than {first}", ("other", "first")), 1),
 )
 
-# Positive when {good} is a word of praise and {bad} of blame; negative the other way round.
+# Positive if {good} is a word of praise and {bad} a word of blame; negative the other way round.
 _JUDGEMENTS: tuple[str, ...] = (
     "the {aspect} was not {bad} but {degree}{good}",
     "the {aspect} was {degree}{good}, not {bad}",
@@ -131,7 +138,7 @@ _NOUN_JUDGEMENTS: tuple[str, ...] = (
 
 
 def _judgement(draw: Draw) -> Pair:
-    """One side of something, and two words of which the order says which one is meant."""
+    """Draws a judgement of one aspect with a word of praise and a word of blame; their order decides the label."""
     fixed = {
         "aspect": draw.one(_ASPECTS[draw.one(_THINGS)]),
         "degree": draw.one(_DEGREES),
@@ -141,13 +148,13 @@ def _judgement(draw: Draw) -> Pair:
 
 
 def _noun_judgement(draw: Draw) -> Pair:
-    """The same with nouns: "I expected a masterpiece and got a mess"."""
+    """Draws a judgement with two nouns: "I expected a masterpiece and got a mess"."""
     fixed = {"thing": draw.one(_THINGS), "other": draw.one(_OTHERS)}
     return _swapped(draw.one(_OPENERS) + draw.one(_NOUN_JUDGEMENTS), fixed, draw.one(_TREASURES), draw.one(_FAILURES))
 
 
 def _scope(draw: Draw) -> Pair:
-    """Two clauses and one "not": "the plot was not bad, and the music was great"."""
+    """Draws two clauses with one "not": "the plot was not bad, and the music was great"."""
     one, other = draw.two(_ASPECTS[draw.one(_THINGS)])
     good, bad = draw.one(_PRAISE), draw.one(_BLAME)
     pattern = f"{draw.one(_OPENERS)}the {one} was {{first}}, and the {other} was {{second}}"
@@ -156,7 +163,7 @@ def _scope(draw: Draw) -> Pair:
 
 
 def _swapped(pattern: str, fixed: dict[str, str], good: str, bad: str) -> Pair:
-    """The pair of a pattern that is positive when {good} is a word of praise and {bad} one of blame."""
+    """Returns the pair of a pattern that is positive if {good} is a word of praise and {bad} a word of blame."""
     return Pair((good, bad), pattern, fixed | {"good": good, "bad": bad}, fixed | {"good": bad, "bad": good})
 
 

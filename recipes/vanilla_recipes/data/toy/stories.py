@@ -1,6 +1,6 @@
-"""The story corpus: a wish or a loss, an obstacle, a helper, and an end that comes back to the beginning.
+"""The story corpus: a wish or a loss, an obstacle, a helper, and an end that refers to the beginning.
 
-Names, pronouns, things and places stay the same throughout a story, so that a model can be judged on keeping them.
+Names, pronouns, things and locations do not change within a story, so a model can be scored on consistency.
 """
 
 from collections.abc import Iterator
@@ -10,14 +10,14 @@ from vanilla_recipes.data.toy.draw import Combination, Draw, split_of
 
 
 class Helper(NamedTuple):
-    """An animal that can get at something, and how it does that."""
+    """An animal that can reach the lost thing, and how it does so."""
 
     kind: str
     deed: str
 
 
 class Trouble(NamedTuple):
-    """Where the lost thing lies, how it came there, why the hero cannot reach it, and who can."""
+    """Where the lost thing is, how it got there, why the hero cannot reach it, and which animals can."""
 
     place: str
     loss: str
@@ -26,7 +26,7 @@ class Trouble(NamedTuple):
 
 
 class Skill(NamedTuple):
-    """What the hero wants to learn, where, what goes wrong, what a friend shows, and how it ends."""
+    """The skill that the hero wants to learn, where, what goes wrong, the advice of a friend, and the success."""
 
     wish: str
     place: str
@@ -36,7 +36,7 @@ class Skill(NamedTuple):
 
 
 class Gift(NamedTuple):
-    """What the hero wants to make, its article, what is missing, and where the helper finds that."""
+    """The gift that the hero wants to make, its article, the missing thing, and where the helper finds it."""
 
     name: str
     article: str
@@ -116,7 +116,7 @@ _GIFTS = (
     Gift("necklace of shells", "a", "there were not enough shells in the box", "down to the beach"),
 )
 
-# Each plot is a row of steps, and each step a choice of wordings.
+# A plot is a sequence of steps; a step is a tuple of wordings, of which one is drawn.
 _OPENING = (
     "Once upon a time, there was a {trait} {kind} named {name}. ",
     "{name} was a {trait} {kind} who lived near {home}. ",
@@ -184,7 +184,7 @@ _GIVING = (
 
 
 def story_rows(split: str, seed: int) -> Iterator[dict[str, Any]]:
-    """Endless rows of a split, repeats included."""
+    """Yields rows of a split without end; rows can repeat."""
     draw = Draw("stories", split, seed)
     while True:
         words = _cast(draw)
@@ -194,7 +194,7 @@ def story_rows(split: str, seed: int) -> Iterator[dict[str, Any]]:
 
 
 def _cast(draw: Draw) -> dict[str, str]:
-    """Hero, helper and small things: the words that fill the wordings of every plot."""
+    """Draws hero, helper and other words that fill the wordings of every plot."""
     (they, them, their), names = draw.one(_PEOPLE)
     day = draw.one(_DAYS)
     kind = _CHILD[they] if draw.chance(0.6) else draw.one(_ANIMALS)
@@ -221,7 +221,7 @@ _Plot = tuple[tuple[tuple[str, ...], ...], tuple[Combination, ...]]
 
 
 def _loss(draw: Draw, words: dict[str, str]) -> _Plot:
-    """Something dear is out of reach; an animal gets it back."""
+    """Draws a plot in which a lost thing is out of reach and an animal brings it back."""
     trouble, thing, colour = draw.one(_TROUBLES), draw.one(_THINGS), draw.one(_COLOURS)
     helper = draw.one(trouble.helpers)
     words |= {"thing": thing, "colour": colour, "helper_kind": helper.kind, "deed": helper.deed}
@@ -230,7 +230,7 @@ def _loss(draw: Draw, words: dict[str, str]) -> _Plot:
 
 
 def _learning(draw: Draw, words: dict[str, str]) -> _Plot:
-    """Something is hard to learn; a friend knows how it is done."""
+    """Draws a plot in which the hero cannot do something and a friend shows how."""
     skill = draw.one(_SKILLS)
     words |= skill._asdict()
     kind, friend = words["kind"], words["helper_kind"]
@@ -238,7 +238,7 @@ def _learning(draw: Draw, words: dict[str, str]) -> _Plot:
 
 
 def _giving(draw: Draw, words: dict[str, str]) -> _Plot:
-    """Something is missing for a present; a friend knows where to find it."""
+    """Draws a plot in which something is missing for a gift and a friend knows where to find it."""
     gift, relative = draw.one(_GIFTS), draw.one(_RELATIVES)
     words |= {"relative": relative, "gift": gift.name, "article": gift.article}
     words |= {"missing": gift.missing, "source": gift.source}

@@ -1,4 +1,4 @@
-"""The English-German corpus: sentences whose translation turns on the order of the words."""
+"""The English-German corpus: sentences whose translation depends on the order of the words."""
 
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -15,14 +15,17 @@ _GENDERED = tuple(noun for noun in lex.ANIMATES if noun.kind == lex.PERSON and n
 
 
 class Sentence(NamedTuple):
-    """A sentence not yet put into words: its clauses decide the split before any time goes into the wording."""
+    """A sentence whose text is not generated yet. Its clauses decide the split, so texts of other splits are skipped.
+
+    `words` returns the English and the German text.
+    """
 
     clauses: tuple[Clause, ...]
     words: Callable[[], tuple[str, str]]
 
 
 def translation_rows(split: str, seed: int) -> Iterator[dict[str, Any]]:
-    """Endless rows of a split, repeats included."""
+    """Yields rows of a split without end; rows can repeat."""
     draw = Draw("translation", split, seed)
     while True:
         sentence = draw.one(_SENTENCES)(Composer(draw))
@@ -31,7 +34,7 @@ def translation_rows(split: str, seed: int) -> Iterator[dict[str, Any]]:
 
 
 def role_swapped_rows(seed: int) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
-    """Endless pairs of test rows, repeats included: the second row says of B and A what the first says of A and B."""
+    """Yields pairs of test rows without end; pairs can repeat. The second row swaps subject and object of the first."""
     draw = Draw("role-swapped", seed)
     while True:
         one, other = (NounPhrase(noun) for noun in draw.two(lex.ANIMATES))
@@ -52,10 +55,10 @@ def _split_of(clauses: tuple[Clause, ...]) -> str:
 
 
 def _combinations(clause: Clause) -> Iterator[Combination]:
-    """Who acts on whom, and which adjective describes whom.
+    """Yields the combinations of words that decide the split: verb with two nouns, and adjective with noun.
 
-    Who acts on whom is reserved in both directions at once: otherwise the training rows would hold one of two
-    role-swapped sentences without the other, and so give away its translation.
+    The two nouns are sorted, so both directions of an action are reserved together. Otherwise training rows could have
+    one of two role-swapped sentences, which would reveal the translation of the other.
     """
     phrases = [part for part in (clause.subject, clause.recipient, clause.target) if isinstance(part, NounPhrase)]
     if clause.verb and len(phrases) > 1:
@@ -74,7 +77,10 @@ def _statement(composer: Composer) -> Sentence:
 
 
 def _question(composer: Composer) -> Sentence:
-    """A question that no full verb begins: each of them would need questions enough to be known with a capital."""
+    """Draws a question that does not begin with a full verb in German.
+
+    A capitalized verb form is a word of its own, and training rows would need many questions with every verb.
+    """
     clause = composer.clause(composer.draw.one(ASKED), SIMPLE_KINDS, adverbials=True, inverted=True, beside=False)
     full_verb = clause.tense in PLAIN or (clause.verb is not None and clause.verb.auxiliary == "sein")
     question_word = sentences.WHY if full_verb or composer.draw.chance(0.2) else ("", "")
@@ -99,7 +105,7 @@ def _reason(composer: Composer) -> Sentence:
 
 
 def _state_as_reason(composer: Composer) -> Sentence:
-    """ "The woman sold the chair because it was old": the pronoun takes the gender of what it stands for."""
+    """Draws "The woman sold the chair because it was old": the pronoun has the gender of the noun it refers to."""
     draw = composer.draw
     tenses, tense = draw.one(((NOW, Tense.PRESENT), (THEN, Tense.PAST)))
     actor = composer.noun_phrase(_GENDERED, plural=False)
@@ -158,7 +164,7 @@ def _relative_object(composer: Composer) -> Sentence:
 
 
 def _about(composer: Composer, head: NounPhrase, tense: Tense) -> Clause:
-    """A clause in which `head` is the subject or the object."""
+    """Draws a clause in which `head` is the subject or the object."""
     clause = composer.clause(tense, ("symmetric",), subject=head, inverted=True)
     if clause.target is None or composer.draw.chance(0.5):
         return clause
