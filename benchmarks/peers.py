@@ -35,7 +35,7 @@ from transformers import (
 )
 
 from vanilla_recipes.data.collators import encode_pairs
-from vanilla_recipes.data.rows import TranslationDataConfig, translation_pairs
+from vanilla_recipes.data.pairs import TranslationDataConfig, translation_pairs
 from vanilla_recipes.data.tokenizers import train_encoder_tokenizer, train_translation_tokenizer
 from vanilla_recipes.scoring.bleu import Bleu
 from vanilla_recipes.scoring.classification import Accuracy

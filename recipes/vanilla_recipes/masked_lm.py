@@ -31,7 +31,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from vanilla_recipes.data.masking import MaskedRow, Masker, MaskingConfig, collate_masked, pack_masked
-from vanilla_recipes.data.rows import Split
+from vanilla_recipes.data.records import Split
 from vanilla_recipes.data.streams import by_segment, open_stream
 from vanilla_recipes.data.text import TextDataConfig, text_problems, texts
 from vanilla_recipes.data.token_rows import TokenRows, encode_texts

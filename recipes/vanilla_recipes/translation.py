@@ -40,7 +40,7 @@ from vanilla_recipes.data.collators import (
     encode_pairs,
 )
 from vanilla_recipes.data.pair_augmentation import PairAugmentationConfig, PairAugmenter
-from vanilla_recipes.data.rows import Pair, TranslationDataConfig, read_translation_pairs, translation_pairs
+from vanilla_recipes.data.pairs import Pair, TranslationDataConfig, read_translation_pairs, translation_pairs
 from vanilla_recipes.data.streams import by_segment, open_stream, stream_problems
 from vanilla_recipes.data.tokenizers import model_saver, train_translation_tokenizer
 from vanilla_recipes.engine.forward import logits_of

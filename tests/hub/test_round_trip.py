@@ -11,9 +11,9 @@ from safetensors.torch import load_file
 from tiny import HEADS, name_of
 
 from vanilla_recipes.models.model_folder import load_saved
+from vanilla_recipes.publishing.fresh_process import READER, Subject, compare, questions
 from vanilla_recipes.publishing.model_class import class_of
-from vanilla_recipes.publishing.proof import READER, Subject, compare, questions
-from vanilla_recipes.publishing.stock import write_stock
+from vanilla_recipes.publishing.stock_copy import write_stock
 
 UPLOAD = """
 import sys

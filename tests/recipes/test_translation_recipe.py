@@ -10,7 +10,7 @@ import sacrebleu
 import torch
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, GenerationConfig
 
-from vanilla_recipes.data.rows import translation_pairs
+from vanilla_recipes.data.pairs import translation_pairs
 from vanilla_recipes.engine.optimization import build_schedule
 from vanilla_recipes.errors import UserError
 from vanilla_recipes.models.pretrained import load_pretrained

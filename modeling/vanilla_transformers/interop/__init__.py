@@ -10,6 +10,7 @@ from typing import Any
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 
 from vanilla_transformers.interop.checks import Check, InteropError
+from vanilla_transformers.interop.comparison import compare
 from vanilla_transformers.interop.conversion import (
     ARCHITECTURES,
     class_for_head,
@@ -18,7 +19,6 @@ from vanilla_transformers.interop.conversion import (
     our_class,
     to_stock,
 )
-from vanilla_transformers.interop.proof import compare
 from vanilla_transformers.model.configuration_base import VanillaConfig
 
 

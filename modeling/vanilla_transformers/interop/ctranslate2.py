@@ -19,7 +19,7 @@ from vanilla_transformers.interop.ctranslate2_spec import (
     special_id,
     vocabulary,
 )
-from vanilla_transformers.interop.probes import (
+from vanilla_transformers.interop.samples import (
     encoded,
     generated,
     in_float32,

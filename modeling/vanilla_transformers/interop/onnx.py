@@ -13,7 +13,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from vanilla_transformers.interop.checks import Check, InteropError, difference_check, tokens_check
 from vanilla_transformers.interop.onnx_graphs import Graph, empty_past, graphs, output_names, past_names
-from vanilla_transformers.interop.probes import (
+from vanilla_transformers.interop.samples import (
     Rows,
     encoded,
     end_tokens,

@@ -15,9 +15,10 @@ from transformers.utils import logging
 from vanilla_recipes.errors import UserError
 from vanilla_recipes.folders import complete_folder
 from vanilla_recipes.models.model_folder import load_saved
-from vanilla_recipes.publishing.stock import save, tokenizer_checks, write_stock
+from vanilla_recipes.publishing.stock_copy import save, tokenizer_checks, write_stock
 from vanilla_transformers import VanillaConfig
 from vanilla_transformers.interop.checks import Check, InteropError, listed_checks
+from vanilla_transformers.interop.comparison import SENTENCES, compare, there_and_back
 from vanilla_transformers.interop.conversion import (
     architecture_of,
     class_for_head,
@@ -26,7 +27,6 @@ from vanilla_transformers.interop.conversion import (
     our_head,
 )
 from vanilla_transformers.interop.conversion import load_stock as load_stock_class
-from vanilla_transformers.interop.proof import SENTENCES, compare, there_and_back
 
 
 def import_model(arguments: argparse.Namespace) -> int:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerFast
 
-from vanilla_recipes.data.rows import Split
+from vanilla_recipes.data.records import Split
 from vanilla_recipes.data.text import PromptDataConfig, PromptPair, prompt_pairs, texts
 from vanilla_recipes.data.tokens import Spans, encode_rows, encode_stream, line_blocks, ring_blocks
 from vanilla_recipes.engine.plan import Rows

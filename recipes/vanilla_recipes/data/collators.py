@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from vanilla_recipes.data.rows import Pair
+from vanilla_recipes.data.pairs import Pair
 from vanilla_recipes.engine.packing import Packed
 from vanilla_transformers.model.losses import IGNORE_INDEX
 

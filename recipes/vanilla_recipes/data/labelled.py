@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from vanilla_recipes.data.readers import Record, shown
-from vanilla_recipes.data.rows import TOY, DataConfig, Split, records, report_empty, text_of, value_of
+from vanilla_recipes.data.records import TOY, DataConfig, Split, records, report_empty, text_of, value_of
 from vanilla_recipes.errors import UserError
 
 Label = int | str

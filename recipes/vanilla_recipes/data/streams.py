@@ -9,7 +9,7 @@ from functools import lru_cache
 from itertools import islice
 from typing import Generic, TypeVar
 
-from vanilla_recipes.data.rows import StreamedDataConfig
+from vanilla_recipes.data.records import StreamedDataConfig
 from vanilla_recipes.settings.durations import Duration
 
 Item = TypeVar("Item")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from vanilla_recipes.data.readers import data_suffix, read_text
-from vanilla_recipes.data.rows import Split, StreamedDataConfig, records, report_empty, text_of
+from vanilla_recipes.data.records import Split, StreamedDataConfig, records, report_empty, text_of
 from vanilla_recipes.data.splits import SUFFIXES, note_same
 from vanilla_recipes.data.streams import stream_problems
 from vanilla_recipes.errors import UserError

@@ -11,11 +11,11 @@ import yaml
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from transformers import PreTrainedModel
 
-from vanilla_recipes.data.rows import TOY
+from vanilla_recipes.data.records import TOY
 from vanilla_recipes.errors import UserError, one_line
 from vanilla_recipes.packaged import packaged
 from vanilla_recipes.publishing.details import LANGUAGE, CardDetails
-from vanilla_recipes.publishing.proof import TASKS, auto_names
+from vanilla_recipes.publishing.fresh_process import TASKS, auto_names
 from vanilla_recipes.publishing.settings import public_settings
 from vanilla_recipes.publishing.sources import Source
 from vanilla_transformers.interop.checks import Check

@@ -13,9 +13,9 @@ import vanilla_transformers  # noqa: F401  # registers the classes that are look
 from vanilla_recipes.errors import UserError
 from vanilla_recipes.publishing.card import Facts, datasets_of, write_card
 from vanilla_recipes.publishing.details import CardDetails
+from vanilla_recipes.publishing.fresh_process import Subject, prove
 from vanilla_recipes.publishing.model_class import load_as_saved
 from vanilla_recipes.publishing.privacy import check_private
-from vanilla_recipes.publishing.proof import Subject, prove
 from vanilla_recipes.publishing.repository import (
     check_code,
     copy_model,
@@ -26,7 +26,7 @@ from vanilla_recipes.publishing.repository import (
     write_training,
 )
 from vanilla_recipes.publishing.sources import Source, Which, find_source, model_type_of
-from vanilla_recipes.publishing.stock import write_stock
+from vanilla_recipes.publishing.stock_copy import write_stock
 from vanilla_recipes.publishing.upload import (
     MAIN,
     Target,

@@ -1,6 +1,6 @@
 """Loads models in a process without this package, as a user who downloads them does, and writes a report.
 
-`proof.py` runs it as `python -P reader.py MANIFEST.json`.
+`fresh_process.py` runs it as `python -P reader.py MANIFEST.json`.
 """
 
 import json

@@ -26,8 +26,8 @@ from vanilla_recipes.models.saved_code import (
     saved_code,
     with_imports,
 )
+from vanilla_recipes.publishing.fresh_process import Subject, prove
 from vanilla_recipes.publishing.model_class import load_as_saved
-from vanilla_recipes.publishing.proof import Subject, prove
 from vanilla_recipes.publishing.sources import Which, find_source
 from vanilla_transformers import (
     VanillaConfig,

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from vanilla_recipes.data.collators import TranslationCollator, encode_pairs
-from vanilla_recipes.data.rows import Pair
+from vanilla_recipes.data.pairs import Pair
 from vanilla_recipes.data.tokenizers import train_translation_tokenizer
 
 PAIRS = [Pair("The old man saw the dog.", "Der alte Mann sah den Hund."), Pair("A dog.", "Ein Hund."), Pair("", "x")]

@@ -7,7 +7,7 @@ import pytest
 
 from vanilla_recipes.data.collators import PackedTranslationCollator, TranslationCollator, encode_pairs
 from vanilla_recipes.data.pair_augmentation import PairAugmentationConfig, PairAugmenter
-from vanilla_recipes.data.rows import Pair
+from vanilla_recipes.data.pairs import Pair
 from vanilla_recipes.data.tokenizers import train_translation_tokenizer
 from vanilla_recipes.errors import UserError
 

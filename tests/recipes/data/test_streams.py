@@ -6,7 +6,7 @@ from itertools import count
 
 import pytest
 
-from vanilla_recipes.data.rows import TranslationDataConfig, read_translation_pairs
+from vanilla_recipes.data.pairs import TranslationDataConfig, read_translation_pairs
 from vanilla_recipes.data.streams import Stream, by_segment, open_stream, stream_problems
 from vanilla_recipes.data.text import TextDataConfig, texts
 from vanilla_recipes.errors import UserError

@@ -10,7 +10,7 @@ import unicodedata
 import pytest
 from project import SHARED
 
-from vanilla_recipes.data.rows import TranslationDataConfig, translation_pairs
+from vanilla_recipes.data.pairs import TranslationDataConfig, translation_pairs
 from vanilla_recipes.data.tokenizers import (
     character_tokenizer,
     save_tokenizer,

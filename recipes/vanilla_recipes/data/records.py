@@ -9,7 +9,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 from vanilla_recipes.data.readers import Record, fault_text, is_unicode, read_records, shown
 from vanilla_recipes.data.splits import note_same, note_same_files, split_files
@@ -99,68 +99,6 @@ class StreamedDataConfig(DataConfig):
         return self.segment_rows if self.streaming else None
 
 
-@dataclass(frozen=True)
-class TranslationDataConfig(StreamedDataConfig):
-    """Sentence pairs.
-
-    Args:
-        source_lang: name of the field with the source sentence.
-        target_lang: name of the field with the target sentence.
-    """
-
-    source_lang: str = "en"
-    target_lang: str = "de"
-
-    def problems(self) -> Iterator[tuple[str, str]]:
-        yield from super().problems()
-        if self.source_lang == self.target_lang:
-            yield "target_lang", f"must differ from source_lang, {self.source_lang!r}"
-
-
-class Pair(NamedTuple):
-    """A sentence pair: source and target text."""
-
-    source: str
-    target: str
-
-
-def translation_pairs(config: TranslationDataConfig, split: Split, seed: int = 0) -> list[Pair]:
-    """Returns the checked sentence pairs of one split; see `read_translation_pairs`."""
-    return list(read_translation_pairs(config, split, seed))
-
-
-def read_translation_pairs(config: TranslationDataConfig, split: Split, seed: int = 0) -> Iterator[Pair]:
-    """Yields the checked sentence pairs of one split, in the order of the data.
-
-    A row is `{"translation": {"en": ..., "de": ...}}` or `{"en": ..., "de": ...}`; other fields are ignored. With
-    `skip_bad_rows` a pair whose source or target is empty is left out, and the number of such pairs is logged.
-
-    Args:
-        config: the source of the rows, and the two languages.
-        split: the split to read.
-        seed: seed of the built-in corpus.
-
-    Raises:
-        UserError: the data cannot be read or a row breaks a rule; the message names the file and line. Pairs with an
-            empty side are reported together at the end, or at once if the rows are a stream.
-    """
-    limit, num_kept = config.num_rows(split), 0
-    empty: list[str] = []
-    for record in records(config, "translation", split, seed):
-        pair = _pair(record, config)
-        lacking = config.source_lang if not pair.source.strip() else config.target_lang
-        if not pair.source.strip() or not pair.target.strip():
-            empty.append(f"{record.location}: {lacking!r} is empty")
-            if config.stops_at_bad_row:
-                break
-            continue
-        yield pair
-        num_kept += 1
-        if num_kept == limit:
-            break
-    report_empty(empty, num_kept, config.skip_bad_rows, "lack text on a side", "a pair needs text on both sides")
-
-
 def records(config: DataConfig, task: str, split: Split, seed: int = 0) -> Iterator[Record]:
     """Yields the unchecked rows of one split, with the location of each row.
 
@@ -230,15 +168,6 @@ def _hub_records(config: DataConfig, split: str, streaming: bool) -> Iterator[Re
             f"data.name={name}: the split {split!r} could not be read on after row {index}: {fault_text(error)}; "
             f"resume=if_available continues the run"
         ) from error
-
-
-def _pair(record: Record, config: TranslationDataConfig) -> Pair:
-    nested = record.fields.get("translation")
-    texts = nested if isinstance(nested, dict) else record.fields
-    return Pair(
-        text_of(record.location, texts, config.source_lang, "data.source_lang"),
-        text_of(record.location, texts, config.target_lang, "data.target_lang"),
-    )
 
 
 def value_of(location: str, fields: dict[str, Any], name: str, key: str) -> Any:

@@ -9,8 +9,8 @@ from transformers import PreTrainedModel
 
 from vanilla_recipes.models.model_folder import load_tokenizer
 from vanilla_transformers.interop.checks import Check
+from vanilla_transformers.interop.comparison import compare, there_and_back, tokenizer_check
 from vanilla_transformers.interop.conversion import architecture_of, load_stock, our_head, to_stock
-from vanilla_transformers.interop.proof import compare, there_and_back, tokenizer_check
 
 
 def write_stock(

@@ -11,8 +11,8 @@ from vanilla_transformers.interop.architecture import Architecture
 from vanilla_transformers.interop.checks import Check, difference_check, tokens_check
 from vanilla_transformers.interop.conversion import tensors_in, tensors_out
 from vanilla_transformers.interop.permutation import is_permuted, to_halves
-from vanilla_transformers.interop.probes import end_tokens, padded, plain_generation
 from vanilla_transformers.interop.rules import Tensors
+from vanilla_transformers.interop.samples import end_tokens, padded, plain_generation
 from vanilla_transformers.model.configuration_base import VanillaConfig
 
 TOLERANCE = 1e-5

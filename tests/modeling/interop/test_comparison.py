@@ -8,7 +8,7 @@ from transformers.activations import ACT2FN
 
 from vanilla_transformers import VanillaDecoderForCausalLM, VanillaEncoderForMaskedLM, convert
 from vanilla_transformers.interop import ARCHITECTURES, compare
-from vanilla_transformers.interop.proof import there_and_back, tokenizer_check
+from vanilla_transformers.interop.comparison import there_and_back, tokenizer_check
 from vanilla_transformers.model.embeddings import InputEmbedding, LearnedPositions, SinusoidalPositions
 from vanilla_transformers.model.feed_forward import FeedForward
 

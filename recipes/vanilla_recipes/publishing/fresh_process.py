@@ -20,7 +20,7 @@ from vanilla_recipes.errors import UserError
 from vanilla_recipes.models.stock import classes_of
 from vanilla_transformers.fast import unplugged
 from vanilla_transformers.interop.checks import Check, difference_check, tokens_check
-from vanilla_transformers.interop.proof import SENTENCES, all_inputs
+from vanilla_transformers.interop.comparison import SENTENCES, all_inputs
 from vanilla_transformers.model.configuration_base import VanillaConfig
 
 READER = Path(__file__).with_name("reader.py")
