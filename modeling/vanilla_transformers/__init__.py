@@ -50,7 +50,11 @@ __version__ = "0.1.0"
 
 
 def _register() -> None:
-    """Register each class under the Auto classes of its configuration's `family_auto_map`, and its code for saving."""
+    """Registers all configurations and models with the Auto classes of transformers.
+
+    `family_auto_map` of a configuration names the Auto class of each model. `register_for_auto_class` makes
+    `save_pretrained` copy the Python files of a class into the model folder.
+    """
     for module in (modeling_seq2seq, modeling_encoder, modeling_decoder):
         classes = {name: getattr(module, name) for name in module.__all__}
         config = next(iter(classes.values())).config_class

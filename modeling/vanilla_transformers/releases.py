@@ -25,5 +25,15 @@ def outside_range() -> list[str]:
         return []
 
 
+def install_command(extra: str) -> str:
+    """The command that installs the packages of an extra, in the versions that this package requires."""
+    try:
+        wanted = [one for one in map(Requirement, requires(_PACKAGE) or []) if one.marker]
+    except PackageNotFoundError:
+        wanted = []
+    names = [f'"{one.name}{one.specifier}"' for one in wanted if one.marker and one.marker.evaluate({"extra": extra})]
+    return f"pip install {' '.join(names)}" if names else f'pip install "{_PACKAGE}[{extra}]"'
+
+
 for _line in outside_range():
     warnings.warn(_line, RuntimeWarning, stacklevel=2)

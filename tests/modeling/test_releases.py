@@ -1,7 +1,9 @@
 """Releases outside the range of pyproject.toml are told at import."""
 
+import re
 import subprocess
 import sys
+from importlib.metadata import PackageNotFoundError
 
 import pytest
 
@@ -57,3 +59,15 @@ def test_it_is_told_at_import():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "RuntimeWarning: transformers 5.1.0 is installed, but vanilla_transformers is made for" in done.stderr
+
+
+def test_an_extra_is_named_by_its_packages(monkeypatch):
+    """The package itself may be on no index."""
+    assert re.fullmatch(r'pip install "peft<1,>=[\d.]+"', releases.install_command("peft"))
+    assert releases.install_command("onnx").count('"') == 6
+
+    def lacking(name):
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr(releases, "requires", lacking)
+    assert releases.install_command("peft") == 'pip install "vanilla_transformers[peft]"'

@@ -104,11 +104,13 @@ def refuse_unless(holds: bool, name: str, value: object, rule: str) -> None:
 
 
 def position_table(ours: str, theirs: str, config: Any, their_offset: int) -> Rule:
-    """The rule for the table of positions, in which unused rows may come before the row of the first position.
+    """The rule for the position embeddings, whose table may begin with unused rows.
 
-    Our table has `config.position_offset` unused rows, the stock table has `their_offset`. If the counts differ, the
-    unused rows of the source are dropped and rows of zeros are added. If our positions are sinusoidal or absent, the
-    export writes them as a table, with the same values up to `max_position_embeddings`; the import reads nothing.
+    Our table begins with `config.position_offset` unused rows, the stock table with `their_offset`. If these numbers
+    differ, the unused rows of the converted table are dropped, and the needed number of zero rows is put before it.
+
+    If our position embeddings are sinusoidal, or our model has none, our model has no such table. An export then
+    computes the stock table, for `max_position_embeddings` positions. An import ignores the stock table.
     """
     if config.position_embedding_type != "learned":
         return Rule((), (theirs,), lambda _: [], lambda _: [fixed_positions(config, their_offset)])

@@ -27,6 +27,7 @@ from vanilla_transformers.interop.samples import (
     plain_generation,
     random_rows,
 )
+from vanilla_transformers.releases import install_command
 
 TOLERANCE = 1e-4  # of `difference_check`, in fp32
 # Largest mean difference of a token's log-probability, in nats. Integer types have INTEGER_TOLERANCE.
@@ -66,7 +67,7 @@ def require_ctranslate2() -> None:
     try:
         import ctranslate2  # noqa: F401
     except ImportError:
-        raise InteropError('ctranslate2 is not installed: pip install "vanilla_transformers[ctranslate2]"') from None
+        raise InteropError(f"ctranslate2 is not installed: {install_command('ctranslate2')}") from None
 
 
 def check_quantization(quantization: str) -> None:

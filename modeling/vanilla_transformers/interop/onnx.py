@@ -25,6 +25,7 @@ from vanilla_transformers.interop.samples import (
     random_rows,
     until_end,
 )
+from vanilla_transformers.releases import install_command
 
 TOLERANCE = 1e-4  # of `difference_check`, in fp32
 LARGEST_FILE = 2**31 - 2**20  # bytes: an ONNX file must stay below 2 GiB, so larger weights go into a second file
@@ -63,7 +64,7 @@ def require_packages() -> None:
         import onnxruntime  # noqa: F401
         import onnxscript  # noqa: F401
     except ImportError as error:
-        raise InteropError(f'{error.name} is not installed: pip install "vanilla_transformers[onnx]"') from None
+        raise InteropError(f"{error.name} is not installed: {install_command('onnx')}") from None
 
 
 def check_exportable(model: PreTrainedModel) -> None:

@@ -1,7 +1,8 @@
 """The ONNX graphs of our models, with the names of their inputs and outputs.
 
-An encoder, with or without a head, is one graph. A decoder is one graph, whose inputs include the cached keys and
-values of earlier tokens (length 0 at the first step). An encoder-decoder is three graphs: the encoder, the first
+An encoder, with or without a head, is one graph. A decoder with a language-model head is one graph, whose inputs
+include the cached keys and values of earlier tokens (length 0 at the first step). Any other decoder is one graph
+without a cache. An encoder-decoder is three graphs: the encoder, the first
 decoding step, and the later decoding steps.
 """
 
@@ -98,7 +99,7 @@ def present(past: list[str]) -> list[str]:
 
 
 def empty_past(config: Any, batch_size: int, length: int) -> torch.Tensor:
-    """Zeros as the cached keys or values (B, H, `length`, K) of one layer."""
+    """Zeros in the shape of the cached keys or values of one layer: (batch_size, heads, `length`, width of a head)."""
     heads = config.num_attention_heads
     return torch.zeros(batch_size, heads, length, config.hidden_size // heads)
 

@@ -76,7 +76,7 @@ def out_of_range(labels: torch.Tensor, num_classes: int) -> ValueError:
     """The error to raise if a label is not a class id."""
     return ValueError(
         f"labels range from {labels.min()} to {labels.max()}, but there are {num_classes} classes or tokens, "
-        f"and only {IGNORE_INDEX} marks what is no target: use the model's own tokenizer or label ids"
+        f"and only {IGNORE_INDEX} marks a label to ignore: use the model's own tokenizer or label ids"
     )
 
 

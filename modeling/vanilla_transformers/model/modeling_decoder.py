@@ -49,7 +49,8 @@ class VanillaDecoderModel(VanillaStack):
     def _init_weights(self, module):
         """Scale projections into the residual stream by 1 / sqrt(number of sub-layers) (GPT-2 paper, section 2.3)."""
         super()._init_weights(module)
-        # One projection at a time: transformers does not visit modules without own weights in code outside its package.
+        # `module` is the projection, not its layer: for code outside its package, transformers does not call this
+        # method with modules that have no parameters of their own.
         if any(module in (layer.self_attn.o_proj, layer.feed_forward.down_proj) for layer in self.layers):
             std = self.config.initializer_range * (2 * self.config.num_hidden_layers) ** -0.5
             init.normal_(module.weight, mean=0.0, std=std)

@@ -152,7 +152,7 @@ class VanillaStack(VanillaPreTrainedModel):
         length = inputs_embeds.shape[1] + past_length if is_known and not torch.is_tensor(past_length) else None
         hidden_states = self.input_embedding(inputs_embeds, position_ids, length, token_type_ids)
         for layer in self.layers:
-            # Tensors that need a gradient are positional arguments: reentrant checkpointing ignores keywords.
+            # Positional, because reentrant gradient checkpointing gives no gradients to keyword arguments.
             hidden_states = layer(
                 hidden_states,
                 mask,

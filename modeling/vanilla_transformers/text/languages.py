@@ -52,7 +52,7 @@ def set_direction(
     given = {"src_lang": source, "tgt_lang": target}
     for name, code in given.items():
         if code is not None:
-            raise ValueError(f"{name}={code!r}: the model has no choice of {name}; leave it out")
+            raise ValueError(f"{name}={code!r}: this model takes no {name}; leave it out")
     return Direction()
 
 

@@ -8,6 +8,7 @@ from vanilla_recipes.cli.models import load_for
 from vanilla_recipes.cli.server import check_address
 from vanilla_recipes.demo.answers import shown
 from vanilla_recipes.errors import UserError
+from vanilla_transformers.releases import install_command
 
 
 def demo(arguments: argparse.Namespace) -> int:
@@ -17,7 +18,7 @@ def demo(arguments: argparse.Namespace) -> int:
         UserError: Gradio is missing, the address is in use, or a model cannot be shown.
     """
     if importlib.util.find_spec("gradio") is None:
-        raise UserError('the demo needs Gradio, which is not installed: pip install "vanilla_transformers[demo]"')
+        raise UserError(f"the demo needs Gradio, which is not installed: {install_command('demo')}")
     check_address(arguments.host, arguments.port)
     names = list(dict.fromkeys(arguments.models))
     models = [shown(name, *load_for("demo", name, arguments.device)) for name in names]

@@ -62,7 +62,7 @@ examples:
 SERVE_DESCRIPTION = """\
 Serve a decoder, a model of this package or any other that AutoModelForCausalLM loads, with transformers' server and
 OpenAI's interface: /v1/chat/completions, /v1/completions, /v1/responses and /v1/models. Ctrl-C ends the server.
-Needs `pip install "vanilla_transformers[serving]"`.
+Needs the packages of the extra `serving`.
 """
 SERVE_EXAMPLES = """\
 examples:

@@ -21,6 +21,7 @@ from transformers.utils.import_utils import is_serve_available
 from vanilla_recipes.cli.models import checked_device
 from vanilla_recipes.errors import UserError
 from vanilla_recipes.models.model_folder import load_saved
+from vanilla_transformers.releases import install_command
 from vanilla_transformers.text.answers import num_positions
 from vanilla_transformers.text.cache_check import with_right_cache
 
@@ -35,7 +36,7 @@ def serve(arguments: argparse.Namespace) -> int:
         UserError: the server's packages are missing, the model cannot be served, or the address is in use.
     """
     if not is_serve_available():
-        raise UserError('the server needs packages that are not installed: pip install "vanilla_transformers[serving]"')
+        raise UserError(f"the server needs packages that are not installed: {install_command('serving')}")
     device = checked_device(arguments.device)
     check_address(arguments.host, arguments.port)
     logging.disable_progress_bar()
@@ -109,7 +110,10 @@ def bound_length(model: Any) -> None:
 
 
 def run_server(name: str, model: Any, tokenizer: Any, host: str, port: int) -> None:
-    """Runs the server with this model. The server's own loading works only with the model classes of transformers."""
+    """Runs the server of transformers (`Serve`) with a model that is already loaded.
+
+    Replaces the server's `ModelManager`, which can load only the model classes of transformers.
+    """
     from transformers.cli.serve import Serve
     from transformers.cli.serving import model_manager
 

@@ -149,7 +149,7 @@ def _hub_records(config: DataConfig, split: str, streaming: bool) -> Iterator[Re
             rows = datasets.load_dataset(
                 name, config.config_name, split=split, revision=config.revision, streaming=streaming
             )
-    except Exception as error:  # `datasets` raises a dozen types, some of other libraries
+    except Exception as error:  # `load_dataset` raises a dozen exception classes
         refused = refusal(error)
         if refused:
             raise UserError(f"data.name={name}: {refused}; data.path=FOLDER reads local files") from error

@@ -72,7 +72,12 @@ class Stream(Generic[Item]):
 
 
 def open_stream(data: StreamedDataConfig, read: Callable[[], Iterator[Item]]) -> Stream[Item] | None:
-    """Returns a `Stream` of the training rows that `read` opens, or None without `data.streaming`."""
+    """Returns a `Stream` of the training rows, or None if `data.streaming` is false.
+
+    Args:
+        data: the settings of the data.
+        read: reads the training rows from the beginning; must yield the same rows every time.
+    """
     return Stream(read, data.segment_rows) if data.streaming else None
 
 

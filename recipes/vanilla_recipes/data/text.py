@@ -126,12 +126,16 @@ def texts(config: TextDataConfig, split: Split, seed: int = 0) -> Iterator[str]:
 
 
 def prompt_pairs(config: PromptDataConfig, split: Split, seed: int = 0) -> Iterator[PromptPair]:
-    """Yields the checked prompts of one split with their completions, in the order of the data.
+    """Yields the prompt and the completion of each row of one split, in the order of the data.
 
-    The arguments are those of `texts`.
+    Args:
+        config: the source of the rows.
+        split: the split to read.
+        seed: seed of the built-in story corpus.
 
     Raises:
-        UserError: the data cannot be read or a row breaks a rule; the message names the file and line.
+        UserError: the data cannot be read, or a prompt or a completion is missing, blank or not text. Blank ones are
+            reported together at the end, or at once if the rows are a stream.
     """
     assert config.prompt_field is not None, "prompt_pairs reads data with prompts"
     assert config.completion_field is not None, "the configuration names both fields or none"
@@ -196,9 +200,12 @@ def _in_folder(folder: Path, split: Split, name: str) -> Path | None:
     files = sorted(file.name for file in folder.glob(f"*{TXT}"))
     chosen = next((file for file in (name, f"{name}{TXT}") if file in files), None)
     if chosen is None and files and not any(data_suffix(file) for file in folder.iterdir()):
+        missing = name if name.endswith(TXT) else f"{name}{TXT}"
+        way_out = f"Set data.{split}_split to one of these"
+        if split == "validation":
+            way_out += ", or set data.path to one file: the last part of its text is then the validation split"
         raise UserError(
-            f"{folder}: no {name}{TXT} for the {split} split; the folder has: {', '.join(files)}. Name the file of the "
-            f"split with data.{split}_split=FILE{TXT}, or give one file as data.path: its end is the validation split"
+            f"{folder}: there is no {missing} for the {split} split; the folder has: {', '.join(files)}. {way_out}"
         )
     return None if chosen is None else folder / chosen
 

@@ -192,7 +192,10 @@ def model_saver(tokenizer: PreTrainedTokenizerFast) -> Callable[[PreTrainedModel
 
 
 def saved_tokenizer(name: str) -> PreTrainedTokenizerFast:
-    """Loads the tokenizer of a folder or a Hub repository, the value of `tokenizer.name`.
+    """Loads a saved tokenizer.
+
+    Args:
+        name: a folder or a Hub repository, the value of the setting `tokenizer.name`.
 
     Raises:
         UserError: no tokenizer is found, or its files are damaged.

@@ -26,6 +26,7 @@ from vanilla_recipes.engine.forward import logits_of
 from vanilla_recipes.engine.task import Batch, Task
 from vanilla_recipes.errors import UserError
 from vanilla_recipes.settings.experiment import Experiment
+from vanilla_transformers.releases import install_command
 
 FOLDER = "adapter"
 """Subfolder of a saved model that holds the adapters."""
@@ -50,7 +51,7 @@ def check_adapters(experiment: Experiment) -> None:
     """
     if experiment.peft.r is not None and find_spec("peft") is None:
         raise UserError(
-            f'peft.r={experiment.peft.r}: PEFT is not installed: pip install "vanilla_transformers[peft]", or train '
+            f"peft.r={experiment.peft.r}: PEFT is not installed: {install_command('peft')}, or train "
             f"all weights with peft.r=null"
         )
 

@@ -89,7 +89,9 @@ class Schedule:
 
 
 def inverse_sqrt_factor(warmup_ratio: float) -> float:
-    """min(r, r ** -0.5) for the passed fraction r of the warm-up: linear up to 1 at r = 1, then inverse square root.
+    """min(r, r ** -0.5) for the elapsed fraction r of the warm-up: linear up to 1 at r = 1, then inverse square root.
+
+    It is 0 for r of 0 or less.
 
     Raises:
         ValueError: r is infinite, because the schedule has no warm-up.

@@ -32,6 +32,7 @@ from vanilla_recipes.errors import UserError, one_line
 from vanilla_recipes.hub import hub_or_cache, refusal
 from vanilla_recipes.models.generation_settings import check_generation, is_whole
 from vanilla_recipes.models.saved_code import outdated
+from vanilla_transformers.releases import install_command
 
 logger = logging.getLogger(__name__)
 
@@ -218,12 +219,13 @@ def reading(name: str, part: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        named = isinstance(error, StrictDataclassClassValidationError)  # its text names a validator; the cause is clear
+        # The message of this exception names only the validator. The message of its cause says what is wrong.
+        named = isinstance(error, StrictDataclassClassValidationError)
         cause = one_line(str(error.__cause__ if named and error.__cause__ else error))
         if isinstance(error, KeyError) or not cause:
             cause = one_line(repr(error))
         if "requires the SentencePiece library" in cause:
-            cause = 'it needs SentencePiece: pip install "vanilla_transformers[sentencepiece]"'
+            cause = f"it needs SentencePiece: {install_command('sentencepiece')}"
         cause = refusal(error) or cause
         raise UserError(f"{name}: {part} cannot be loaded: {textwrap.shorten(cause, LONGEST_CAUSE)}") from error
 
@@ -287,7 +289,7 @@ def load_tokenizer(name: str, hub_fault: str | None = None, model_type: str = ""
     """
     folder = Path(name)
     lacking = [file for file in TOKENIZER_FILES if folder.exists() and not (folder / file).is_file()]
-    if _holds_any(folder, *OTHER_VOCABULARIES):  # the format of old checkpoints
+    if _holds_any(folder, *OTHER_VOCABULARIES):  # older checkpoints have these instead of tokenizer.json
         is_stock_type = bool(TOKENIZER_MAPPING_NAMES.get(model_type))
         lacking = [file for file in lacking if file == "tokenizer_config.json" and not is_stock_type]
     if len(lacking) == len(TOKENIZER_FILES):

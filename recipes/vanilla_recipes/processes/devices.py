@@ -32,7 +32,10 @@ def tell_idle_gpu() -> None:
 
 
 def idle_gpu() -> str | None:
-    """The reason why torch cannot use the GPU of this machine; `None` if it can, or if the machine has no GPU."""
+    """The reason why torch cannot use the GPU of this machine.
+
+    `None` if torch can use it, if the machine has no GPU, or if the user hides it by `CUDA_VISIBLE_DEVICES`.
+    """
     maker = "NVIDIA" if _NVIDIA.exists() else "AMD" if _AMD.exists() else None
     is_hidden = os.environ.get("CUDA_VISIBLE_DEVICES", "0") in ("", "-1")  # the user hides the GPU on purpose
     if maker is None or is_hidden or torch.accelerator.is_available():

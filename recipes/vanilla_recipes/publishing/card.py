@@ -156,7 +156,8 @@ def _eval_results(facts: Facts) -> list[EvalResult]:
     """Returns the scores for the model index; empty unless the scored data is known and is a single dataset."""
     data = facts.source.experiment.get("data", {})
     is_toy = data.get("name") == TOY and not data.get("path")
-    if facts.details.datasets:  # named by the user; the run's split and revision need not belong to these datasets
+    # If the user named the datasets, the configuration, split and revision of the run may be those of other data.
+    if facts.details.datasets:
         is_toy, data = False, {}
     name = "vanilla_transformers/toy" if is_toy else next(iter(facts.datasets), None)
     if name is None or len(facts.datasets) > 1:

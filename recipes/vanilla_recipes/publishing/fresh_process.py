@@ -77,7 +77,8 @@ def auto_names(model: PreTrainedModel) -> tuple[str, list[str]]:
         mappings = {name: classes_of(name) for name in TASKS}
         found = {name: mapping[type(config)] for name, mapping in mappings.items() if type(config) in mapping}
         names = {name: (each[0] if isinstance(each, tuple) else each).__name__ for name, each in found.items()}
-        # For stock models only the own head: weights of other heads may have the same name and another shape.
+        # A stock model keeps only `AutoModel` and the Auto class of its own class. The class of another task may have a
+        # parameter with the same name and another shape, so the weights would not load.
         names = {name: each for name, each in names.items() if each == type(model).__name__ or name == "AutoModel"}
     own = next((name for name, class_name in names.items() if class_name == type(model).__name__), None)
     if own is None:

@@ -163,7 +163,8 @@ def _check_classes(folder: Path, family: type[VanillaConfig]) -> None:
     if added:
         raise UserError(
             f"{folder / CONFIG}: auto_map names {', '.join(added)}, which this package does not have for a "
-            f"{family.model_type}: renewing would lose them; remove these entries, or renew the code by hand"
+            f"{family.model_type}. Renewing replaces auto_map and would lose these entries; remove them, or copy the "
+            "new code files into the folder yourself"
         )
 
 

@@ -20,6 +20,7 @@ from vanilla_recipes.folders import write_text
 from vanilla_recipes.settings.config_files import leaf_types, to_plain
 from vanilla_recipes.settings.experiment import Experiment
 from vanilla_recipes.settings.train_state import TrainState
+from vanilla_transformers.releases import install_command
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +45,7 @@ def check_trackers(experiment: Experiment, accelerator: Accelerator) -> None:
         for name in names:
             if name not in installed:
                 raise UserError(
-                    f'tracking.trackers: {name} is not installed: pip install "vanilla_transformers[{name}]", or '
+                    f"tracking.trackers: {name} is not installed: {install_command(name)}, or "
                     f"remove it from tracking.trackers"
                 )
         if "wandb" in names:

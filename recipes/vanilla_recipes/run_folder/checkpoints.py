@@ -254,7 +254,14 @@ def _has_whole_weights(folder: Path) -> bool:
 
 
 def _faults(folder: Path, only: str | None = None) -> Iterator[str]:
-    """Yields the faults of a checkpoint, or only of the file `only`."""
+    """Yields a message for each file of a checkpoint that does not match the manifest.
+
+    A file that cannot be read also gives a message, and ends the check.
+
+    Args:
+        folder: the folder of the checkpoint.
+        only: name of the only file to check; None checks all files.
+    """
     try:
         manifest = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
         for name, expected in manifest.items():

@@ -260,8 +260,8 @@ def test_the_package_does_not_load_the_pipelines_until_they_are_asked_for():
     ("options", "texts", "message"),
     [
         ({"batch_size": 8}, "dog", "^batch_size=8: batches are made by tokens; give batch_tokens instead$"),
-        ({"src_lang": "en"}, "dog", "^src_lang='en': the model has no choice of src_lang; leave it out$"),
-        ({"tgt_lang": "de"}, "dog", "^tgt_lang='de': the model has no choice of tgt_lang; leave it out$"),
+        ({"src_lang": "en"}, "dog", "^src_lang='en': this model takes no src_lang; leave it out$"),
+        ({"tgt_lang": "de"}, "dog", "^tgt_lang='de': this model takes no tgt_lang; leave it out$"),
         ({"num_beam": 2}, "dog", r"model_kwargs` are not used by the model: \['num_beam'\]"),
         ({}, ["dog", 3], "^3: a text must be a string, not of type int$"),
         ({}, [["dog"]], r"^\['dog'\]: a text must be a string, not of type list$"),

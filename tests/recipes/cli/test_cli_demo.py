@@ -12,6 +12,7 @@ import urllib.request
 import pytest
 
 import vanilla_recipes.cli
+from vanilla_transformers.releases import install_command
 
 
 @pytest.fixture
@@ -59,7 +60,7 @@ def told(capsys, *words: object) -> str:
 def test_gradio_is_named_where_it_is_missing(saved_models, monkeypatch, capsys):
     monkeypatch.setattr("vanilla_recipes.cli.demo.importlib.util.find_spec", lambda name: None)
     line = told(capsys, saved_models["DecoderForCausalLM"])
-    assert line.endswith('needs Gradio, which is not installed: pip install "vanilla_transformers[demo]"')
+    assert line.endswith("needs Gradio, which is not installed: " + install_command("demo"))
 
 
 def test_a_port_that_is_taken(saved_models, capsys):

@@ -265,4 +265,4 @@ def test_what_is_not_utf8_or_no_device_is_one_line(command, kind, run):
 def test_languages_are_for_multilingual_models(run):
     status, _, err = run("translate", "seq2seq", "the dog", "--tgt-lang", "de")
     assert status == 1
-    assert "tgt_lang='de': the model has no choice of tgt_lang; leave it out" in err
+    assert "tgt_lang='de': this model takes no tgt_lang; leave it out" in err

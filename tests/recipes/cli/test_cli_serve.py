@@ -133,7 +133,7 @@ def test_a_stock_model_needs_none_of_our_code(program, decoder, tmp_path):
 def test_a_missing_package_is_named(decoder, monkeypatch, capsys):
     monkeypatch.setattr("vanilla_recipes.cli.server.is_serve_available", lambda: False)
     assert vanilla_recipes.cli.main(["serve", str(decoder)]) == 1
-    assert 'not installed: pip install "vanilla_transformers[serving]"' in capsys.readouterr().err
+    assert 'not installed: pip install "fastapi<1,>=' in capsys.readouterr().err
 
 
 def test_a_port_that_is_taken(decoder, capsys):

@@ -111,7 +111,8 @@ def test_files_that_are_not_there(tmp_path):
         read(tmp_path / "notes.md")
     (tmp_path / "input.txt").write_text("a")
     with pytest.raises(
-        UserError, match=r"no train\.txt for the train split; the folder has: input\.txt\. Name the file"
+        UserError,
+        match=r"there is no train\.txt for the train split; the folder has: input\.txt\. Set data\.train_split",
     ):
         read(tmp_path)
     with pytest.raises(UserError, match=r"is one file, so there is no test split: .*data\.test_split=null"):

@@ -74,11 +74,11 @@ def run(experiment: Experiment, step: int = 0):
 # Before the run
 
 
-def test_a_tracker_that_is_not_installed_names_its_extra(tmp_path, monkeypatch):
+def test_a_tracker_that_is_not_installed_names_its_package(tmp_path, monkeypatch):
     monkeypatch.setattr(accelerate.tracking, "get_available_trackers", lambda: [])
     experiment = tracked(tmp_path / "run", "trackio")
     message = (
-        r'^tracking\.trackers: trackio is not installed: pip install "vanilla_transformers\[trackio\]", or remove it '
+        r'^tracking\.trackers: trackio is not installed: pip install "trackio<1,>=\S+", or remove it '
         r"from tracking\.trackers$"
     )
     with pytest.raises(UserError, match=message):
