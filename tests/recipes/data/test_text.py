@@ -112,7 +112,7 @@ def test_files_that_are_not_there(tmp_path):
     (tmp_path / "input.txt").write_text("a")
     with pytest.raises(
         UserError,
-        match=r"there is no train\.txt for the train split; the folder has: input\.txt\. Set data\.train_split",
+        match=r"there is no train\.txt for the train split; the folder has: input\.txt\. Set data",
     ):
         read(tmp_path)
     with pytest.raises(UserError, match=r"is one file, so there is no test split: .*data\.test_split=null"):
