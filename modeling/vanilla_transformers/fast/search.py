@@ -226,10 +226,13 @@ class Beams:
     def extend(
         self, scores: torch.Tensor, tokens: torch.Tensor, parents: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Choose among the candidates: the next tokens, and the beams that they continue, (B, K) each.
+        """Choose the K best candidates of each sentence that have not ended; store those that have.
 
         Args:
-            scores, tokens, parents: (B, C), the result of [`candidates`].
+            scores, tokens, parents: (B', C) each, from [`candidates`].
+
+        Returns:
+            The new token of each running beam, and the index of the beam that it continues, (B', K) each.
         """
         settings = self.settings
         if self.length == self.sequences.shape[-1]:

@@ -287,7 +287,11 @@ class StepDecoder:
         self.mask = torch.cat((mask, own.expand(*mask.shape[:2], -1, -1)), dim=-1)
 
     def _forget_slots(self, mask: torch.Tensor) -> torch.Tensor:
-        """Remove the slots that no alternative sees any more, instead of growing the buffers."""
+        """Remove the slots of the cache that the mask hides from every alternative; returns the mask without them.
+
+        A slot holds the keys and values of one token. Dropped beams leave such slots behind. Removing them makes space
+        without growing the buffers.
+        """
         is_seen = (mask == 0).any(2)[:, 0]  # (B, N)
         slots = is_seen.int().argsort(dim=1, descending=True, stable=True)[:, : int(is_seen.sum(1).max())]
         for layer in self.slot_layers:

@@ -102,7 +102,10 @@ def absent_here(theirs: str, shape: tuple[int, ...], fill: float = 0.0) -> Rule:
 
     def to_ours(tensors: list[torch.Tensor]) -> list[torch.Tensor]:
         if not (tensors[0] == fill).all():
-            raise InteropError(f"{theirs} is not {fill:g} everywhere, but our model has no such weight")
+            raise InteropError(
+                f"{theirs} of the stock model is not {fill:g} everywhere, and our architecture has no weight for it: "
+                "the model cannot be imported"
+            )
         return []
 
     return Rule((), (theirs,), to_ours, lambda _: [torch.full(shape, fill)])

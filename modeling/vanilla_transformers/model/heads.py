@@ -88,8 +88,8 @@ def take_positions(
     if positions.ndim != 1 or (labels is not None and labels.shape != positions.shape):
         given = "" if labels is None else f" and labels {tuple(labels.shape)}"
         raise ValueError(
-            f"masked_positions has the shape {tuple(positions.shape)}{given}, but both must be (N,): the index "
-            "b * T + t in the batch and one label for each masked token"
+            f"masked_positions has the shape {tuple(positions.shape)}{given}, but needs the shape (N,), with one index "
+            "b * T + t for each masked token; labels, if given, need the same shape"
         )
     vectors = hidden_states.flatten(0, 1)  # (B * T, D)
     try:

@@ -77,9 +77,9 @@ def checked_output(name: str, overwrite: bool) -> Path:
 
 @contextmanager
 def refusals(name: str) -> Iterator[None]:
-    """Turns an `AttentionMapError` into a `UserError` of one line that begins with `name`.
+    """Turns an `AttentionMapError` into a `UserError`: one line that begins with the model's `name`.
 
-    It also silences the logger of the notes: `report` prints the notes with the results.
+    It also turns off the log message that a text was cut: `report` prints it with the results.
     """
     logger = logging.getLogger(attention_passages.__name__)
     was_disabled, logger.disabled = logger.disabled, True

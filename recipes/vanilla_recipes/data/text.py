@@ -165,8 +165,8 @@ def _located_texts(config: TextDataConfig, split: Split, seed: int) -> Iterator[
         note_same(split, plain[0], str(_in_folder(path, "train", config.train_split) if path.is_dir() else path))
         if config.streaming and split == "train":
             raise UserError(
-                f"data.streaming=true: {plain[0]} is one text, which is read at once; give a file with one text a row, "
-                f"such as .jsonl, or set data.streaming=false"
+                f"data.streaming=true: {plain[0]} is plain text, which is read as a whole; give a file with one text "
+                "in each row, such as .jsonl, or set data.streaming=false"
             )
         yield plain
         return

@@ -126,9 +126,9 @@ def test_a_position_outside_the_batch_is_named(full, positions):
 
 def test_labels_that_do_not_go_with_the_positions(full, picked):
     model = tiny_model(MASKED_LM)
-    message = r"masked_positions has the shape \(\d+,\) and labels \(4, 9\), but both must be \(N,\)"
+    message = r"masked_positions has the shape \(\d+,\) and labels \(4, 9\), but needs the shape \(N,\)"
     with pytest.raises(ValueError, match=message):
         model(**picked | {"labels": full["labels"]})
-    message = r"masked_positions has the shape \(4, 9\), but both must be \(N,\): the index b \* T \+ t in the batch"
+    message = r"masked_positions has the shape \(4, 9\), but needs the shape \(N,\), with one index b \* T \+ t"
     with pytest.raises(ValueError, match=message):
         model(full["input_ids"], masked_positions=torch.zeros(4, 9, dtype=torch.long))

@@ -107,7 +107,7 @@ def test_a_dataset_of_the_hub_is_streamed(tmp_path, monkeypatch):
 
 def test_a_plain_text_is_not_streamed(tmp_path):
     (tmp_path / "train.txt").write_text("a text")
-    with pytest.raises(UserError, match=r"data\.streaming=true: .*train\.txt is one text, which is read at once; give"):
+    with pytest.raises(UserError, match=r"data\.streaming=true: .*train\.txt is plain text, which is read as a whole"):
         next(texts(TextDataConfig(path=str(tmp_path), streaming=True), "train"))
 
 

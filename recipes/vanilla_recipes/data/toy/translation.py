@@ -15,9 +15,10 @@ _GENDERED = tuple(noun for noun in lex.ANIMATES if noun.kind == lex.PERSON and n
 
 
 class Sentence(NamedTuple):
-    """A sentence whose text is not generated yet. Its clauses decide the split, so texts of other splits are skipped.
+    """The structure of a sentence: its clauses, and a function `words` that returns the English and the German text.
 
-    `words` returns the English and the German text.
+    The clauses alone decide which split (train, validation, test) the sentence belongs to. So a sentence of another
+    split is skipped before its text is written.
     """
 
     clauses: tuple[Clause, ...]
