@@ -115,7 +115,7 @@ class Packed:
         }
 
     def _row_lengths(self, side: int) -> NDArray[np.int64]:
-        """The sequence length of each row, line by line: the packed rows of a line, then its padding as one more row."""
+        """The length of each row, line by line: the packed rows of a line, then its padding as one more row."""
         lengths: list[int] = []
         for members in self.lines:
             own = self._lengths[members, side].tolist()
