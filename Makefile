@@ -80,7 +80,7 @@ demo: $(VENV)/.runtime
 # Each process computes with one thread: tiny tensors gain nothing from more.
 JOBS ?= 2
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest
-QUICK_TESTS = $(PYTEST) -n $(JOBS) --dist loadfile
+QUICK_TESTS = $(PYTEST) -n $(JOBS) --dist loadfile --no-loadscope-reorder
 test: lint types
 	$(QUICK_TESTS)
 

@@ -10,6 +10,18 @@ from transformers import PreTrainedTokenizerFast
 SPECIAL_TOKENS = ("<unk>", "<pad>", "<s>", "</s>", "<mask>")
 
 
+SLOWEST = (
+    "test_private_names", "test_translation_learns", "test_generation_learns", "test_round_trip", "test_upload",
+    "test_masked_lm_learns", "test_push", "test_space", "test_classification_learns", "test_renewal", "test_benchmarks",
+)  # fmt: skip
+"""Files whose tests take longest, up to 110 s. They begin first, so that no process waits for one at the end."""
+
+
+def pytest_collection_modifyitems(items):
+    order = {name: number for number, name in enumerate(SLOWEST)}
+    items.sort(key=lambda item: order.get(item.path.stem, len(order)))  # stable: the others stay in their order
+
+
 @pytest.fixture(scope="session")
 def tokenizer() -> PreTrainedTokenizerFast:
     """Words `w5`, `w6`, ... with their number as id, between `<s>` and `</s>`."""

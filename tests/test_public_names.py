@@ -8,6 +8,7 @@ import importlib
 from collections.abc import Iterator
 from pathlib import Path
 
+import vanilla_recipes
 import vanilla_transformers
 from vanilla_recipes.cli.parser import build_parser
 from vanilla_recipes.settings.config_files import leaf_types
@@ -24,7 +25,8 @@ EXPERIMENTS = {
 
 def public_names() -> Iterator[str]:
     """Python names, fields of configurations, command-line options and settings of the recipes, a line each."""
-    yield from (f"vanilla_transformers.{name}" for name in sorted(vanilla_transformers.__all__))
+    for package in (vanilla_transformers, vanilla_recipes):
+        yield from (f"{package.__name__}.{name}" for name in sorted(package.__all__))
     for config in sorted(VanillaConfig.__subclasses__(), key=lambda each: each.__name__):
         own = {name for base in (config, VanillaConfig) for name in vars(base).get("__annotations__", {})}
         yield from (f"{config.__name__}.{name}" for name in sorted(own) if name not in ("minima", "family_auto_map"))

@@ -9,12 +9,7 @@ The run folder then contains the models `best/` and `final/`, which `AutoModelFo
 and `pipeline("text-classification")` load, and the training curve in `metrics.jsonl`. The scores of the test split, if
 the data has one, are in `results.json`.
 
-Measured on 2026-11-22, two shared cores, bf16, torch 2.13.0, transformers 5.23.0:
-
-- `vanilla train classification/sst2 data.path=FOLDER`: 83.26 % of the 872 validation rows at best (82.11 % at the end)
-  in 4 minutes of training, at 18,298 real tokens a second with 1.2 % padding; with `seed=2`, at 15,858, 82.57 % and
-  82.00 %.
-- The same on its 6,920 whole sentences alone, for 2 minutes: 80.16 %.
+Measured runs: `docs/figures.md`.
 """
 
 import sys

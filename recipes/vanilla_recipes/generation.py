@@ -10,11 +10,7 @@ The run folder then contains the models `best/` and `final/`, which `AutoModelFo
 `pipeline("text-generation")` load, samples of the best model in `samples.txt`, and the training curve in
 `metrics.jsonl`. The scores of the test split, if the data has one, are in `results.json`.
 
-Measured on 2026-11-21, two shared cores, bf16, torch 2.13.0, transformers 5.23.0; loss over the whole validation split:
-
-- `vanilla train generation/tinyshakespeare_char data.path=input.txt`: 1.741 after 2,000 steps, 44 s of training at
-  34,467 tokens a second.
-- `vanilla train generation/tinyshakespeare_char_fast data.path=input.txt`: 1.627 after 78 s, 2,973 steps.
+Measured runs: `docs/figures.md`.
 """
 
 import sys

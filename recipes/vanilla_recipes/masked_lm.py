@@ -10,13 +10,7 @@ The run folder then contains the models `best/` and `final/`, which `AutoModelFo
 
     vanilla train classification/sst2 model.pretrained=runs/masked_lm-novels/best
 
-Measured on 2026-11-21 and 22, CPU, bf16, torch 2.13.0, transformers 5.23.0:
-
-- `vanilla train masked_lm/toy data.test_split=test`: of the 30 % of the tokens that are hidden in 500 held-out stories,
-  54.9 % are found, perplexity 4.65, after 1,200 steps.
-- `vanilla train masked_lm/novels data.path=FOLDER tokenizer.name=runs/classification-sst2/best`, two shared cores: of
-  the 40 % that are hidden 32.0 % are found, perplexity 55.2, after 25 minutes, 11,863 steps. `classification/sst2` from
-  it: 82.45 % of the validation rows, no more than from nothing (82.57 % and more).
+Measured runs: `docs/figures.md`.
 """
 
 import dataclasses

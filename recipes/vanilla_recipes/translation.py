@@ -10,16 +10,7 @@ The run folder then contains the models `best/` and `final/`, which `AutoModelFo
 scores of the test split in `results.json`, and the training curve in `metrics.jsonl`. With `peft.r` only LoRA adapters
 are trained. They are merged into the weights of `best/` and `final/`; the subfolder `adapter/` has them for PEFT.
 
-Measured from 2026-11-21 to 23, two shared cores, bf16, torch 2.13.0, transformers 5.23.0; sacreBLEU 13a, cased, beam 4:
-
-- `vanilla train translation/multi30k data.path=FOLDER`: 37.52 BLEU on test_2016_flickr after 10 minutes of training,
-  2,116 steps at 15,031 real tokens a second, and 38.46 after 2,210 at 15,694; 35.46 after 5 minutes. With
-  `batch.tokens=1152 batch.groups=1 optimizer.learning_rate=1e-3 model.hidden_dropout_prob=0.1`, 5,962 steps at 9,694
-  tokens a second: 38.12.
-- `vanilla train translation/multi30k_best data.path=FOLDER`: 40.60 BLEU, 41.09 lower-cased, with 5 beams after 13,000
-  steps, 95.8 million tokens in 2:14 hours.
-- `vanilla train translation/toy`: 94.88 BLEU on 500 held-out rows after 900 steps, 40 seconds of training.
-- The same with `model.position_embedding_type=none`, 1,000 larger steps: 35.18 BLEU.
+Measured runs: `docs/figures.md`.
 """
 
 import dataclasses

@@ -120,7 +120,11 @@ def test_the_space_of_another_app_stays(pushed, push):
 REFUSALS = [
     ("EncoderForTokenClassification", [], "a VanillaEncoderForTokenClassification cannot be shown; an encoder-decoder"),
     ("maskless", [], "maskless: the tokenizer has no mask token; name it as mask_token in tokenizer_config.json"),
-    ("bare", [], "bare: the tokenizer (tokenizer.json and tokenizer_config.json) is missing; save the tokenizer that the"),
+    (
+        "bare",
+        [],
+        "bare: the tokenizer (tokenizer.json and tokenizer_config.json) is missing; save the tokenizer that the",
+    ),
     ("EncoderForSequenceClassification", ["--create-pr"], "--space shows the model on the main branch; leave"),
     ("EncoderForSequenceClassification", ["--revision", "x"], "--space shows the model on the main branch; leave"),
 ]
