@@ -18,7 +18,7 @@ from vanilla_transformers.inspection.probe import Head, Probe, Site, probing
 from vanilla_transformers.model.losses import IGNORE_INDEX, shift_labels_left
 
 NUM_MASKED = 8
-"""The largest number of tokens on which a masked language model is measured, each masked in turn."""
+"""The largest number of tokens that are masked, one in each copy of the text, to measure a masked language model."""
 
 _LOGITS_AT_ONCE = 1 << 26  # logits of a forward pass: 256 MiB in fp32
 
@@ -136,7 +136,7 @@ def effects_of(
     """The loss of the model with all heads, and the increase of the loss without each of the heads."""
     most = max(1, _LOGITS_AT_ONCE // _logits(outputs)[0].numel())  # type: ignore[index]
     if model.get_output_embeddings() is None and model.config.pad_token_id is None:
-        most = 1  # without a padding token, stock decoders classify only one row at a time
+        most = 1  # without a padding token, transformers' decoders classify one row at a time only
     encoded = outputs.get("encoder_last_hidden_state") if model.config.is_encoder_decoder else None
     if measure.logits is not None:
         loss = row_losses(measure.logits, measure.labels).mean().item()

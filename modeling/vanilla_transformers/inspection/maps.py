@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
 TEMPLATE = Path(__file__).with_name("attention_map.html")
 MOST_PANELS = 24
-"""The largest number of maps in a picture. The page shows all maps."""
+"""The largest number of maps in a PNG picture. The HTML page shows all maps."""
 
 _COLUMNS = 4
-_MOST_LABELS = 40  # tokens along an axis; a longer axis shows positions instead
-_LONGEST_LABEL = 14  # characters
-_LABEL_SIZE = 6.5  # points
+_MOST_LABELS = 40  # maximum number of token labels of an axis; a longer axis shows positions instead
+_LONGEST_LABEL = 14  # maximum length of a token label in characters
+_LABEL_SIZE = 6.5  # font size of token labels in points
 _INCHES_PER_TOKEN = 0.115
-_FIXED_SCALE = 65535  # the page holds weights as 16-bit integers, 65535 for 1.0
+_FIXED_SCALE = 65535  # the page contains the weights as 16-bit integers, with 65535 for 1.0
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ def signed(change: float) -> str:
 
 def draw_maps(maps: AttentionMaps, path: str | Path) -> None:
     """Writes a PNG with a panel for each head; of more than 24 heads, those with the largest effects on the loss."""
-    import matplotlib.style  # slow to import
+    import matplotlib.style  # imported here, because the import is slow
     from matplotlib.figure import Figure
 
     drawn = set(strongest(maps)[:MOST_PANELS])
@@ -134,7 +134,7 @@ def _panel_size(maps: AttentionMaps, heads: list[Head]) -> tuple[float, float]:
     """The width and the height of a panel with its labels, in inches."""
     axes = [maps.tokens[head.kind] for head in heads]
     sizes = []
-    for number in (1, 0):  # columns, rows
+    for number in (1, 0):  # first the tokens of the columns, then the tokens of the rows
         most = max(len(tokens[number]) for tokens in axes)
         across = max(len(_label(token)) for tokens in axes for token in tokens[1 - number])
         sizes.append(max(1.6, min(most, _MOST_LABELS) * _INCHES_PER_TOKEN) + 0.3 + 0.07 * across)

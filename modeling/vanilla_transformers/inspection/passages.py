@@ -72,7 +72,8 @@ def _shifted(model: PreTrainedModel, labels: torch.Tensor) -> torch.Tensor:
     start = model.config.decoder_start_token_id
     if start is None:
         raise AttentionMapError(f"{type(model).__name__} has no decoder_start_token_id: leave target out")
-    return shift_labels_right(labels, model.config.pad_token_id or 0, start)  # no label is ignored
+    # No label is -100, so the padding id, which would replace -100, is not used.
+    return shift_labels_right(labels, model.config.pad_token_id or 0, start)
 
 
 def _encoded(
@@ -83,7 +84,7 @@ def _encoded(
         raise AttentionMapError(f"the {what} is {text!r}: give at least one word")
     argument: dict[str, Any] = {"text_target" if what == "target" else "text": text, "verbose": False}
     ids = tokenizer(**argument)["input_ids"]
-    special = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}  # an unknown word is a word
+    special = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}  # a text of unknown words is not empty
     if special.issuperset(ids):
         raise AttentionMapError(f"the {what} is {text!r}, from which the tokenizer makes no token: give another one")
     limit = longest_input(model, tokenizer)
@@ -123,7 +124,7 @@ def token_labels(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> list[str
 def _from_bytes(piece: str) -> str:
     """Decodes a GPT-2 token, which has one character for each byte. A token that is not valid UTF-8 is shown in hex."""
     values = [_BYTES.get(char) for char in piece]
-    if None in values:  # a special token
+    if None in values:  # special tokens do not stand for bytes
         return piece
     content = bytes(values)  # type: ignore[arg-type]
     try:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-MOST_POSITIONS = 1024  # rows of a table that are drawn
+MOST_POSITIONS = 1024  # maximum number of rows of a table that are drawn
 _POSITION_NAMES = ("position", "wpe")
 
 

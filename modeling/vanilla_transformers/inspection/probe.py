@@ -111,7 +111,7 @@ def _is_attention(module: nn.Module) -> bool:
 def _kind(name: str, module: nn.Module) -> str:
     if _CROSS.search(name):
         return "cross"
-    # sdpa treats a module without `is_causal` as causal.
+    # transformers' sdpa treats a module without `is_causal` as causal.
     return "decoder" if getattr(module, "is_causal", True) or "decoder" in name.split(".") else "encoder"
 
 

@@ -16,7 +16,7 @@ from vanilla_transformers.interop.samples import end_tokens, padded, plain_gener
 from vanilla_transformers.model.configuration_base import VanillaConfig
 
 TOLERANCE = 1e-5
-"""Largest difference of outputs in fp32; outputs with values above 1 may differ by this times their largest value."""
+"""Largest allowed difference of two outputs in fp32, multiplied by the largest output if that is above 1."""
 
 SENTENCES = (
     "A dog is running across the green field.",
@@ -24,16 +24,16 @@ SENTENCES = (
     "Nobody had expected the film to be as good as this!",
     "Hello.",
 )
-"""Texts from which a tokenizer makes real inputs."""
+"""Sentences that are compared as inputs of the models, besides rows of random token ids."""
 
-NEW_TOKENS = 12  # generated for each row, at most
-LONGEST_INPUT = 64  # tokens
+NEW_TOKENS = 12  # maximum number of tokens that are generated for each row
+LONGEST_INPUT = 64  # maximum length of an input in tokens
 
 SEARCH_SETTINGS = (
     *("forced_bos_token_id", "forced_eos_token_id", "bad_words_ids", "suppress_tokens", "begin_suppress_tokens"),
     *("no_repeat_ngram_size", "repetition_penalty", "length_penalty"),
 )
-"""Generation settings of the model that apply in the compared searches; sampling, beams and lengths do not."""
+"""Settings of the generation config that the compared searches keep; they fix sampling, beams and lengths."""
 
 Inputs = dict[str, torch.Tensor]
 
@@ -60,7 +60,7 @@ def there_and_back(architecture: Architecture, ours: PreTrainedModel, stock: Pre
     """Checks that converting the weights of each model gives exactly the weights of the other model."""
     mine, theirs = dict(ours.state_dict()), dict(stock.state_dict())
     for rule in architecture.rules(ours.config, stock.config, head):
-        if rule.is_copy:  # an untied stock model does not read the copy, which may hold anything
+        if rule.is_copy:  # without weight tying, transformers' model never reads this copy
             theirs = {name: tensor for name, tensor in theirs.items() if name not in rule.theirs}
     pairs = [
         *_pairs(mine, tensors_in(architecture, ours.config, stock, head), ours.config.position_offset),
@@ -106,11 +106,12 @@ def all_inputs(ours: PreTrainedModel, tokenizer: Any) -> Iterator[tuple[str, Inp
     kinds = {"random rows": _random_rows(ours, min(10, longest))}
     if tokenizer is not None and longest > tokenizer.num_special_tokens_to_add():
         rows = tokenizer(list(SENTENCES), truncation=True, max_length=longest)["input_ids"]
-        ids, mask = padded(ours, rows)  # padding on the right does not shift the positions of a stock model
+        ids, mask = padded(ours, rows)  # left padding would shift the positions of some models
         kinds["sentences"] = {"input_ids": ids, "attention_mask": mask}
     for kind, inputs in kinds.items():
         if type(ours).__name__.endswith("DecoderForSequenceClassification") and ours.config.pad_token_id is None:
-            # Without pad_token_id the stock classifiers refuse more than one row, and cannot recognize padding.
+            # Without pad_token_id, the decoder classifiers of transformers raise an error for more than one row, and
+            # cannot recognize padding. So the input is a single row without padding.
             length = int(inputs["attention_mask"][0].sum())
             inputs = {name: tensor[:1, :length] for name, tensor in inputs.items()}
         yield kind, _with_targets(ours, inputs)
@@ -158,12 +159,14 @@ def _compare_outputs(ours: PreTrainedModel, stock: PreTrainedModel, kind: str, i
     if type(ours).__name__.endswith("MultipleChoice"):
         inputs = {name: tensor.unsqueeze(1) for name, tensor in inputs.items()}
     is_seq2seq = ours.config.is_encoder_decoder
-    # With use_cache FSMT treats the targets as the newest tokens of a search, and applies no causal mask.
+    # With use_cache=True, transformers' FSMT treats the targets as the newest tokens of a search, and applies no causal
+    # mask.
     options = {"use_cache": False} if is_seq2seq else {}
     with torch.inference_mode():
         mine, theirs = (model(**inputs, output_hidden_states=True, **options) for model in (ours, stock))
     order = _order(stock, ours.config.hidden_size)
-    # Outputs at padding are meaningless and may differ. Targets have no padding.
+    # The outputs for padding tokens are meaningless and may differ, so they are not compared. The targets of an
+    # encoder-decoder have no padding.
     mask = inputs["attention_mask"].bool()
     is_padded = mask if not is_seq2seq else None
     checks = []
@@ -199,7 +202,7 @@ def _compare_generation(ours: PreTrainedModel, stock: PreTrainedModel, kind: str
     used = 1 if ours.config.is_encoder_decoder else ids.shape[1]
     num_new = max(1, min(NEW_TOKENS, ours.config.max_position_embeddings - used + 1))
     searches = [("greedy", 1)]
-    if ours.config.vocab_size > max(1, len(end_tokens(ours))):  # beam search needs tokens that do not end a text
+    if ours.config.vocab_size > max(1, len(end_tokens(ours))):  # a beam needs tokens that do not end it
         searches.append(("beam-4", 4))
     checks = []
     for name, num_beams in searches:
@@ -213,7 +216,8 @@ def _generated(
 ) -> Sequence[Sequence[int]]:
     suppressed = model.generation_config.suppress_tokens or []
     if config.pad_token_id not in (None, config.eos_token_id):
-        # M2M100 and FSMT skip padding tokens in counting positions. No trained model generates a padding token.
+        # M2M100 and FSMT do not count padding tokens as positions, so the outputs after a generated padding token would
+        # differ. Trained models do not generate padding tokens.
         suppressed = [*suppressed, config.pad_token_id]
     with torch.inference_mode(), plain_generation(model, *SEARCH_SETTINGS):
         return model.generate(
@@ -224,6 +228,7 @@ def _generated(
             num_beams=num_beams,
             early_stopping=num_beams > 1,
             suppress_tokens=suppressed or None,
-            # Makes our model use transformers' search as well: equally likely sentences then have the same order.
+            # With this setting our model also runs transformers' search. So both models put equally likely sentences in
+            # the same order.
             return_dict_in_generate=True,
         ).sequences.tolist()

@@ -22,7 +22,7 @@ from vanilla_transformers.interop.rules import Tensors, carry_in, carry_out
 ARCHITECTURES: dict[str, Architecture] = {
     each.model_type: each for each in (Bert(), Roberta(), DistilBert(), *decoder.ARCHITECTURES, *seq2seq.ARCHITECTURES)
 }
-"""The architectures that can be converted, by stock model type."""
+"""The architectures that can be converted, by their `model_type` in transformers."""
 
 # The part of a weight's name that identifies its layer, such as encoder.layer.11 or h.0.
 _LAYER = re.compile(r"(?:(?:encoder|decoder|transformer)\.)?(?:layers?|h)\.\d+(?=\.)")
@@ -131,7 +131,7 @@ def to_stock(model: PreTrainedModel, model_type: str) -> PreTrainedModel:
     ours: Any = model.config
     try:
         config = AutoConfig.for_model(model_type, **architecture.config_out(ours, head))
-    except StrictDataclassError as error:  # names only the validator; its cause says what is wrong
+    except StrictDataclassError as error:  # the message names the validator only, the message of the cause the problem
         raise InteropError(str(error.__cause__ or error)) from error
     stock_class: Any = architecture.heads[head].stock_class
     if head == "base" and _may_lack_pooler(stock_class) and not ours.pooler:
@@ -215,11 +215,12 @@ def _filled(model_class: Any, config: Any, tensors: Tensors, source: PreTrainedM
     """
     if source.device.type == "meta":
         raise InteropError("the model is on the device meta, where it has no weights: load them first")
-    with local_torch_dtype(next(iter(tensors.values())).dtype):  # as in from_pretrained: fixed tables stay in fp32
+    # from_pretrained sets the default dtype in the same way. Position tables that a class computes then stay in fp32.
+    with local_torch_dtype(next(iter(tensors.values())).dtype):
         model = model_class(config)
     lacking, unknown = model.load_state_dict(tensors, strict=False)
     lacking = [name for name in lacking if "embed_positions" not in name]
-    if lacking or unknown:  # a fault of the rules, not of the model
+    if lacking or unknown:  # a bug in the conversion rules, not in the model
         raise RuntimeError(f"{type(model).__name__}: the rules leave out {lacking} and make the unknown {unknown}")
     if model.can_generate() and source.generation_config is not None:
         model.generation_config = copy.deepcopy(source.generation_config)

@@ -29,8 +29,8 @@ from vanilla_transformers.interop.samples import (
 )
 from vanilla_transformers.releases import install_command
 
-TOLERANCE = 1e-4  # of `difference_check`, in fp32
-# Largest mean difference of a token's log-probability, in nats. Integer types have INTEGER_TOLERANCE.
+TOLERANCE = 1e-4  # largest difference of log-probabilities in fp32, in nats
+# Largest mean difference of the log-probabilities of tokens, in nats. INTEGER_TOLERANCE applies to integer types.
 MEAN_TOLERANCE = {"float16": 0.01, "bfloat16": 0.05}
 INTEGER_TOLERANCE = 0.1
 NUM_BEAMS = 4
@@ -54,7 +54,7 @@ def write(
     check_representable(model)
     check_quantization(quantization)
     spec = seq2seq_spec(model, tokenizer) if model.config.is_encoder_decoder else decoder_spec(model, tokenizer)
-    spec.config.add_attribute("quantization", quantization)  # for `check`; CTranslate2 ignores it
+    spec.config.add_attribute("quantization", quantization)  # read by `check`, not by CTranslate2
     spec.validate()
     spec.optimize(quantization)
     folder.mkdir(parents=True, exist_ok=True)

@@ -13,8 +13,8 @@ from vanilla_transformers.interop.checks import InteropError
 from vanilla_transformers.interop.ctranslate2 import write
 from vanilla_transformers.interop.ctranslate2_spec import special_id, vocabulary
 
-_DEFAULT_LENGTH = 20  # tokens: the default max_length of transformers, start token included
-# Settings of `generate` that CTranslate2 lacks, each with the value that has no effect.
+_DEFAULT_LENGTH = 20  # tokens: the default max_length of transformers, which includes the start token
+# Settings of `generate` that CTranslate2 does not support, each with the value that turns the setting off.
 _WITHOUT_EQUAL = {
     "do_sample": False, "num_beam_groups": 1, "diversity_penalty": 0.0, "penalty_alpha": 0.0, "guidance_scale": 1.0,
     "encoder_repetition_penalty": 1.0, "encoder_no_repeat_ngram_size": 0, "prompt_lookup_num_tokens": 0,
@@ -66,10 +66,10 @@ class CTranslate2Search:
             write(model, tokenizer, folder, quantization)
             import ctranslate2
 
-            # On a CPU, several batches at once, one thread each, are faster than one batch at a time on all threads.
+            # On a CPU, several batches at a time with one thread each are faster than one batch with all threads.
             self.num_workers = torch.get_num_threads() if model.device.type == "cpu" else 1
             settings = {"device": model.device.type, "inter_threads": self.num_workers, "intra_threads": 1}
-            # The constructor changes torch's number of threads, but only for the thread that calls it.
+            # The constructor changes torch's number of threads for the calling thread. So a temporary thread calls it.
             with ThreadPoolExecutor(1) as elsewhere:
                 self.translator = elsewhere.submit(ctranslate2.Translator, str(folder), **settings).result()
         self.pad, self.defaults, self.device = model.config.pad_token_id, model.generation_config, model.device
@@ -133,7 +133,7 @@ class CTranslate2Search:
             raise ValueError(f"{', '.join(unknown)}: CTranslate2 has no such setting; leave it out, or do not use int8")
         most = search.max_new_tokens
         if most is None:
-            most = (search.max_length or _DEFAULT_LENGTH) - 1  # without the start token
+            most = (search.max_length or _DEFAULT_LENGTH) - 1  # max_length includes the start token
         least = search.min_new_tokens or max(0, (search.min_length or 0) - 1)
         forbidden = [*(search.bad_words_ids or []), *([token] for token in search.suppress_tokens or [])]
         return {

@@ -8,7 +8,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from vanilla_transformers.interop.checks import InteropError
 
-# Activations by their names in transformers, with their names in CTranslate2's `Activation`.
+# Name of an activation in transformers -> name of the same activation in CTranslate2's `Activation`.
 ACTIVATIONS = {
     "relu": "RELU",
     "gelu": "GELU",
@@ -164,7 +164,8 @@ def fill_config(
     spec_config.layer_norm_epsilon = model.config.layer_norm_eps
     spec_config.eos_token = end
     spec_config.bos_token = tokenizer.bos_token or end
-    # CTranslate2 requires this token. A tokenizer that encodes every text, such as byte-level BPE, never uses it.
+    # CTranslate2 requires an unknown token. A tokenizer without an unknown token, such as byte-level BPE, can encode
+    # every text, so any token will do.
     spec_config.unk_token = tokenizer.unk_token or end
 
 

@@ -22,7 +22,7 @@ from vanilla_transformers.model.modeling_decoder import (
     VanillaDecoderModel,
 )
 
-# Stock activations with an equivalent that is a single torch kernel, which is three times as fast.
+# Activation of transformers -> the same function as a single torch kernel, which is three times as fast.
 FAST_ACTIVATIONS = {"gelu_new": "gelu_pytorch_tanh"}
 
 

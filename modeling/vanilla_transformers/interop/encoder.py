@@ -85,7 +85,8 @@ class EncoderArchitecture(Architecture):
             refuse_unless(
                 not getattr(stock, name, False), name, True, "our encoder is bidirectional and has no cross attention"
             )
-        # A field of old checkpoints. transformers ignores it now, so the stock model differs from the trained one.
+        # In old checkpoints this field may select relative positions. transformers no longer reads the field, so the
+        # model that it loads differs from the trained model.
         positions = getattr(stock, "position_embedding_type", None)
         refuse_unless(
             positions in (None, "absolute"), "position_embedding_type", positions, "our positions are absolute"
@@ -110,7 +111,7 @@ class EncoderArchitecture(Architecture):
             "num_hidden_layers": config.num_hidden_layers,
             "initializer_range": config.initializer_range,
             "tie_word_embeddings": config.tie_word_embeddings,
-            **({} if head == "question-answering" else classes_in(config)),  # a span head has no classes
+            **({} if head == "question-answering" else classes_in(config)),  # question answering has no classes
             **special_ids(config),
         }
 

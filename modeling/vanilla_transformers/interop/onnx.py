@@ -27,7 +27,7 @@ from vanilla_transformers.interop.samples import (
 )
 from vanilla_transformers.releases import install_command
 
-TOLERANCE = 1e-4  # of `difference_check`, in fp32
+TOLERANCE = 1e-4  # largest difference of outputs in fp32, see `difference_check`
 LARGEST_FILE = 2**31 - 2**20  # bytes: an ONNX file must stay below 2 GiB, so larger weights go into a second file
 
 Tensors = dict[str, torch.Tensor]
@@ -51,7 +51,7 @@ def write(model: PreTrainedModel, folder: Path) -> None:
     for graph in graphs(in_float32(model)):
         write_graph(graph, folder)
     config = copy.copy(model.config)
-    del config.auto_map  # no code is saved in this folder
+    del config.auto_map  # the field names code files, which this folder does not contain
     config.to_json_file(folder / "config.json")
     if model.can_generate():
         model.generation_config.save_pretrained(folder)

@@ -161,7 +161,7 @@ class LaterStep(nn.Module):
         own = [tensor for place, tensor in enumerate(past) if place % 4 < 2]
         of_source = [tensor for place, tensor in enumerate(past) if place % 4 >= 2]
         cache = EncoderDecoderCache(cache_of(own), cache_of(of_source))
-        # The model reads only the shape: keys and values of the source are cached.
+        # The keys and values of the source are cached, so the model reads only the shape of the encoder states.
         states = self.model.lm_head.weight.new_zeros(*encoder_attention_mask.shape, self.model.config.hidden_size)
         outputs = self.model(
             attention_mask=encoder_attention_mask,

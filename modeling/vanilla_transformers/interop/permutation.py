@@ -6,7 +6,7 @@ from transformers import PreTrainedConfig
 from vanilla_transformers.interop.rules import Tensors
 
 LAYOUT_MARK = "vanilla_sinusoidal_layout"
-"""Config field of an exported stock model whose width was permuted: the sinusoidal layout of our model."""
+"""Config field that an export sets if it permutes the width; the value is the sinusoidal layout of our model."""
 
 
 def permute_width(tensors: Tensors, order: torch.Tensor) -> Tensors:

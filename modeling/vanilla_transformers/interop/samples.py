@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-NEW_TOKENS = 24  # generated for each row, at most
+NEW_TOKENS = 24  # maximum number of tokens that are generated for each row
 
 Rows = list[list[int]]
-"""Token ids of several texts, of different lengths."""
+"""The token ids of several texts, which may have different lengths."""
 
 
 def in_float32(model: PreTrainedModel) -> PreTrainedModel:

@@ -220,7 +220,8 @@ class Seq2SeqArchitecture(Architecture):
 
     def vocabularies_in(self, stock: Any) -> dict[str, Any]:
         """The fields of our configuration for vocabulary sizes and shared embedding tables."""
-        # Without tying, the stock encoder, decoder and head have separate tables, and nothing reads `shared`.
+        # Without weight tying, the encoder, decoder and head of the model in transformers have separate tables, and no
+        # module reads the table `shared`.
         return {"share_encoder_decoder_embeddings": stock.tie_word_embeddings, "vocab_size": stock.vocab_size}
 
     def vocabularies_out(self, config: VanillaSeq2SeqConfig) -> dict[str, Any]:

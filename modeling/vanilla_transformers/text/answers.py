@@ -13,13 +13,14 @@ NO_LIMIT = 1_000_000
 """The number of tokens that means "no limit". A tokenizer without `model_max_length` reports 1e30 instead."""
 
 _SCORED_AT_ONCE = 1 << 26  # logits per forward pass when answers are scored: 256 MiB in fp32
-_UNLIMITED = ("sinusoidal", "none")  # values of position_embedding_type without a limit
+_UNLIMITED = ("sinusoidal", "none")  # values of position_embedding_type that do not limit the length
+# Model types whose first position is pad_token_id + 1.
 _BEHIND_PADDING = (
     "roberta",
     "xlm-roberta",
     "camembert",
     "mpnet",
-)  # first position: pad_token_id + 1
+)
 
 
 class Answer(NamedTuple):
@@ -44,7 +45,7 @@ class Answer(NamedTuple):
 
 def num_positions(config: PreTrainedConfig) -> int:
     """The largest number of tokens that a model has positions for, or `NO_LIMIT`."""
-    config = getattr(config, "encoder", config)  # of an EncoderDecoderModel, which has two
+    config = getattr(config, "encoder", config)  # an EncoderDecoderModel has a config for each side
     num_rows = getattr(config, "max_position_embeddings", None)
     if num_rows is None or getattr(config, "position_embedding_type", None) in _UNLIMITED:
         return NO_LIMIT
@@ -78,7 +79,8 @@ def longest_answer(
     if {"max_length", "max_new_tokens"} & set(settings):
         return {}
     saved = model.generation_config
-    most = saved.max_length if saved.max_new_tokens is None else saved.max_new_tokens + 1  # and the start token
+    # max_length counts the start token, max_new_tokens does not.
+    most = saved.max_length if saved.max_new_tokens is None else saved.max_new_tokens + 1
     guess = 2 * input_length + 20
     limit = guess if most is None else min(most, guess) if is_translation else most
     return {"max_length": min(limit, num_positions(model.config)), "max_new_tokens": None}
@@ -138,7 +140,7 @@ def sequence_log_probabilities(
     eos = model.generation_config.eos_token_id
     if eos is not None:
         is_end = torch.isin(labels, torch.as_tensor(eos, device=labels.device))
-        labels[is_end.cumsum(1) - is_end.long() > 0] = IGNORE_INDEX  # padding after the end token
+        labels[is_end.cumsum(1) - is_end.long() > 0] = IGNORE_INDEX  # all tokens after the end token are padding
     if skips_first:
         labels[:, 0] = IGNORE_INDEX
     owners = torch.arange(len(sequences), device=labels.device) // (len(sequences) // len(inputs["input_ids"]))

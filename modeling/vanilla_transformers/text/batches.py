@@ -95,7 +95,7 @@ def in_windows(
             number of items is at least `MANY` or unknown.
     """
     total = len(items) if isinstance(items, Sized) else None
-    unasked = None if total is None or total >= MANY else True  # None shows the bar on a terminal only
+    unasked = None if total is None or total >= MANY else True  # disable=None shows the bar on a terminal only
     with tqdm(total=total, unit=f" {unit}", disable=unasked if progress is None else not progress) as bar:
         remaining = iter(items)
         while window := list(islice(remaining, WINDOW)):

@@ -20,9 +20,9 @@ logger = logging.getLogger(__name__)
 
 _NUM_TOKENS = 4
 _PROMPT_LENGTH = 5
-# Largest difference of the logits of a step, relative to the largest of them.
+# Largest allowed difference of the logits of a step, divided by the largest logit.
 _TOLERANCES = {torch.float32: 1e-3, torch.float64: 1e-3}
-_TOLERANCE = 5e-2  # for dtypes of 16 bits and fewer: a cache changes the order of sums
+_TOLERANCE = 5e-2  # for dtypes of 16 bits or fewer, because a cache changes the order of sums
 _SPECIAL_TOKENS = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id")
 _CHECKED = "has_checked_cache_of_vanilla_transformers"
 
@@ -66,7 +66,7 @@ def _cache_is_right(model: Any) -> bool:
     """
     try:
         expected, logits = _continued(model, use_cache=False)
-    except Exception as error:  # foreign code may raise any exception
+    except Exception as error:  # the code of a model class from elsewhere may raise any exception
         logger.warning("%s: its cache could not be checked (%s: %s)", _name(model), type(error).__name__, error)
         return True
     try:
@@ -77,7 +77,8 @@ def _cache_is_right(model: Any) -> bool:
     for step, (right, other) in enumerate(zip(logits, with_cache, strict=False)):
         if not bool((right - other).abs().max() <= tolerance * right.abs().max().clamp(min=1e-6)):
             return False
-        if expected[step] != found[step]:  # a tie between two tokens: later logits belong to different texts
+        # If two tokens are almost equally likely, the texts may differ from here on. Later logits are not comparable.
+        if expected[step] != found[step]:
             return True
     return True
 

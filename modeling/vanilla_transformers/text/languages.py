@@ -8,8 +8,8 @@ from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-_CODE = re.compile(r"[a-z]{2,3}_[A-Z][A-Za-z]{1,3}")  # NLLB's deu_Latn, mBART's de_DE
-_MOST_LISTED = 30  # language codes in an error message
+_CODE = re.compile(r"[a-z]{2,3}_[A-Z][A-Za-z]{1,3}")  # language codes such as deu_Latn (NLLB) and de_DE (mBART)
+_MOST_LISTED = 30  # maximum number of language codes in an error message
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def language_codes(tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
 
 
 def _set_source(tokenizer: PreTrainedTokenizerBase, code: str | None, codes: Mapping[str, int]) -> None:
-    code = code or tokenizer.init_kwargs.get("src_lang")  # without a saved code the class silently assumes English
+    code = code or tokenizer.init_kwargs.get("src_lang")  # tokenizer.src_lang would default to English
     if code is None:
         raise ValueError(f"src_lang is missing: the model reads several languages; {_listed(codes)}")
     tokenizer.src_lang = _checked("src_lang", code, codes)

@@ -69,7 +69,7 @@ def pipeline(
     """
     if task not in _RESULTS and not _NAMED_PAIR.fullmatch(task):
         given = {"model": model, "tokenizer": tokenizer, "device": device, "dtype": dtype}
-        others: Any = transformers.pipeline  # typed as Any: it has an overload for each task
+        others: Any = transformers.pipeline  # typed as Any, because `pipeline` has an overload for each task
         made = others(task, **{name: value for name, value in given.items() if value is not None}, **kwargs)
         if isinstance(made.model, PreTrainedModel):
             with_right_cache(made.model)
@@ -265,7 +265,7 @@ class Text2TextPipeline:
         joined = [[Answer("")] * call.generate.get("num_return_sequences", 1) for _ in texts]
         for row, numbers in groupby(range(len(pieces)), key=lambda number: pieces[number].row):
             joined[row] = _joined([(found[number], pieces[number].gap) for number in numbers])
-        bar.update(len(texts) - sum(piece.is_first for piece in pieces))  # blank texts
+        bar.update(len(texts) - sum(piece.is_first for piece in pieces))  # blank texts have no pieces
         return joined
 
     def _pieces(self, texts: list[str], call: Call) -> list[Piece]:
