@@ -20,7 +20,7 @@ OURS = Operations(
     before_generate=generation.mark_callers_caches,
     search=generation.find_tokens,
 )
-"""The functions of this folder."""
+"""The fast functions of this folder, one for each operation that the models let others replace."""
 
 
 def plug_in(operations: Operations = OURS) -> None:

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 _NUM_LEVELS = 2**16
-"""Levels of a 16-bit random number: dropout probabilities are multiples of 1 / 2^16."""
+"""Number of values of a 16-bit random number. Dropout probabilities are rounded to multiples of 1 / 2^16."""
 
 _of_thread = threading.local()
 
@@ -48,6 +48,6 @@ def apply_dropout(states: torch.Tensor, p: float, training: bool) -> torch.Tenso
     draws = torch.empty(-(-states.numel() // 4), dtype=torch.int64).random_(-(2**63), None, generator=generator)
     draws = draws.view(torch.int16)
     draws = draws[: states.numel()].view(states.shape)
-    # The in-place comparison gives the integers 0 and 1, which are converted faster than booleans.
+    # The in-place comparison gives integers (0 and 1), which are converted to floats faster than booleans are.
     keep = draws.ge_(num_dropped - _NUM_LEVELS // 2).to(states.dtype)
     return states * keep.mul_(_NUM_LEVELS / (_NUM_LEVELS - num_dropped))

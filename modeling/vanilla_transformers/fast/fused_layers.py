@@ -30,17 +30,19 @@ from vanilla_transformers.fast.untouched import is_called_alone, is_untouched_mo
 from vanilla_transformers.model.attention import attention_implementation, eager_attention_forward
 from vanilla_transformers.model.layers import VanillaLayer
 
-_ROWS_PACKED_FOR = 32  # for any row count: with weights packed for one row, products of many rows are slower
-_EXACT_ROWS = 16  # larger row counts are padded to one of `row_count`, to compile few kernels
+# Row count for which oneDNN packs the weights. Products of any row count use these weights: with weights packed for one
+# row, products of many rows would be slower.
+_ROWS_PACKED_FOR = 32
+_EXACT_ROWS = 16  # row counts above 16 are rounded up by `row_count`, so that oneDNN compiles few kernels
 
 _MOST_COPIED = 2**28
-"""Number of weights up to which a packed copy is made; 1 GB in fp32."""
+"""Largest number of weights of a model whose weights are copied and packed: 1 GB in fp32."""
 
 _MANY_HEADS = 64
-"""B x H from which two batched products are faster than sdpa on a CPU."""
+"""Batch size times number of heads from which two batched matrix products are faster than sdpa on a CPU."""
 
 _KERNELS = (eager_attention_forward, ALL_ATTENTION_FUNCTIONS["sdpa"])
-# Names instead of classes: transformers may move or rename them, and then only the fusion is lost.
+# The classes are given by name. If transformers moves or renames a class, only its fusion is lost.
 _FUSED_ACTIVATIONS = {
     "torch.nn.modules.activation.ReLU": ("relu", ""),
     "transformers.activations.GELUActivation": ("gelu", "none"),
@@ -66,7 +68,7 @@ class Product:
                 self.bias = torch.cat(
                     [torch.zeros_like(w[:, 0]) if b is None else b for w, b in zip(weights, biases, strict=True)]
                 )
-        self.bias = None if self.bias is None else self.bias.contiguous()  # oneDNN reads contiguous biases only
+        self.bias = None if self.bias is None else self.bias.contiguous()  # oneDNN needs a contiguous bias
         self.weight = onednn_packed(weight, _ROWS_PACKED_FOR) if is_packed else weight
         self.is_packed = is_packed
         self.activation = activation

@@ -22,9 +22,9 @@ from vanilla_transformers.fast.untouched import is_untouched_model
 from vanilla_transformers.model.attention import attention_implementation
 from vanilla_transformers.model.caches import CACHE
 
-# Logits processors that treat each sequence independently. Only these are allowed: finished sentences leave the batch,
-# and the first step scores one beam for each sentence. Names instead of classes: if transformers moves or renames one,
-# its loops are used.
+# Logits processors that treat each sequence independently. Our searches allow no other processors, because finished
+# sentences leave the batch, and the first step scores one beam for each sentence. The classes are given by name: if
+# transformers moves or renames a class, the search loops of transformers run.
 _PROCESSORS = {
     "MinLengthLogitsProcessor",
     "MinNewTokensLengthLogitsProcessor",
@@ -49,7 +49,7 @@ _PROCESSORS = {
 _INPUTS = {"attention_mask", "logits_to_keep", CACHE, "use_cache"}
 _ATTENTION = ("eager", "sdpa")
 _FROM_CALLER = "is_from_caller_of_vanilla_generate"
-"""Marks a cache that the caller of `generate` has passed, and expects to be filled."""
+"""Attribute that marks a cache which the caller of `generate` passed. The caller expects `generate` to fill it."""
 
 
 def mark_callers_caches(kwargs: Mapping[str, Any]) -> None:
@@ -144,7 +144,8 @@ def can_search(
 ) -> bool:
     """Whether our searches can do what a call of `generate` asks for."""
     given = {name for name, value in kwargs.items() if value is not None}
-    # In an encoder-decoder `position_ids` are those of the source, which the encoder has read already.
+    # In an encoder-decoder `position_ids` are the positions of the source, not of the new tokens. So our searches
+    # accept `position_ids` for a decoder only.
     known = _INPUTS | {"encoder_outputs" if model.config.is_encoder_decoder else "position_ids"}
     cache = kwargs.get(CACHE)
     config, criteria = generation_config, stopping_criteria
@@ -175,7 +176,7 @@ def can_search(
         or not all(map(_looks_at_rows, logits_processor))
         or (num_ends + 2) * config.num_beams > model.config.vocab_size
         or attention_implementation(model.config) not in _ATTENTION
-        or model.training  # dropout would draw other numbers; gradient checkpointing disables the cache
+        or model.training  # dropout would draw other random numbers; gradient checkpointing turns the cache off
         or not is_untouched_model(model)
     )
 

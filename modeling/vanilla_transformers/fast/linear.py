@@ -14,10 +14,11 @@ from vanilla_transformers.fast.private_names import HAS_ONEDNN_LINEAR, onednn_li
 from vanilla_transformers.fast.untouched import is_untouched_tensor
 
 MIN_ROWS = 32
-"""Rows from which oneDNN is faster than MKL (benchmarks/LOG.md)."""
+"""Number of rows from which oneDNN is faster than MKL (measured: benchmarks/LOG.md)."""
 
 _ROW_COUNTS_PER_OCTAVE = 8
-"""Row counts in use between a power of two and the next. oneDNN compiles a kernel for each one: 1 to 2 ms, 0.6 MB."""
+"""Number of row counts in use between a power of two and the next power. For each row count oneDNN compiles a kernel,
+which takes 1 to 2 ms and 0.6 MB."""
 
 
 def linear(input: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
@@ -40,7 +41,7 @@ def linear(input: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None 
     if free:
         rows = nn.functional.pad(rows, (0, 0, 0, free))
     output = (_Linear.apply if torch.is_grad_enabled() else onednn_linear)(rows, weight, bias)
-    if free:  # without the condition, the backward pass would copy all rows
+    if free:  # the backward pass of a needless slice would copy all rows
         output = output[:num_rows]
     return output.unflatten(0, input.shape[:-1])
 

@@ -17,10 +17,11 @@ from vanilla_transformers.fast.linear import linear
 from vanilla_transformers.fast.untouched import is_untouched_module
 from vanilla_transformers.model.losses import IGNORE_INDEX, cross_entropy_loss, flat_labels, loss_divisor, out_of_range
 
-# Number of logits of a chunk: what fits into the cache of a CPU core, and what keeps a GPU busy (benchmarks/LOG.md).
+# Number of logits in a chunk. On a CPU, a chunk fits into the cache of a core. On a GPU, a chunk is large enough to
+# keep the GPU busy (measured: benchmarks/LOG.md).
 CPU_CHUNK_SIZE = 2**21
 GPU_CHUNK_SIZE = 2**26
-MIN_ROWS = 256  # rows of a chunk; with fewer, matrix products are inefficient
+MIN_ROWS = 256  # minimum number of rows of a chunk; with fewer rows, matrix products are inefficient
 CPU_BLOCK_BYTES = 2**25
 """Bytes of logit gradients that are turned into parameter gradients at once. Each block of this size reads and writes
 the whole weight gradient once."""
@@ -50,7 +51,7 @@ def linear_cross_entropy_loss(
     vectors = hidden_states.reshape(-1, hidden_states.shape[-1])
     is_target = labels.ne(IGNORE_INDEX)
     num_targets = is_target.sum()
-    if device.type == "cpu":  # on a GPU, reading the number would block
+    if device.type == "cpu":  # on a GPU, reading num_targets would wait for the GPU
         if num_targets < len(labels):
             rows = is_target.nonzero().squeeze(1)
             vectors, labels = vectors.index_select(0, rows), labels[rows]
@@ -76,7 +77,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
         tokens = labels.clamp(min=0).unsqueeze(1)
         with torch.autocast(vectors.device.type, enabled=False):
             weight, bias = weight.to(dtype), None if bias is None else bias.to(dtype)
-            vectors = vectors.to(dtype) * is_target  # ignored rows become zero, and add nothing to the weight gradient
+            vectors = vectors.to(dtype) * is_target  # rows without a target add nothing to the weight gradient
             total = torch.zeros((), dtype=torch.float32, device=vectors.device)
             grads = [torch.empty_like(vectors, dtype=torch.float32) if needed[0] else None, None, None]
             for block in _blocks(len(vectors), weight):
@@ -87,9 +88,9 @@ class _LinearCrossEntropy(torch.autograd.Function):
                     total += _sum_of_losses(*of_rows, label_smoothing, room)
                 if errors is not None:
                     _add_gradients(grads, needed, errors, vectors, weight, block, is_target)
-                    del errors, room  # before the next block is allocated
+                    del errors, room  # frees the memory for the next block
             for number, tensor in enumerate((vectors, weight, bias)):
-                if needed[number] and grads[number] is None:  # without rows no block was computed
+                if needed[number] and grads[number] is None:  # there are no rows, so no block was computed
                     grads[number] = torch.zeros_like(tensor, dtype=torch.float32)
             loss = _smooth_and_divide(total, grads, divisor, vectors, weight, bias, label_smoothing, is_target)
         ctx.save_for_backward(*grads)
@@ -101,10 +102,11 @@ class _LinearCrossEntropy(torch.autograd.Function):
     def backward(ctx, grad):
         """The gradients that `forward` computed, multiplied by the gradient of the loss unless that is 1."""
         grads = ctx.saved_tensors
-        # Reading `grad` on a GPU would block. With `retain_graph=True` a second backward pass must not return the same
-        # tensors.
+        # On a GPU, reading `grad` would wait for the GPU. With `retain_graph=True` a second backward pass must not
+        # return the same tensors.
         if grad.device.type != "cpu" or grad != 1 or ctx.is_given:
-            # In fp32, because a loss that is scaled for fp16 may exceed the range of fp16.
+            # The product is computed in fp32, because `grad` includes the loss scale of fp16 training: the product may
+            # exceed the range of fp16.
             grads = [None if each is None else each * grad for each in grads]
         ctx.is_given = True
         found = (None if each is None else each.to(dtype) for each, dtype in zip(grads, ctx.dtypes, strict=True))
@@ -131,9 +133,9 @@ def _sum_of_losses(vectors, weight, bias, tokens, is_target, label_smoothing, er
 def _target_log_probs(logits, probs, targets, tokens) -> torch.Tensor:
     """Log-probabilities (C, 1) of tokens (C, 1) with the logits `targets` (C, 1)."""
     found = probs.gather(1, tokens)
-    if found.device.type == "cpu" and found.min() > _SURE:  # on a GPU, reading would block
+    if found.device.type == "cpu" and found.min() > _SURE:  # on a GPU, reading the minimum would wait for the GPU
         return found.log()
-    # log(sum of exp) = largest logit - log(largest probability), which is never log(0).
+    # log(sum of exp) = largest logit - log(largest probability). The largest probability is never 0.
     return targets - logits.amax(1, keepdim=True).float() + probs.amax(1, keepdim=True).log()
 
 

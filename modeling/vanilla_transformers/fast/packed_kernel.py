@@ -64,7 +64,7 @@ def packed_lengths(
         )
     device, dtype = inputs_embeds.device, inputs_embeds.dtype
     if torch.is_autocast_enabled(device.type):
-        dtype = torch.get_autocast_dtype(device.type)  # the dtype of queries, keys and values
+        dtype = torch.get_autocast_dtype(device.type)  # autocast computes queries, keys and values in this dtype
     if varlen_problem(model.config, device, dtype, model.training) is not None:
         return None
     return PackedLengths(*(kwargs[name] for name in PackedLengths._fields))
@@ -87,7 +87,7 @@ def varlen_problem(config: PreTrainedConfig, device: torch.device, dtype: torch.
 def _has_kernel(device: torch.device) -> bool:
     if varlen_attn is None or device.type != "cuda" or torch.version.cuda is None:
         return False
-    # With a CUDA build of torch and no driver, asking for a device raises an error.
+    # With a CUDA build of torch but no driver, get_device_capability would raise an error.
     if not torch.cuda.is_available() or not torch.backends.cuda.is_flash_attention_available():
         return False
     return torch.cuda.get_device_capability(device) >= (8, 0)
@@ -113,7 +113,8 @@ def varlen_attention_forward(
     Returns:
         The attended values (B, T, H, K), and `None` for the attention weights.
     """
-    # A tuple is tested instead of the class: code that was loaded with a checkpoint has its own class of that name.
+    # The test is for a tuple, not for `PackedLengths`: code that was loaded with a checkpoint defines another class of
+    # this name.
     if not isinstance(attention_mask, tuple):
         return AttentionInterface()["sdpa"](module, query, key, value, attention_mask, dropout, scaling, **kwargs)
     queries, keys, values = (states.transpose(1, 2).flatten(0, 1) for states in (query, key, value))

@@ -37,7 +37,8 @@ HAS_KNOWN_SEARCHES = all(
     for search in (getattr(GenerationMixin, name, None) for name in ("_sample", "_beam_search"))
     if search is not None
 )
-"""Whether `generate` calls its search loops with the arguments of ours. A loop that is missing is never called."""
+"""Whether `generate` of transformers calls its search loops with the arguments that our loops take. A loop that
+transformers does not have is never called."""
 
 
 def operators_are_intercepted() -> bool:

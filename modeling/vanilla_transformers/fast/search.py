@@ -24,10 +24,10 @@ _SENTENCES = 8
 of 8 (or a power of two below). Removing copies the other sentences, and CPU kernels are compiled for each row count."""
 
 _FREE_TOKENS = 32
-"""Tokens for which a sequence buffer grows at least; it grows by its own length if that is more."""
+"""Minimum number of tokens by which a sequence buffer grows. A longer buffer doubles its length."""
 
 _LOGITS_ON_CPU, _LOGITS_ELSEWHERE = 1 << 19, 1 << 27
-"""Number of logits that are computed at once: what fits into the cache of a CPU, and half a GB in fp32 elsewhere."""
+"""Number of logits that are computed at once: on a CPU as many as fit into the cache, elsewhere half a GB in fp32."""
 
 
 @dataclass(frozen=True)
@@ -185,7 +185,8 @@ class Beams:
         shape = (num_rows, settings.num_beams)
         self.rows = torch.arange(num_rows, device=prompt.device)
         self.sequences = with_room(prompt, settings)[:, None].expand(-1, settings.num_beams, -1)
-        # All beams start equal, so only the first one counts. The others matter if fewer than K tokens are allowed.
+        # All beams start with the same sequence, so only the first beam has a score. The other beams are used only if
+        # fewer than K tokens are allowed.
         self.scores = torch.full(shape, _NEVER, dtype=torch.float32, device=prompt.device)
         self.scores[:, 0] = 0.0
         self.is_active = torch.ones(num_rows, dtype=torch.bool, device=prompt.device)
@@ -209,9 +210,8 @@ class Beams:
             processors: Change the log-probabilities.
         """
         num_ends = 0 if self.settings.ends is None else len(self.settings.ends)
-        number = (
-            max(2, 1 + num_ends) * self.settings.num_beams
-        )  # even if every beam ends with every end token, K candidates are left
+        # Even if every beam ends with every end token, K candidates remain that do not end.
+        number = max(2, 1 + num_ends) * self.settings.num_beams
         if len(processors):
             sequences = self.sequences[part, : logits.shape[1], : self.length].flatten(0, 1)
             log_probs = logits.log_softmax(-1).flatten(0, 1)
@@ -246,7 +246,7 @@ class Beams:
         if settings.ends is not None:
             is_end = is_end | torch.isin(tokens, settings.ends)
 
-        # The candidates that continue; then those that have just ended.
+        # Choose the candidates that continue, then store the candidates that have just ended.
         self.scores, chosen = (scores + is_end.to(scores.dtype) * _NEVER).topk(settings.num_beams)
         self.sequences = sequences.take_along_dim(chosen[..., None], dim=1)
         self._finish(sequences, scores, is_end)

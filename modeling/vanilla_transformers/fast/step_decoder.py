@@ -17,7 +17,7 @@ from transformers.cache_utils import Cache, DynamicCache, DynamicLayer, EncoderD
 from vanilla_transformers.fast.fused_layers import FusedLayers, can_fuse
 
 _FREE_STEPS = 8
-"""Steps for which a cache buffer grows at least."""
+"""Minimum number of decoding steps for which a growing cache buffer gets free slots."""
 
 
 _FEW_STEPS = 10
@@ -234,7 +234,8 @@ class StepDecoder:
             layer.keys, layer.values = layer.keys.to(dtype).contiguous(), layer.values.to(dtype).contiguous()
         mask = self.source_mask
         if mask is not None and mask.dtype == torch.bool:
-            for layer in self.source_layers:  # sdpa gives zero for a query that sees no key
+            # sdpa gives zero for a query without any visible key. Values of zero have the same effect here.
+            for layer in self.source_layers:
                 layer.values *= mask.any(-1, keepdim=True)
             self.source_mask = _additive(mask, dtype)
         elif mask is not None:

@@ -6,7 +6,7 @@ Shapes: V vocabulary.
 import torch
 
 _GROUP_SIZE = 32
-"""Values of a group. The largest values of a row lie in the groups with the largest maxima."""
+"""Number of values in a group. The largest values of a row are in the groups with the largest maxima."""
 
 
 def likeliest(scores: torch.Tensor, banned: torch.Tensor | None) -> torch.Tensor:
@@ -43,7 +43,8 @@ def top_log_probs(logits: torch.Tensor, number: int, banned: torch.Tensor | None
         values, tokens = top_k(logits, number)
         logits[..., banned] = kept
         largest = torch.maximum(values[..., :1], kept.amax(-1, keepdim=True))
-    values = values - largest  # before the logarithm is subtracted, which would be lost beside a large logit
+    # The largest logit is subtracted first. Subtracted from a large logit, the logarithm would be lost in rounding.
+    values = values - largest
     return values - logits.sub_(largest).exp_().sum(-1, keepdim=True).log_(), tokens
 
 

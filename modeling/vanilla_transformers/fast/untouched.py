@@ -26,7 +26,7 @@ _METHODS = {
     "_update_model_kwargs_for_generation",
     "_hf_hook",
 }
-"""Methods that PEFT's prompts and accelerate's hooks override on an instance."""
+"""Attributes of an instance that PEFT (prompts) or accelerate (hooks) sets: overridden methods, and `_hf_hook`."""
 
 
 def is_untouched_tensor(tensor: torch.Tensor, dtype: torch.dtype) -> bool:
@@ -36,7 +36,7 @@ def is_untouched_tensor(tensor: torch.Tensor, dtype: torch.dtype) -> bool:
         and tensor.dtype == dtype
         and tensor.layout == torch.strided
         and not tensor.is_nested
-        and not hasattr(tensor, "ds_id")  # DeepSpeed ZeRO-3 gathers it when its module is called
+        and not hasattr(tensor, "ds_id")  # DeepSpeed ZeRO-3 shards the tensor except in calls of its module
     )
 
 

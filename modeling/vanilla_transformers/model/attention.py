@@ -99,7 +99,7 @@ class MultiHeadAttention(nn.Module):
         return self.o_proj(attended), weights
 
     def _split_heads(self, states: torch.Tensor) -> torch.Tensor:
-        # -1 instead of the number of heads: under tensor parallelism a rank holds only some heads.
+        # -1 stands for the number of heads, because under tensor parallelism a process holds only some of the heads.
         return states.view(*states.shape[:-1], -1, self.head_dim).transpose(1, 2)  # (B, H, T, K)
 
     def _keys_and_values(

@@ -39,8 +39,8 @@ class VanillaPreTrainedModel(PreTrainedModel):
     def _init_weights(self, module):
         super()._init_weights(module)
         if isinstance(module, SinusoidalPositions):
-            # from_pretrained makes models without storage. A tensor that the checkpoint lacks is garbage until it is
-            # filled here.
+            # from_pretrained creates models without allocating memory. A checkpoint does not contain the table, so the
+            # table has arbitrary values until it is filled here.
             init.copy_(module.table, module.compute(torch.arange(module.num_positions)))
 
     @property

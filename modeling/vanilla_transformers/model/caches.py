@@ -18,12 +18,12 @@ from transformers.modeling_outputs import BaseModelOutputWithPast
 
 Forward = TypeVar("Forward", bound=Callable[..., Any])
 
-# Read from the output class, not from a version number: also right for development versions and backports.
+# The name is read from the output class, because a version number may mislead for development versions and backports.
 CACHE = "cache" if any(field.name == "cache" for field in fields(BaseModelOutputWithPast)) else "past_key_values"
 """The name of the cache in the installed transformers."""
 
 NAMES = ("past_key_values", "cache")
-"""Both names, for lists of arguments that are not tensors of a batch."""
+"""Both names of the cache, for lists of arguments that are not tensors of a batch."""
 
 
 def under_its_name(cache: Cache | None) -> dict[str, Any]:
@@ -42,7 +42,7 @@ def takes_cache(forward: Forward) -> Forward:
 
     @functools.wraps(forward)
     def wrapped(*args, **kwargs):
-        # transformers 5.23 passes a paged cache (continuous batching) to the kernel as `cache`; it is not a `Cache`.
+        # In transformers 5.23 `cache` may be the paged cache of continuous batching, which only the kernel reads.
         if CACHE == "cache" or isinstance(kwargs.get("cache"), Cache):
             _take_either(kwargs)
         return forward(*args, **kwargs)
@@ -67,7 +67,7 @@ def _take_either(kwargs: dict[str, Any]) -> None:
         return
     if new is not None:
         raise ValueError("cache and past_key_values are two names of one argument: give one of them")
-    # No warning if both names are given and one is `None`: `prepare_inputs_for_generation` does so for PEFT < 0.22.
+    # `prepare_inputs_for_generation` gives both names for PEFT < 0.22, one of them as `None`. That needs no warning.
     if CACHE == "cache" and not names_both and not torch.compiler.is_compiling():
         warnings.warn("`past_key_values` is deprecated: use `cache`", FutureWarning, stacklevel=3)
 
@@ -82,7 +82,7 @@ def refuse_unknown_cache(kwargs: dict[str, Any]) -> None:
         ValueError: There is such a cache.
     """
     for name, value in kwargs.items():
-        if isinstance(value, Cache) and name not in NAMES:  # encoders ignore a known name, like transformers' own
+        if isinstance(value, Cache) and name not in NAMES:  # encoders accept a known name, as in transformers
             raise ValueError(
                 f"transformers {transformers.__version__} passes the cache as {name!r}, but this code of "
                 f"vanilla_transformers knows {' and '.join(NAMES)}, and would generate nonsense: install a newer "

@@ -57,7 +57,7 @@ class VanillaConfig(PreTrainedConfig):
     """
 
     keys_to_ignore_at_inference: ClassVar[list[str]] = ["past_key_values", "cache"]
-    # All classes of the family: a folder saved from any head loads by every Auto class without the package.
+    # The map names all classes of the family: so every Auto class can load a folder from any head, without the package.
     family_auto_map: ClassVar[dict[str, str]] = {}
     minima: ClassVar[dict[str, int]] = {
         "vocab_size": 1, "hidden_size": 1, "num_attention_heads": 1, "intermediate_size": 1, "num_hidden_layers": 1,

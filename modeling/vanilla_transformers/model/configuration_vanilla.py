@@ -30,8 +30,8 @@ class VanillaSeq2SeqConfig(VanillaConfig):
 
     model_type = "vanilla_seq2seq"
     attribute_map = {"num_hidden_layers": "encoder_layers"}
-    # The two stacks have their own plans. A plan here would also be applied to the model around them, where its names
-    # match nothing.
+    # The encoder and the decoder have plans. A plan in this class would also be applied to the model around both, where
+    # no module has the names of the plan.
     base_model_tp_plan: ClassVar[dict[str, str]] = {}
     base_model_fsdp_plan: ClassVar[dict[str, str]] = {}
     minima = VanillaConfig.minima | {"decoder_layers": 1}
@@ -53,7 +53,7 @@ class VanillaSeq2SeqConfig(VanillaConfig):
     source_vocab_size: int | None = None
 
     def __new__(cls, *args, **kwargs):
-        # Not in __post_init__: there a given value looks like a default, and one name has overwritten the other.
+        # In __post_init__ a given value would look like a default, and one name would have overwritten the other.
         counts = [kwargs[name] for name in ("num_hidden_layers", "encoder_layers") if name in kwargs]
         if counts and counts[0] != counts[-1]:
             raise ValueError(
@@ -150,7 +150,7 @@ class VanillaDecoderConfig(VanillaConfig):
     num_hidden_layers: int = 12
     num_attention_heads: int = 12
     intermediate_size: int = 3072
-    # GPT-2's approximation of GELU; `gelu_new` is the same function composed in Python, three times slower.
+    # This is GPT-2's approximation of GELU. `gelu_new` is the same function composed in Python, and three times slower.
     hidden_act: str = "gelu_pytorch_tanh"
     attention_probs_dropout_prob: float | int = 0.1
     norm_position: Literal["post", "pre"] = "pre"

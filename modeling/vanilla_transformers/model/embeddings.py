@@ -43,7 +43,7 @@ class SinusoidalPositions(nn.Module):
                 return 10000 ** -(even.double() / self.width)
             except TypeError:  # some devices have no fp64
                 return 10000 ** -(even.float() / self.width)
-        # The same fp32 steps as in fairseq and transformers: at high positions the rounding changes the angles.
+        # These are the fp32 steps of fairseq and transformers. Other steps round to other angles at high positions.
         step = math.log(10000) / (self.width // 2 - 1)
         return torch.exp(torch.arange(self.width // 2, device=device).float() * -step)
 
@@ -73,9 +73,9 @@ class LearnedPositions(nn.Embedding):
             ValueError: The sequence is longer than the table.
         """
         if length is not None and length > self.max_length:
-            length = (
-                int(position_ids.max()) + 1
-            )  # left padding has no positions, so the row is longer than its positions
+            # Left padding takes no positions, so a row may have more tokens than positions. Only the positions must fit
+            # into the table.
+            length = int(position_ids.max()) + 1
         if length is None or length <= self.max_length:
             try:
                 return super().forward(position_ids + self.offset)

@@ -19,10 +19,10 @@ class VanillaGenerationMixin(GenerationMixin):
         OPERATIONS.before_generate(kwargs)
         return super().generate(*args, **kwargs)
 
-    # Like transformers' own attribute: callers that need gradients call the function below `torch.no_grad`.
+    # As in transformers, `__wrapped__` is the function without `torch.no_grad`, for callers that need gradients.
     generate.__wrapped__ = getattr(GenerationMixin.generate, "__wrapped__", GenerationMixin.generate)
 
-    @functools.wraps(GenerationMixin.prepare_inputs_for_generation)  # `generate` reads its signature
+    @functools.wraps(GenerationMixin.prepare_inputs_for_generation)  # `generate` inspects this signature
     def prepare_inputs_for_generation(self: Any, *args, **kwargs):
         inputs = super().prepare_inputs_for_generation(*args, **kwargs)
         if CACHE in inputs and is_prompted_by_old_peft(self):

@@ -27,7 +27,7 @@ def pool(hidden_states, config, attention_mask=None, input_ids=None) -> torch.Te
         return (hidden_states * weights).sum(1) / weights.sum(1).clamp(min=1)
     indices = torch.arange(mask.shape[1], device=mask.device)
     token = (mask * indices).argmax(-1) if pooling == "last" else mask.argmax(-1)  # (B,)
-    # shape[0] instead of len(), which would fix the batch size of an exported model.
+    # len() instead of shape[0] would fix the batch size of an exported model.
     return hidden_states[torch.arange(token.shape[0], device=token.device), token]
 
 
@@ -93,7 +93,7 @@ def take_positions(
         )
     vectors = hidden_states.flatten(0, 1)  # (B * T, D)
     try:
-        # embedding() instead of vectors[positions], which counts a negative index from the end.
+        # Unlike embedding(), vectors[positions] would count a negative index from the end.
         return nn.functional.embedding(positions.to(vectors.device), vectors)
     except IndexError:
         raise ValueError(

@@ -12,7 +12,7 @@ from .caches import takes_cache
 from .feed_forward import FeedForward
 from .operations import Dropout
 
-# Kernel arguments that describe the packed rows of self attention. Cross attention has other keys.
+# Kernel arguments that describe packed rows in self attention. In cross attention the keys are in other rows.
 SELF_ATTENTION_KWARGS = ("position_ids", "cu_seq_lens_q", "cu_seq_lens_k", "max_length_q", "max_length_k")
 
 
@@ -77,5 +77,5 @@ class VanillaLayer(GradientCheckpointingLayer):
                     states, encoder_attention_mask, encoder_hidden_states, past_key_values, **cross_kwargs
                 )[0],
             )
-        # A lambda, because the hooks of an offloaded model would move a module that is passed as an argument.
+        # The argument is a lambda, because the hooks of an offloaded model would move a module that is an argument.
         return self.feed_forward_residual(hidden_states, lambda states: self.feed_forward(states))

@@ -181,7 +181,7 @@ def _position_loss(logits, positions, is_token, num_items_in_batch, label_smooth
     positions = positions.reshape(-1, 1).to(logits.device)
     inside = positions.clamp(0, logits.shape[1] - 1)
     is_target = (positions == inside) & is_token.gather(1, inside)  # (B, 1)
-    # The smallest number instead of minus infinity, whose gradient is NaN in a row of padding alone.
+    # Masked logits get the smallest number: with minus infinity, the gradient of a row of padding alone would be NaN.
     log_probs = logits.float().masked_fill(~is_token, torch.finfo(torch.float32).min).log_softmax(-1)
     losses = -log_probs.gather(1, inside)
     if label_smoothing:

@@ -28,7 +28,7 @@ from .parallel_plans import LM_HEAD_FSDP_PLAN, LM_HEAD_PP_PLAN, LM_HEAD_TP_PLAN
 from .stacks import VanillaStack
 
 if TYPE_CHECKING:
-    # All other files that this one needs; `base.py` says why.
+    # These imports name all other files that this file needs. The docstring of `base.py` says why.
     from .configuration_base import VanillaConfig as VanillaConfig
     from .embeddings import InputEmbedding as InputEmbedding
     from .feed_forward import FeedForward as FeedForward
@@ -49,8 +49,8 @@ class VanillaDecoderModel(VanillaStack):
     def _init_weights(self, module):
         """Scale projections into the residual stream by 1 / sqrt(number of sub-layers) (GPT-2 paper, section 2.3)."""
         super()._init_weights(module)
-        # `module` is the projection, not its layer: for code outside its package, transformers does not call this
-        # method with modules that have no parameters of their own.
+        # `module` is compared with the projections, not with the layers: for model classes outside its package,
+        # transformers does not call this method with modules whose parameters all belong to submodules.
         if any(module in (layer.self_attn.o_proj, layer.feed_forward.down_proj) for layer in self.layers):
             std = self.config.initializer_range * (2 * self.config.num_hidden_layers) ** -0.5
             init.normal_(module.weight, mean=0.0, std=std)
@@ -134,7 +134,7 @@ class VanillaDecoderForCausalLM(VanillaPreTrainedModel, VanillaGenerationMixin):
             return_logits: With labels, `False` gives the loss alone, in less memory.
             shift_labels: Among the other keyword arguments: labels (B, T) that are shifted already.
         """
-        # Not a parameter, as in transformers: Trainer requires each parameter with "label" in its name in evaluation.
+        # In evaluation Trainer requires a value for each parameter named "*label*". So this is not a parameter.
         shift_labels: torch.Tensor | None = kwargs.pop("shift_labels", None)
         has_labels = labels is not None or shift_labels is not None
         inputs = (input_ids, attention_mask, position_ids, past_key_values, inputs_embeds)

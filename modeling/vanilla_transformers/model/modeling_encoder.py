@@ -26,7 +26,7 @@ from .parallel_plans import LM_HEAD_FSDP_PLAN, LM_HEAD_PP_PLAN, LM_HEAD_TP_PLAN
 from .stacks import VanillaStack
 
 if TYPE_CHECKING:
-    # All other files that this one needs; `base.py` says why.
+    # These imports name all other files that this file needs. The docstring of `base.py` says why.
     from .caches import CACHE as CACHE
     from .configuration_base import VanillaConfig as VanillaConfig
     from .embeddings import InputEmbedding as InputEmbedding
@@ -133,8 +133,8 @@ class VanillaEncoderClassifier(VanillaPreTrainedModel):
     """
 
     config: VanillaEncoderConfig
-    # A head whose width is not `num_labels` has a name of its own. With a common name, a folder saved from one head
-    # could not be loaded as another.
+    # A head whose width is not `num_labels` needs another name. With the same name, a folder that was saved from one
+    # head could not be loaded as another head, because the shapes differ.
     output_name = "classifier"
     output_class: type = TokenClassifierOutput
 
@@ -242,7 +242,7 @@ class VanillaEncoderForMultipleChoice(VanillaEncoderClassifier):
 class VanillaEncoderForQuestionAnswering(VanillaEncoderClassifier):
     """The encoder with the two ends of an answer's span (BERT, section 4.2)."""
 
-    output_name = "qa_outputs"  # as PEFT expects it
+    output_name = "qa_outputs"  # PEFT expects this name
 
     def __init__(self, config):
         super().__init__(config, num_outputs=2, reads_sequence=False)

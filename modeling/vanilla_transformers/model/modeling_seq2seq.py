@@ -20,7 +20,7 @@ from .parallel_plans import LM_HEAD_FSDP_PLAN, LM_HEAD_PP_PLAN, LM_HEAD_TP_PLAN
 from .stacks import VanillaDecoderStack, VanillaEncoderStack
 
 if TYPE_CHECKING:
-    # All other files that this one needs; `base.py` says why.
+    # These imports name all other files that this file needs. The docstring of `base.py` says why.
     from .attention import MultiHeadAttention as MultiHeadAttention
     from .compatibility import find as find
     from .configuration_base import VanillaConfig as VanillaConfig
@@ -124,7 +124,7 @@ class VanillaSeq2SeqForConditionalGeneration(VanillaPreTrainedModel, VanillaGene
     """The encoder-decoder with its projection to the vocabulary, for translation and other text-to-text tasks."""
 
     config: VanillaSeq2SeqConfig
-    # The base model ties the decoder's table: all three are one matrix (section 3.4).
+    # The base model ties the decoder's table to the encoder's table, so all three are one matrix (section 3.4).
     _tied_weights_keys = {"lm_head.weight": "model.encoder.embed_tokens.weight"}
     _tp_plan = LM_HEAD_TP_PLAN
     _pp_plan = LM_HEAD_PP_PLAN
@@ -137,7 +137,7 @@ class VanillaSeq2SeqForConditionalGeneration(VanillaPreTrainedModel, VanillaGene
         if not config.share_encoder_decoder_embeddings:
             self._tied_weights_keys = {"lm_head.weight": "model.decoder.embed_tokens.weight"}
         self.post_init()
-        # The loss type that transformers would infer shifts labels, which here are the decoder's targets already.
+        # transformers would infer a loss type that shifts labels. Here the labels are the decoder's targets already.
         self.loss_type = "ForMaskedLM"
 
     def resize_token_embeddings(self, *args, **kwargs) -> nn.Embedding:

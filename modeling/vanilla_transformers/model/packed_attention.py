@@ -5,8 +5,8 @@ from typing import Any
 import torch
 
 PACKED_LENGTHS = ("cu_seq_lens_q", "cu_seq_lens_k", "max_length_q", "max_length_k")
-"""The arguments by which kernels are told the lengths of packed sequences, as transformers calls them: cumulative
-lengths of the queries' and the keys' sequences, and the greatest length of each."""
+"""Arguments that describe packed sequences to a kernel, with the names in transformers: the cumulative lengths of the
+sequences of queries and of keys, and the length of the longest sequence of queries and of keys."""
 
 
 def same_sequence(attention_mask, query_position_ids, key_position_ids):

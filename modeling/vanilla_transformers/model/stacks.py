@@ -45,12 +45,12 @@ class VanillaStack(VanillaPreTrainedModel):
     def _init_weights(self, module):
         super()._init_weights(module)
         if module is self.embed_tokens and self.config.scales_embeddings and not self.config.is_encoder_decoder:
-            # Scaled by sqrt(D), the embeddings then have variance 1, near the sinusoids' 1/2. Smaller embeddings make a
-            # single stack learn slowly; an encoder-decoder learns faster from them (measured: benchmarks/LOG.md).
+            # Scaled by sqrt(D), these embeddings have variance 1; sinusoids have 1/2. With smaller embeddings a single
+            # stack learns slowly, but an encoder-decoder learns faster (measured: benchmarks/LOG.md).
             padding = None if module.padding_idx is None else module.weight[module.padding_idx].clone()
             init.normal_(module.weight, std=self.config.hidden_size**-0.5)
-            # `init` leaves a loaded weight unchanged, but cannot see that a row belongs to one. So the row is zeroed
-            # only if it has changed.
+            # `init` does not change a loaded weight, but cannot detect that a row is part of a loaded weight. So the
+            # row of the padding token is zeroed only if `init.normal_` has changed it.
             if padding is not None and not torch.equal(module.weight[module.padding_idx], padding):
                 init.zeros_(module.weight[module.padding_idx])
 
@@ -98,7 +98,7 @@ class VanillaStack(VanillaPreTrainedModel):
                 attention_mask=attention_mask,
                 and_mask_function=same_sequence(attention_mask, position_ids, position_ids),
             )
-        length = None  # in packed rows it is not the length of the row
+        length = None  # unknown with position ids: the row may be packed
         if position_ids is None:
             length = inputs_embeds.shape[1]
             position_ids = default_position_ids(inputs_embeds, attention_mask)
@@ -130,7 +130,7 @@ class VanillaStack(VanillaPreTrainedModel):
         past = past_key_values
         if isinstance(past, EncoderDecoderCache):
             past = past.self_attention_cache
-        # The mask is made before the cache: with an empty cache, transformers would not look for packed rows.
+        # The mask is made before the cache, because with an empty cache transformers would not look for packed rows.
         mask: Any = None
         if past is None:
             mask = OPERATIONS.packed_mask(self, inputs_embeds, attention_mask, position_ids, kwargs)
@@ -147,12 +147,12 @@ class VanillaStack(VanillaPreTrainedModel):
             position_ids = default_position_ids(inputs_embeds, attention_mask, past_length)
         else:
             kwargs["position_ids"] = position_ids
-        # Unknown if the row may be packed (position ids and no cache), or if a static cache has it on the device.
+        # The length is unknown if the row may be packed (position ids, no cache), or is a tensor in a static cache.
         is_known = past is not None or "position_ids" not in kwargs
         length = inputs_embeds.shape[1] + past_length if is_known and not torch.is_tensor(past_length) else None
         hidden_states = self.input_embedding(inputs_embeds, position_ids, length, token_type_ids)
         for layer in self.layers:
-            # Positional, because reentrant gradient checkpointing gives no gradients to keyword arguments.
+            # Keyword arguments would get no gradients from reentrant gradient checkpointing.
             hidden_states = layer(
                 hidden_states,
                 mask,
@@ -233,7 +233,7 @@ class VanillaDecoderStack(VanillaStack):
         """Decode with cross attention to `encoder_hidden_states` (B, S, D); see [`VanillaStack.decode`]."""
         inputs_embeds = self.embed(input_ids, inputs_embeds)
         if isinstance(past_key_values, Cache) and not isinstance(past_key_values, EncoderDecoderCache):
-            # Without a cache of its own, cross attention would append its keys to those of self attention.
+            # Without a second cache, the keys of cross attention would be appended to the keys of self attention.
             past_key_values = EncoderDecoderCache(past_key_values, DynamicCache(config=self.config))
         encoder_mask: Any = None
         if encoder_hidden_states is not None:
