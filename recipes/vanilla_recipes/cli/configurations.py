@@ -33,7 +33,7 @@ def recipe_of(config: str) -> str:
     file = Path(config)
     if file.suffix not in {".yaml", ".yml"}:
         raise UsageError(f"there is no configuration {config!r}{nearest(config, names)} (`vanilla configs` lists them)")
-    text = file.read_bytes().decode("utf-8", errors="replace")  # the recipe reports other errors in the file
+    text = file.read_bytes().decode("utf-8", errors="replace")  # the recipe itself reports invalid bytes
     line = re.search(r"""^recipe:[ \t]*["']?(\w+)""", text, re.MULTILINE)
     recipe = current_name(line[1] if line else file.resolve().parent.name)
     recipes = sorted({name.split("/")[0] for name in names})

@@ -47,7 +47,7 @@ def import_model(arguments: argparse.Namespace) -> int:
     with complete_folder(out) as folder:
         save(folder, model, tokenizer)
         written = architecture.heads[head].ours.from_pretrained(folder, dtype=torch.float32).eval()
-        if stock.dtype != torch.float32:  # not float(): position tables that a class computes would stay rounded
+        if stock.dtype != torch.float32:  # after float(), computed position tables would still be rounded
             stock = load_stock_class(type(stock), arguments.model, dtype=torch.float32)[0].eval()
         checks = [
             there_and_back(architecture, written, stock, head),

@@ -7,9 +7,9 @@ from contextlib import suppress
 
 from vanilla_recipes.errors import ContactError, UserError, one_line
 
-INTERRUPTED = 130  # 128 + SIGINT, as shells report it
-OUTPUT_CLOSED = 141  # 128 + SIGPIPE
-CONTACT_LOST = 69  # EX_UNAVAILABLE of sysexits.h: another process of the run ended or hung
+INTERRUPTED = 130  # exit status of a shell after Ctrl-C: 128 + SIGINT
+OUTPUT_CLOSED = 141  # exit status of a shell after a closed pipe: 128 + SIGPIPE
+CONTACT_LOST = 69  # exit status if another process of the run ended or hung: EX_UNAVAILABLE of sysexits.h
 
 WORKER = "VANILLA_WORKER"
 """The environment variable of a process that `vanilla train --num_processes` started."""
@@ -41,7 +41,7 @@ def guarded(action: Callable[[], int], debug: bool = False) -> int:
 def tells(status: int) -> bool:
     """Returns whether this process prints the error; if several processes train together, only one does."""
     if status == CONTACT_LOST and WORKER in os.environ:
-        return False  # `vanilla train --num_processes` knows which process ended, and how, and prints it
+        return False  # `vanilla train --num_processes` prints which process ended, and with which exit status
     processes = sys.modules.get("vanilla_recipes.processes.processes")
     if processes is not None:
         return processes.speaks()

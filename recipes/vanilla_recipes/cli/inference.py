@@ -20,7 +20,7 @@ NAMES = {
     "classify": ("text", "classify"),
     "generate": ("prompt", "continue from"),
 }
-"""Noun of the input of each command, and verb of its task, for messages."""
+"""For each command, the noun for an input and the verb for the task; both are used in messages."""
 
 MODULES = {"translate": "translator", "classify": "classifier", "generate": "generator"}
 
@@ -41,7 +41,7 @@ def run(arguments: argparse.Namespace) -> int:
         check_target(arguments.target, arguments.overwrite)
     from_words = arguments.texts not in ([], ["-"])
     texts = iter(arguments.texts) if from_words else read_lines(arguments.source)
-    texts = peeked(texts)  # an input that cannot be read is reported before the model is loaded
+    texts = peeked(texts)  # reports an unreadable input before the model is loaded
     answer = answerer(arguments)
     is_raw = arguments.command == "generate" and from_words
     with output(arguments.target) as file:

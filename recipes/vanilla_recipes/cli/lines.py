@@ -86,6 +86,7 @@ def atomic_file(path: Path) -> Iterator[TextIO]:
     except OSError as error:
         if error.filename not in (None, str(aside)):
             raise
-        raise OSError(error.errno, error.strerror, str(path)) from error  # do not name the temporary file
+        # The message names the target, not the temporary file.
+        raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
         aside.unlink(missing_ok=True)

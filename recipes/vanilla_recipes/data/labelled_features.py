@@ -17,7 +17,7 @@ from vanilla_recipes.data.labelled import LabelledRow
 logger = logging.getLogger(__name__)
 
 NO_WORD = -1
-"""Word number of a special token, which belongs to no word."""
+"""Word index of a special token, because a special token is not part of a word."""
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from vanilla_recipes.data.labelled_features import NO_WORD, Tokens
 from vanilla_recipes.errors import UserError
 
 WORD_STARTS = ("\u2581", "\u0120")
-"""First character of tokens that begin a word: the space mark of SentencePiece, and the one of byte-level BPE."""
+"""First character of tokens that begin a word: the space mark of SentencePiece and of byte-level BPE."""
 
 
 @dataclass(frozen=True)

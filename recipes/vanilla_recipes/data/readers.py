@@ -97,7 +97,8 @@ def _parse(path: Path, text: str, first_line: int) -> Any:
             f"{place}: broken JSON at character {error.colno}: {error.msg}. Each line must hold one complete object,"
             " or the file one array of objects"
         ) from error
-    except (ValueError, RecursionError) as error:  # a number with thousands of digits; thousands of nested brackets
+    # A number with thousands of digits raises a ValueError, thousands of nested brackets raise a RecursionError.
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path}:{first_line}: JSON that cannot be read: {fault_text(error)}") from error
 
 
@@ -127,7 +128,7 @@ def is_unicode(text: str) -> bool:
 
 def _read_csv(path: Path, delimiter: str = ",") -> Iterator[Record]:
     """Yields comma- or tab-separated rows below a header, quoted as in RFC 4180; every value stays text."""
-    csv.field_size_limit(2**31 - 1)  # characters; the default of 131,072 refuses long texts
+    csv.field_size_limit(2**31 - 1)  # characters; long texts exceed the default of 131,072
     reader = csv.reader((line for _, line in _lines(path)), delimiter=delimiter, strict=True)
     header: list[str] = []
     for location, row in _located_rows(path, reader):

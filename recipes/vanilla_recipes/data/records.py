@@ -149,7 +149,7 @@ def _hub_records(config: DataConfig, split: str, streaming: bool) -> Iterator[Re
             rows = datasets.load_dataset(
                 name, config.config_name, split=split, revision=config.revision, streaming=streaming
             )
-    except Exception as error:  # `load_dataset` raises a dozen exception classes
+    except Exception as error:  # `load_dataset` raises exceptions of a dozen classes
         refused = refusal(error)
         if refused:
             raise UserError(f"data.name={name}: {refused}; data.path=FOLDER reads local files") from error
@@ -195,7 +195,7 @@ def text_of(location: str, fields: dict[str, Any], name: str, key: str) -> str:
         UserError: the row has no such field, or the value is not text or not valid Unicode.
     """
     value = value_of(location, fields, name, key)
-    if value is None:  # datasets have null for a missing text
+    if value is None:  # data sets contain null if a text is missing
         return ""
     if not isinstance(value, str):
         raise UserError(f"{location}: {shown(value)} in {name!r}, where text belongs; mend the row")

@@ -46,7 +46,7 @@ def split_files(data_path: str, split: str, name: str) -> list[Path]:
 
 def note_same_files(split: str, files: list[Path], data_path: str, train_name: str) -> None:
     """Calls `note_same` with the files of `split` and the files of the training split, found by `split_files`."""
-    with suppress(UserError):  # evaluation alone needs no training split
+    with suppress(UserError):  # a run that only evaluates needs no training split
         note_same(split, files, split_files(data_path, "train", train_name))
 
 

@@ -28,17 +28,19 @@ from vanilla_recipes.hub import hub_or_cache
 from vanilla_recipes.models.model_folder import TOKENIZER_FILES, check_hub_name, load_tokenizer
 
 SPACE = "\u2581"
-"""Space mark inside tokens, as in SentencePiece."""
+"""The character that stands for a space inside tokens, as in SentencePiece."""
 
 LITERAL_SPACE_MARK = "\ufdd0"
-"""Replaces a U+2581 of the text. It is a Unicode noncharacter, which text for interchange does not contain."""
+"""The character that replaces U+2581 in a text. A text does not contain it already: it is a Unicode noncharacter."""
 
 BYTE_TOKENS = tuple(f"<0x{byte:02X}>" for byte in range(256))
 
-# A word, a single digit or a single other character, with one space before it. Further spaces are separate pieces.
+# A piece is a word, a single digit or another single character, with at most one space before it. Further spaces are
+# separate pieces.
 TRANSLATION_PIECES = rf"{SPACE}?(?:[\p{{L}}\p{{M}}]+|\p{{N}}|[^\p{{L}}\p{{M}}\p{{N}}{SPACE}])|{SPACE}"
 
-# Occurrences. A merge of a pair that occurs once would only memorize a part of one text.
+# Minimum number of occurrences of a pair of pieces that is merged. Merging a pair that occurs once would only memorize a
+# part of one text.
 MIN_PAIR_COUNT = 2
 
 
@@ -61,7 +63,7 @@ def train_translation_tokenizer(texts: Iterable[str], vocab_size: int, max_lengt
     special_tokens = ["<pad>", "<unk>", "<s>", "</s>"]
     backend = _translation_backend()
     trainer = trainers.BpeTrainer(
-        # A negative size would overflow in Rust; the check below tells the user.
+        # A negative size would overflow in Rust. `_check_vocab_size` reports a vocabulary size that is too small.
         vocab_size=max(vocab_size - len(BYTE_TOKENS), 0),
         min_frequency=MIN_PAIR_COUNT,
         special_tokens=special_tokens,
@@ -107,7 +109,7 @@ def train_encoder_tokenizer(
     vocab = _train_word_pieces(backend, list(texts), vocab_size, special_tokens)
     backend.model = models.WordPiece(vocab, unk_token="[UNK]")
     _check_vocab_size(backend, vocab_size)
-    # cleanup=True would rewrite the text (" do not" becomes " don't").
+    # With cleanup=True, decoding would rewrite the text: " do not" would become " don't".
     backend.decoder = decoders.WordPiece(cleanup=False)
     backend.post_processor = processors.BertProcessing(("[SEP]", vocab["[SEP]"]), ("[CLS]", vocab["[CLS]"]))
     return _wrap(
@@ -219,7 +221,7 @@ def _translation_backend() -> Tokenizer:
         [
             normalizers.NFC(),
             normalizers.Replace(SPACE, LITERAL_SPACE_MARK),
-            # Not pre_tokenizers.Metaspace: it adds no mark before a leading space, and decoding then drops that space.
+            # pre_tokenizers.Metaspace would add no mark before a leading space, and decoding would drop this space.
             normalizers.Prepend(SPACE),
             normalizers.Replace(" ", SPACE),
         ]

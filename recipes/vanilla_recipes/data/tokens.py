@@ -189,9 +189,9 @@ def _encode(texts: list[str], tokenizer: PreTrainedTokenizerFast, add_special_to
     backend = tokenizer.backend_tokenizer
     backend.no_truncation()
     backend.no_padding()
-    backend.encode_special_tokens = True  # encodes their names as ordinary characters
+    backend.encode_special_tokens = True  # encodes the name of a special token in a text as ordinary characters
     try:
-        # Measured: six times as fast as calling the tokenizer, which also computes offsets and masks.
+        # This call is six times as fast (measured) as calling the tokenizer, which also computes offsets and masks.
         return [encoding.ids for encoding in backend.encode_batch_fast(texts, add_special_tokens=add_special_tokens)]
     finally:
         backend.encode_special_tokens = False

@@ -167,7 +167,7 @@ def translate(model: Shown, text: str, languages: Mapping[str, str]) -> Found:
     ]
     best = found[0].text
     if languages.get("tgt_lang"):
-        model.tokenizer.tgt_lang = languages["tgt_lang"]  # attention maps encode the answer too
+        model.tokenizer.tgt_lang = languages["tgt_lang"]  # the attention maps also encode the answer
     num_tokens = len(model.tokenizer(text_target=best, verbose=False)["input_ids"])
     heading = f"The best {len(found)} of {num_beams} beams, with the probability per token (geometric mean)"
     return Found([Group(heading, found)], num_tokens, "written", text, best)
@@ -200,7 +200,8 @@ def go_on(model: Shown, text: str, _: Mapping[str, str]) -> Found:
     ids, context = model.ids(text), model.limit
     if not ids:
         raise UserError(f"the text is {text!r}, of which the tokenizer makes no token: write something else")
-    seen = ids[-context // 2 :] if len(ids) >= context else ids  # as `continue_ids` truncates a long prompt
+    # `continue_ids` truncates a long prompt in the same way.
+    seen = ids[-context // 2 :] if len(ids) >= context else ids
     with model_faults(model.model, "generate"):
         drawn = [continue_ids(model.model, ids, NEW_TOKENS, context) for _ in range(NUM_SAMPLES)]
         logits = model.model(input_ids=torch.tensor([seen], device=model.model.device)).logits[0, -1]

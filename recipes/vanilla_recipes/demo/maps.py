@@ -10,7 +10,7 @@ from vanilla_transformers.inspection.maps import page
 from vanilla_transformers.inspection.probe import AttentionMapError, attention_sites
 
 MOST_WEIGHTS = 8_000_000
-"""Maximum number of attention weights of all maps that are sent to the browser: 16 MB."""
+"""Maximum number of attention weights in all maps that are sent to the browser: 16 MB with two bytes a weight."""
 
 
 def maps_page(model: Shown, found: Found, effects: bool = True) -> str:

@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
-os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when Gradio is imported
+os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # Gradio reads the variable when it is imported
 import gradio
 import uvicorn
 from fastapi import FastAPI
@@ -16,7 +16,9 @@ from vanilla_recipes.demo.markup import CSS, SCRIPT, answer_html, fault_html, ma
 from vanilla_recipes.demo.records import Answer, Shown
 from vanilla_recipes.errors import UserError
 
-_QUEUE = "model"  # one queue for all requests: attention maps change how a model runs, so nothing may run beside them
+# All requests share one queue. The computation of attention maps changes how a model runs, so no other request may run
+# at the same time.
+_QUEUE = "model"
 
 
 def build(models: Sequence[Shown]) -> gradio.Blocks:
@@ -96,7 +98,7 @@ def _directions(model: Shown) -> list[dict[str, Any]]:
 
 def application(models: Sequence[Shown]) -> FastAPI:
     """Returns the page as an application for a web server."""
-    plain = ("sans-serif",)  # Gradio would download any other font; CSS names the installed fonts
+    plain = ("sans-serif",)  # Gradio would download any other font; the CSS names installed fonts
     theme = gradio.themes.Default(primary_hue="blue", neutral_hue="slate", font=plain, font_mono=("monospace",))
     theme.set(  # the contrast of the default colours is too low
         button_primary_background_fill="*primary_600",

@@ -27,7 +27,8 @@ _CORPORA: dict[str, Callable[[str, int], Iterator[Row]]] = {
 }
 TASKS = tuple(_CORPORA)
 
-# Maximum number of distinct rows of each split. The grammars have more, but drawing new ones gets slower and slower.
+# Maximum number of distinct rows of each split. The grammars can generate more rows, but the more rows are drawn, the
+# longer it takes to draw a new row.
 MAX_ROWS = {"translation": 1_000_000, "sentiment": 200_000, "stories": 200_000}
 MAX_PAIRS = 5_000
 

@@ -5,7 +5,7 @@ from functools import cache
 from vanilla_recipes.data.toy.clauses import Clause, NounPhrase, Participant, Tense, join
 from vanilla_recipes.data.toy.lexicon import Pronoun, Verb
 
-# Columns: masculine, feminine, neuter, plural.
+# Column of each gender in the tables below: masculine, feminine, neuter; the plural has the fourth column.
 _GENDERS = {"m": 0, "f": 1, "n": 2}
 _PLURAL = 3
 
@@ -15,7 +15,7 @@ _DEFINITE = {
     "dat": ("dem", "der", "dem", "den"),
 }
 _RELATIVE = _DEFINITE | {"dat": ("dem", "der", "dem", "denen")}
-# Endings of "dies-", and of "ein-", "kein-" and "mein-".
+# Endings of "dies-" (_DIES), and endings of "ein-", "kein-" and "mein-" (_EIN).
 _DIES = {"nom": ("er", "e", "es", "e"), "acc": ("en", "e", "es", "e"), "dat": ("em", "er", "em", "en")}
 _EIN = {"nom": ("", "e", "", "e"), "acc": ("en", "e", "", "e"), "dat": ("em", "er", "em", "en")}
 _EIN_STEMS = {"a": "ein", "my": "mein", "no": "kein"}
@@ -27,7 +27,7 @@ _WEAK = {"nom": ("e", "e", "e", "en"), "acc": ("en", "e", "e", "en"), "dat": ("e
 _MIXED = {"nom": ("er", "e", "es", "en"), "acc": ("en", "e", "es", "en"), "dat": ("en", "en", "en", "en")}
 _STRONG_PLURAL = {"nom": "e", "acc": "e", "dat": "en"}
 
-# Finite forms, singular and plural, of the auxiliary or modal.
+# Finite forms (singular, plural) of the auxiliary verb or the modal verb of a tense.
 _FINITE = {
     Tense.FUTURE: ("wird", "werden"),
     Tense.CAN: ("kann", "können"),

@@ -104,7 +104,7 @@ OPENABLES = (
     Noun("gate", "gates", "n", "Tor", "Tore", THING),
 )
 
-# Things that can be opened and carried.
+# Nouns for things that can be both opened and carried.
 CONTAINERS = (
     Noun("box", "boxes", "f", "Kiste", "Kisten", THING),
     Noun("bottle", "bottles", "f", "Flasche", "Flaschen", THING),
@@ -127,7 +127,7 @@ MOVABLES = (
     Noun("knife", "knives", "n", "Messer", "Messer", THING),
 )
 
-# For nouns with compounds: the possible first parts, in English and in German.
+# Noun -> the possible first parts of its compounds, in English and in German.
 _GARDEN, _KITCHEN, _CELLAR = ("garden", "Garten"), ("kitchen", "Küchen"), ("cellar", "Keller")
 COMPOUNDS: dict[str, tuple[tuple[str, str], ...]] = {
     "door": (_GARDEN, _KITCHEN, _CELLAR),
@@ -170,7 +170,7 @@ ADJECTIVES = (
     _adjective("heavy", "schwer", THING),
     _adjective("dirty", "schmutzig", THING),
 )
-# Adjectives that can be the reason for something ("because he was tired").
+# Adjectives for a state that can be a reason ("because he was tired").
 STATES = tuple(
     adjective
     for adjective in ADJECTIVES

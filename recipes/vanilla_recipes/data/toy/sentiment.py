@@ -21,7 +21,7 @@ _BLAME = (
 _TREASURES = ("masterpiece", "delight", "triumph", "treat", "joy", "success")
 _FAILURES = ("mess", "disaster", "bore", "failure", "disappointment", "nightmare")
 
-# The things that are reviewed, with the aspects that can be praised or blamed.
+# Reviewed thing -> the aspects of the thing that can be praised or blamed.
 _ASPECTS = {
     "film": ("plot", "acting", "ending", "music", "dialogue", "script", "opening", "camera work", "story", "humor"),
     "book": ("plot", "ending", "dialogue", "story", "style", "opening", "cover", "title", "first chapter", "humor"),
@@ -96,7 +96,8 @@ def _clause(draw: Draw, aspect: str, meant: tuple[str, ...], denied: tuple[str, 
     return text, tuple(words[name] for name in used)
 
 
-# Patterns, with the words of praise and blame that they use: the clause affirms {first} and {second}, denies {other}.
+# Patterns of clauses, each with the names of the words of praise or blame in the pattern. A clause affirms {first} and
+# {second}, and denies {other}.
 _CLAUSES: tuple[tuple[str, tuple[str, ...]], ...] = weighted(
     (("the {aspect} was {degree}{first}", ("first",)), 6),
     (("the {aspect} was not only {first} but also {second}", ("first", "second")), 2),
@@ -107,7 +108,7 @@ _CLAUSES: tuple[tuple[str, tuple[str, ...]], ...] = weighted(
     (("the {aspect} was less {other} than {first}", ("other", "first")), 1),
 )
 
-# Positive if {good} is a word of praise and {bad} a word of blame; negative the other way round.
+# A sentence is positive if {good} is a word of praise and {bad} is a word of blame, and negative the other way round.
 _JUDGEMENTS: tuple[str, ...] = (
     "the {aspect} was not {bad} but {degree}{good}",
     "the {aspect} was {degree}{good}, not {bad}",

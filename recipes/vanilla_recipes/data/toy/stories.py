@@ -44,7 +44,7 @@ class Gift(NamedTuple):
     source: str
 
 
-# Subject, object and possessive pronoun of the hero, and the names that go with them.
+# Subject, object and possessive pronoun of a hero, and the names of heroes with these pronouns.
 _PEOPLE = (
     (("she", "her", "her"), ("Mia", "Lily", "Anna", "Emma", "Sara", "Zoe", "Nora", "Ella", "Ruth", "Lucy")),
     (("he", "him", "his"), ("Tom", "Ben", "Max", "Leo", "Sam", "Tim", "Jack", "Finn", "Paul", "Adam")),

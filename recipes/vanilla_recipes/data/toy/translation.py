@@ -10,7 +10,8 @@ from vanilla_recipes.data.toy.clauses import Clause, NounPhrase, Tense
 from vanilla_recipes.data.toy.composer import ASKED, CONSEQUENCES, NOW, PLAIN, SIMPLE_KINDS, THEN, Composer
 from vanilla_recipes.data.toy.draw import Combination, Draw, split_of, weighted
 
-# People for whom "he" and "she" agree with both sex and gender, which "das Mädchen" and "das Kind" do not.
+# Nouns for people for which "he" or "she" fits the sex of the person and the gender of the German noun. "das Mädchen"
+# and "das Kind" are neuter.
 _GENDERED = tuple(noun for noun in lex.ANIMATES if noun.kind == lex.PERSON and noun.gender != "n")
 
 
