@@ -12,7 +12,7 @@ WRITING = ".writing-"
 """Prefix of the names of files and folders that are not complete yet."""
 
 _REPLACED = ".replaced-"
-# Libraries written in Rust (safetensors, tokenizers) report a full disk with these texts, not with an OSError.
+# Libraries in Rust (safetensors, tokenizers) report storage errors with these texts, and not with an OSError.
 _STORAGE_TEXTS = ("No space left", "os error 28", "Disk quota exceeded", "Read-only file system")
 
 

@@ -52,10 +52,10 @@ NUM_SAMPLES = 4
 """Number of samples at the end of a run without `generation.prompts`."""
 
 PROMPT_TOKENS = 16
-"""Number of tokens at the beginning of a validation row that serve as the prompt of such a sample."""
+"""Number of tokens of a validation row that are the prompt of a sample at the end of a run without prompts."""
 
 FINGERPRINT_TOKENS = 10_000_000
-"""Number of tokens copied at a time to compute the fingerprint."""
+"""Number of tokens that are copied at a time to compute the fingerprint of the rows."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ def setup(experiment: GenerationExperiment) -> Task:
     stream = open_stream(data, lambda: read_pairs(data, "train", seed))
     pairs: Iterable[PromptPair] = read_pairs(data, "train", seed) if stream is None else stream.segment(0)
     if experiment.trains_tokenizer:
-        pairs = list(pairs)  # read twice: by the tokenizer trainer and the encoder; otherwise read once, row by row
+        pairs = list(pairs)  # kept in memory, because the tokenizer trainer and the encoder both read the pairs
     torch.manual_seed(seed)
     model, tokenizer = _model_and_tokenizer(experiment, pairs)
     spans = training_spans(data, pairs, tokenizer)

@@ -7,8 +7,8 @@ from contextlib import suppress
 
 from vanilla_recipes.errors import ContactError, UserError, one_line
 
-INTERRUPTED = 130  # exit status of a shell after Ctrl-C: 128 + SIGINT
-OUTPUT_CLOSED = 141  # exit status of a shell after a closed pipe: 128 + SIGPIPE
+INTERRUPTED = 130  # exit status after Ctrl-C, as in shells: 128 + SIGINT
+OUTPUT_CLOSED = 141  # exit status after a closed pipe, as in shells: 128 + SIGPIPE
 CONTACT_LOST = 69  # exit status if another process of the run ended or hung: EX_UNAVAILABLE of sysexits.h
 
 WORKER = "VANILLA_WORKER"

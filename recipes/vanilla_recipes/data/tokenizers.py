@@ -39,8 +39,8 @@ BYTE_TOKENS = tuple(f"<0x{byte:02X}>" for byte in range(256))
 # separate pieces.
 TRANSLATION_PIECES = rf"{SPACE}?(?:[\p{{L}}\p{{M}}]+|\p{{N}}|[^\p{{L}}\p{{M}}\p{{N}}{SPACE}])|{SPACE}"
 
-# Minimum number of occurrences of a pair of pieces that is merged. Merging a pair that occurs once would only memorize a
-# part of one text.
+# Minimum number of occurrences of a pair of tokens that is merged. Merging a pair that occurs once would only memorize
+# a part of one text.
 MIN_PAIR_COUNT = 2
 
 

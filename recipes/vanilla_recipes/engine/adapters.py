@@ -37,9 +37,9 @@ TOLERANCE = 1e-4
 It is relative to the largest logit with separate adapters, or to 1 if that logit is less.
 """
 
-_LINEAR = (nn.Linear, Conv1D)  # GPT-2 uses Conv1D
+_LINEAR = (nn.Linear, Conv1D)  # GPT-2 in transformers uses Conv1D instead of nn.Linear
 _ADAPTER = "default"  # PEFT's name for the only adapter of a model
-_PROBE_ROWS = 4  # training rows on which merging is checked
+_PROBE_ROWS = 4  # maximum number of training rows on which merging is checked
 _IN_BLOCK = re.compile(r"\.\d+\.")  # a block is an entry of a module list, so its name is a number
 
 
@@ -84,7 +84,7 @@ def with_adapters(task: Task, experiment: Experiment) -> Task:
         fan_in_fan_out=any(isinstance(module, Conv1D) for module in task.model.modules()),
         modules_to_save=[name for name in task.head if name in names] or None,
     )
-    # PEFT's own function: `add_adapter` of transformers 5.24 requires a version of PEFT that is not released yet.
+    # PEFT is called directly, because `add_adapter` of transformers 5.24 requires an unreleased version of PEFT.
     inject_adapter_in_model(config, task.model, _ADAPTER)
     task.model.peft_config = {_ADAPTER: config}
     probe = task.make_batch(np.arange(min(_PROBE_ROWS, len(task.lengths_in(0)))), 0)

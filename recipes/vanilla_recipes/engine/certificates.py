@@ -41,7 +41,7 @@ def certificates(model: PreTrainedModel, task: Task, state: TrainState, experime
         whole = _gradient(model, task, rows, state.epoch, 1)
         cut = [_gradient(model, task, rows, state.epoch, count) for count in parts]
     except Exception as error:
-        if should_reduce_batch_size(error):  # out of memory, as fp32 needs more; the run's results must not be lost
+        if should_reduce_batch_size(error):  # fp32 ran out of memory; the run must still end with results
             return {"resume": resume}
         raise
     differences = [torch.linalg.vector_norm(each - whole, dtype=torch.float64) for each in cut]

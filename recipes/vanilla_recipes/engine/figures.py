@@ -102,7 +102,8 @@ class Throughput:
         self._accelerator = accelerator
         self._has_decoder_input = task.model.config.is_encoder_decoder
         self._flops_of = TrainingFlops(task.model)
-        # FLOPs are counted by layer names, and the layers of stock models have other names: no MFU for them.
+        # Model FLOPs utilization is computed for models of this package only: FLOPs are counted by layer names, and the
+        # layers of the models of transformers have other names.
         peak = None if is_stock(task.model) else peak_tflops(experiment, accelerator.device)
         self._peak_flops = None if peak is None else peak * 1e12 * accelerator.num_processes
         self._begin(state)

@@ -15,7 +15,7 @@ from vanilla_recipes.engine.step import Gradients, over_processes
 from vanilla_recipes.errors import UserError
 from vanilla_recipes.processes.whole_tensors import is_sharded
 
-_ADAMW_STATES = 2  # AdamW's moment estimates, each as large as the parameters
+_ADAMW_STATES = 2  # number of AdamW's moment estimates, each of which is as large as the parameters
 
 
 def find_micro_batches(gradients: Gradients, plan: Plan, epoch: int) -> int:
@@ -64,10 +64,11 @@ def _fits(gradients: Gradients, groups: list[Rows], epoch: int, num_micro: int) 
     """
     model = extract_model_from_parallel(gradients.loss)
     device = gradients.accelerator.device
+    # fork_rng passes the device to functions that take no device in torch.mps. mps is seeded in every step anyway.
     seeded_apart = device.type not in (
         "cpu",
         "mps",
-    )  # torch.mps takes no device; every step seeds mps anyway
+    )
     with torch.random.fork_rng([device] if seeded_apart else [], device_type=device.type):
         try:
             reserved = _reserve(model, gradients.accelerator.num_processes)

@@ -62,8 +62,8 @@ class Packed:
         self.widths = totals.max(axis=0)
         is_padded = totals < self.widths
         if (is_padded.any(axis=1) != is_padded.all(axis=1)).any():
-            # Padding is a further sequence of a line. Its target side needs a source side to attend to, so every line
-            # must have padding on both sides or on none.
+            # The padding of a line is one more packed sequence. The target side of this sequence needs a source side to
+            # attend to, so every line must have padding on both sides or on none.
             self.widths += 1
 
     @property

@@ -18,14 +18,14 @@ Lengths = Sequence[int] | NDArray | Callable[[int], NDArray]
 """Tokens of each row, shape (rows,) or (rows, sides). If lengths change from epoch to epoch, a function of the epoch's
 number. A segment of a stream counts as an epoch."""
 
-# Random shift in tokens of a row's length before sorting. Chosen on Multi30k, where groups of 2,304 tokens then have
-# 2.1 % padding and groups of 4,608 tokens have 3.4 %. More jitter varies the groups between epochs more but pads more:
-# with 1.0, padding is 3.1 % and 4.4 %.
+# Maximum random shift, in tokens, of the length by which a row is sorted. The value was chosen on Multi30k: groups of
+# 2,304 tokens then have 2.1 % padding, and groups of 4,608 tokens have 3.4 %. A larger shift varies the groups between
+# epochs more, but needs more padding: with 1.0, groups of these sizes have 3.1 % and 4.4 %.
 _JITTER = 0.6
 # Number of strips divided by the square root of the number of groups. Any value from 1 to 4 pads about equally little.
 _STRIPS_PER_ROOT = 2.0
 
-_MEASURED_GROUPS = 1000  # groups whose padding is measured; their order is random, so they are a fair sample
+_MEASURED_GROUPS = 1000  # number of groups whose padding is measured: the first ones, as the order is random
 
 
 class Plan:
@@ -173,7 +173,8 @@ def _strips(lengths: NDArray, group_tokens: int, generator: np.random.Generator)
     middle = tokens.cumsum() - tokens / 2
     num_strips = _STRIPS_PER_ROOT * math.sqrt(tokens.sum() / group_tokens)
     strips = np.floor(middle * num_strips / tokens.sum() + generator.random()).astype(np.int64)
-    return np.unique(strips, return_inverse=True)[1]  # numbers without gaps: neighbours are sorted in opposite orders
+    # The strips are numbered without gaps, because odd and even strips are sorted in opposite orders.
+    return np.unique(strips, return_inverse=True)[1]
 
 
 def _cut_packed(order: Rows, lengths: NDArray, group_tokens: int) -> list[Rows]:

@@ -110,7 +110,7 @@ class Gradients:
             num_targets: number of targets of the step, summed over all processes.
             step: number of the optimizer steps taken before; part of the seed of dropout.
         """
-        # At least 1, so that the loss of a step without targets is 0, not 0 / 0.
+        # The count is at least 1, so that the loss of a step without targets is 0 instead of 0 / 0.
         count = torch.tensor(max(1.0, num_targets), device=self.accelerator.device)
         seeds = [dropout_seed(self.seed, step, each.number) for each in micro_batches]
         if self.side_by_side is not None and len(micro_batches) > 1:
@@ -128,7 +128,7 @@ class Gradients:
             with self.accelerator.autocast():  # `prepare` adds autocast to the forward pass, but not under FSDP2
                 loss = self.loss(self.on_device(micro_batch.batch), count)
             loss = loss if weight == 1.0 else loss * weight
-            # Data-parallel training averages gradients over processes, but the loss is a sum over processes.
+            # Data-parallel training averages gradients over processes. The factor turns the average into the sum.
             self.accelerator.backward(loss if num_processes == 1 else loss * num_processes)
         return loss.detach()
 
@@ -156,6 +156,6 @@ def dropout_seed(seed: int, step: int, number: int) -> int:
 def seed_dropout(seed: int, device: torch.device) -> None:
     """Seeds torch's default generator, from which dropout draws."""
     if device.type == "cpu":
-        torch.default_generator.manual_seed(seed)  # torch.manual_seed would check every type of device: 0.5 ms
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would take 0.5 ms for checking all devices
     else:
         torch.manual_seed(seed)

@@ -45,7 +45,7 @@ REMEDY = "the folder is damaged or incomplete; copy or save it again"
 LONGEST_CAUSE = 240  # characters of a library's message that are shown; some messages list every class
 _OUTPUTS = {"return_dict": True, "output_attentions": False, "output_hidden_states": False}
 LISTED = 4  # maximum number of wrong tensors that an error names
-LARGEST_WEIGHT = 1e6  # far above any trained weight; a flipped bit of an exponent gives 1e19 and more
+LARGEST_WEIGHT = 1e6  # far above any trained weight; a flipped bit in an exponent gives at least 1e19
 
 
 def load_saved(
@@ -88,7 +88,7 @@ def load_saved(
         model = load_model(name, config, model_class, may_lack, **kwargs)
         has_tokenizer = needs_tokenizer or not is_local or has_tokenizer_files(Path(name))
         tokenizer = load_tokenizer(name, hub_fault, config.model_type) if has_tokenizer else None
-    if getattr(model, "generation_config", None) is not None:  # a classifier has none
+    if getattr(model, "generation_config", None) is not None:  # a classifier has no generation config
         check_generation(name, model.generation_config.to_dict(), num_rows(model))
     if tokenizer is not None:
         check_vocabulary(name, tokenizer, model)
@@ -98,7 +98,7 @@ def load_saved(
     return model, tokenizer
 
 
-@functools.cache  # one warning a folder
+@functools.cache  # each folder causes one warning only
 def _tell_outdated(folder: Path) -> None:
     fault = outdated(folder)
     if fault is not None:
@@ -114,7 +114,7 @@ def _holds_any(folder: Path, *patterns: str) -> bool:
     return any(any(folder.glob(pattern)) for pattern in patterns)
 
 
-# Before loading: the files of a folder
+# Checks of the files of a folder before loading
 
 
 def check_folder(folder: Path) -> None:
@@ -289,7 +289,7 @@ def load_tokenizer(name: str, hub_fault: str | None = None, model_type: str = ""
     """
     folder = Path(name)
     lacking = [file for file in TOKENIZER_FILES if folder.exists() and not (folder / file).is_file()]
-    if _holds_any(folder, *OTHER_VOCABULARIES):  # older checkpoints have these instead of tokenizer.json
+    if _holds_any(folder, *OTHER_VOCABULARIES):  # older checkpoints have a vocabulary file instead of tokenizer.json
         is_stock_type = bool(TOKENIZER_MAPPING_NAMES.get(model_type))
         lacking = [file for file in lacking if file == "tokenizer_config.json" and not is_stock_type]
     if len(lacking) == len(TOKENIZER_FILES):

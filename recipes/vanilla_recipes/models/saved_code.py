@@ -20,7 +20,7 @@ CONFIGS = (CONFIG, TOKENIZER_CONFIG)
 """The configuration files that name code in their `auto_map`."""
 
 _OTHER_REPOSITORY = "--"  # separates a repository's name from the class path in an `auto_map`
-_CACHE_NAMES = Path(caches.__file__).name  # code without this file knows only the older name of the cache argument
+_CACHE_NAMES = Path(caches.__file__).name  # older code without this file knows only the old name of the cache
 
 
 class SavedCode(NamedTuple):
@@ -111,7 +111,8 @@ def outdated(folder: Path) -> str | None:
     """
     if caches.CACHE != "cache" or not _generates(folder):
         return None
-    code = saved_code(folder, [CONFIG]).files  # unused files do not count: older code may be saved over newer code
+    # Unused files do not count. They may be newer than the code in use, if older code was saved into the folder later.
+    code = saved_code(folder, [CONFIG]).files
     if not code or _CACHE_NAMES in code:
         return None
     return (

@@ -8,11 +8,11 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from vanilla_transformers import VanillaConfig, VanillaPreTrainedModel
 
-# Fields that can change when training starts from a saved model, with their names in stock configs.
+# Field that can change when training starts from a saved model -> names of the field in configs of transformers.
 STOCK_NAMES = {
     "hidden_dropout_prob": ("hidden_dropout_prob", "dropout", "resid_pdrop", "embd_pdrop", "seq_classif_dropout"),
     "attention_probs_dropout_prob": ("attention_probs_dropout_prob", "attention_dropout", "attn_pdrop"),
-    "label_smoothing": (),  # no stock config has this field; `set_field` adds it
+    "label_smoothing": (),  # no config of transformers has this field; `set_field` adds it
 }
 
 

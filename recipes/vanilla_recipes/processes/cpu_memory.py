@@ -6,7 +6,7 @@ import sys
 
 # mallopt's parameters, from glibc's malloc.h.
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
-_LARGE = 2**30  # bytes
+_LARGE = 2**30  # bytes; glibc keeps freed blocks up to this size, and this much free memory
 _HEAP = 2**26  # bytes; the maximum size of a heap of any thread but the main thread
 
 
@@ -18,7 +18,7 @@ def keep_memory_and_kernels() -> None:
 
     Settings of glibc's malloc or of oneDNN in the environment take precedence.
     """
-    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "2048")  # read at first use; about 0.7 MB a kernel
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "2048")  # oneDNN reads it at first use; 0.7 MB a kernel
     is_set = any(name.startswith("MALLOC_") or name in ("GLIBC_TUNABLES", "LD_PRELOAD") for name in os.environ)
     set_option = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" and not is_set else None
     if set_option is not None:

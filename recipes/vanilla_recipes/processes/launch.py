@@ -54,7 +54,8 @@ def build_accelerator(experiment: Experiment) -> Accelerator:
         raise UserError("precision=fp16 needs a GPU: use bf16 or fp32")
     _refuse(_contradictions(experiment, os.environ))
     _refuse(_missing_device(os.environ))
-    # Every process builds the complete model. transformers reads this variable too, and would load on rank 0 only.
+    # Every process builds the complete model. If this variable were "true", transformers would load the weights on rank
+    # 0 only.
     os.environ["FSDP_CPU_RAM_EFFICIENT_LOADING"] = "false"
     forget_precision()
     if not has_device:

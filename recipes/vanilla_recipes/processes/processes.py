@@ -20,7 +20,7 @@ def join_slurm(environment: MutableMapping[str, str] = os.environ) -> None:
     Raises:
         UserError: Slurm's variables for the rank or the hosts of the tasks are not set.
     """
-    num_tasks = environment.get("SLURM_STEP_NUM_TASKS", "1")  # SLURM_NTASKS is also set in a batch script without srun
+    num_tasks = environment.get("SLURM_STEP_NUM_TASKS", "1")  # unlike SLURM_NTASKS, not set without srun
     if num_tasks == "1" or "WORLD_SIZE" in environment:
         return
     missing = {"SLURM_PROCID", "SLURM_LOCALID", "SLURM_STEP_NODELIST"} - environment.keys()
@@ -49,7 +49,7 @@ def speaks() -> bool:
     """
     default_store = getattr(dist.distributed_c10d, "_get_default_store", None)
     if dist.is_initialized() and default_store is not None:
-        with suppress(RuntimeError):  # the process that hosts the store has ended
+        with suppress(RuntimeError):  # raised if the process that hosts the store has ended
             return default_store().add("fault told", 1) == 1
     return os.environ.get("LOCAL_RANK", os.environ.get("SLURM_LOCALID", "0")) == "0"
 

@@ -156,7 +156,7 @@ def _eval_results(facts: Facts) -> list[EvalResult]:
     """Returns the scores for the model index; empty unless the scored data is known and is a single dataset."""
     data = facts.source.experiment.get("data", {})
     is_toy = data.get("name") == TOY and not data.get("path")
-    # If the user named the datasets, the configuration, split and revision of the run may be those of other data.
+    # If the user named the datasets, the configuration, split and revision of the run may belong to other data.
     if facts.details.datasets:
         is_toy, data = False, {}
     name = "vanilla_transformers/toy" if is_toy else next(iter(facts.datasets), None)

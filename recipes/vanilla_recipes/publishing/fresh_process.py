@@ -25,7 +25,7 @@ from vanilla_transformers.model.configuration_base import VanillaConfig
 
 READER = Path(__file__).with_name("reader.py")
 _NEW_TOKENS = 12
-_TOLERANCE = 1e-5  # largest difference of outputs; saved code of an older version may add in another order
+_TOLERANCE = 1e-5  # largest allowed difference of outputs; older saved code may sum in another order
 TASKS = {
     "AutoModelForSeq2SeqLM": "translation",
     "AutoModelForCausalLM": "text-generation",
@@ -36,7 +36,7 @@ TASKS = {
     "AutoModelForMultipleChoice": "multiple-choice",
     "AutoModel": "feature-extraction",
 }
-"""Name on the Hub of the task of each Auto class."""
+"""Auto class -> name on the Hub of the task of the class."""
 
 _PIPELINES = ("text-generation", "fill-mask", "text-classification", "token-classification")
 """Tasks for which transformers has a pipeline that takes a single text."""
@@ -77,8 +77,8 @@ def auto_names(model: PreTrainedModel) -> tuple[str, list[str]]:
         mappings = {name: classes_of(name) for name in TASKS}
         found = {name: mapping[type(config)] for name, mapping in mappings.items() if type(config) in mapping}
         names = {name: (each[0] if isinstance(each, tuple) else each).__name__ for name, each in found.items()}
-        # A stock model keeps only `AutoModel` and the Auto class of its own class. The class of another task may have a
-        # parameter with the same name and another shape, so the weights would not load.
+        # A model of transformers is checked with `AutoModel` and with the Auto class that loads its class. The class of
+        # another task may have a parameter with the same name and another shape, so the weights would not load.
         names = {name: each for name, each in names.items() if each == type(model).__name__ or name == "AutoModel"}
     own = next((name for name, class_name in names.items() if class_name == type(model).__name__), None)
     if own is None:

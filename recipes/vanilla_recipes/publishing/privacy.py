@@ -15,8 +15,8 @@ from safetensors import safe_open
 
 from vanilla_recipes.errors import UserError
 
-# Access tokens of the Hub, OpenAI, Anthropic, GitHub, GitLab, Slack, Google, AWS and Weights & Biases; private keys;
-# passwords in addresses.
+# Patterns of access tokens of the Hub, OpenAI, Anthropic, GitHub, GitLab, Slack, Google, AWS and Weights & Biases, of
+# private keys, and of passwords in addresses.
 _SECRETS = (
     r"hf_(?:oauth_)?[A-Za-z0-9]{16,}|api_org_[A-Za-z0-9]{16,}|(?<![A-Za-z0-9])sk-[A-Za-z0-9_-]{20,}|gh[oprsu]_[A-Za-z0-9]{30,}|"
     r"github_pat_\w{30,}|glpat-[\w-]{20,}|xox[abprs]-[\w-]{10,}|AIza[\w-]{35}|A(?:KI|SI)A[0-9A-Z]{16}|wandb_v1_\w{20,}|"

@@ -17,7 +17,7 @@ from vanilla_recipes.publishing.sources import Which, find_source
 from vanilla_recipes.publishing.upload import Target, check_access, check_name, check_place, told, upload
 
 GRADIO = "6.31.0"
-"""The version of Gradio in a Space, which is the tested one."""
+"""The version of Gradio that a Space installs. The demo is tested with this version."""
 
 APP = '''\
 """Shows {name} as `vanilla demo {name}` does."""
@@ -69,7 +69,7 @@ def check_space(name: str, private: bool = False, overwrite: bool = False) -> No
     check_name(name)
     target = Target(name, "space", private)
     check_access(target)
-    check_place(target, "", overwrite=True)  # overwrite=True: only the check that an existing Space is private
+    check_place(target, "", overwrite=True)  # overwrite=True leaves the check that an existing Space is private
     if not overwrite and not _is_ours(name):
         raise UserError(
             f"{name}: a Space of this name exists with another app, which --space would replace; name another "
@@ -85,7 +85,7 @@ def _is_ours(name: str) -> bool:
         except (EntryNotFoundError, RepositoryNotFoundError):
             return True
     text = Path(file).read_text(encoding="utf-8", errors="replace")
-    return any(command in text for command in ("vanilla_recipes.cli", "vanilla_cli"))  # vanilla_cli: before 2026-12
+    return any(command in text for command in ("vanilla_recipes.cli", "vanilla_cli"))  # before 2026-12: vanilla_cli
 
 
 def write_space(folder: Path, name: str, license: str | None = None) -> None:

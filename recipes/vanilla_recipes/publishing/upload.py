@@ -28,7 +28,7 @@ from vanilla_recipes.models.saved_code import CONFIGS, saved_code
 from vanilla_recipes.publishing.repository import is_published
 
 MAIN = "main"
-# The first is the base error of the HTTP library that huggingface_hub uses, which differs between its versions.
+# The first class is the base error of the HTTP library. Versions of huggingface_hub differ in their HTTP library.
 _NETWORK_ERRORS: tuple[Any, ...] = (HfHubHTTPError.__bases__[0], ConnectionError, TimeoutError)
 _NO_TOKEN = (
     "pushing needs an access token that may write: make one at {endpoint}/settings/tokens, and set HF_TOKEN to it or "
@@ -240,7 +240,7 @@ def told(name: str) -> Iterator[None]:
     try:
         yield
     except (*_NETWORK_ERRORS, RuntimeError, LocalEntryNotFoundError) as error:
-        # huggingface_hub raises other types from it: RuntimeError at uploads, LocalEntryNotFoundError at downloads.
+        # huggingface_hub wraps network errors: in a RuntimeError at uploads, a LocalEntryNotFoundError at downloads.
         cause: BaseException | None = error
         while cause is not None and not isinstance(cause, _NETWORK_ERRORS):
             cause = cause.__cause__

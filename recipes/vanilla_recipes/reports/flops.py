@@ -45,10 +45,10 @@ class TrainingFlops:
         is_masked_lm = not config.is_encoder_decoder and any("transform." in name for name, _ in linears)
         self._per_unit = dict.fromkeys(("source", "target", "label", "row"), 0.0)
         for name, linear in linears:
-            num_products = 3 if linear.weight.requires_grad else 2  # output, gradient of the input, of the weight
+            num_products = 3 if linear.weight.requires_grad else 2  # output, input gradient, weight gradient
             cost = _MULTIPLY_ADD * num_products * linear.in_features * linear.out_features
             self._per_unit[_unit(name, is_masked_lm)] += cost
-        attention = 2 * _MULTIPLY_ADD * 3 * config.hidden_size  # 2 products: scores and weighted sum
+        attention = 2 * _MULTIPLY_ADD * 3 * config.hidden_size  # 2 products: scores, weighted sum
         self._is_encoder_decoder = config.is_encoder_decoder
         self._encoder_attention = attention * config.num_hidden_layers
         self._decoder_attention = attention * getattr(config, "decoder_layers", 0)
@@ -88,9 +88,9 @@ class _Peaks(NamedTuple):
     fp32: float
 
 
-# Regular expression of the device name -> peaks. The complete name must match, because laptop editions and slices of a
-# GPU have other peaks. Sources: NVIDIA's data sheets (figures "with sparsity" are halved); for GeForce and RTX cards,
-# the appendices of the white papers of the Ampere, Ada and Blackwell architectures.
+# Regular expression of the device name -> peaks in TFLOP/s. The complete name must match, because laptop editions and
+# slices of a GPU have other peaks. Sources: NVIDIA's data sheets (figures "with sparsity" are halved); for GeForce and
+# RTX cards, the appendices of the white papers of the Ampere, Ada and Blackwell architectures.
 _KNOWN_GPUS = {
     r"NVIDIA B200": _Peaks(2250.0, 2250.0, 1125.0, 75.0),
     r"NVIDIA H200|NVIDIA H100 80GB HBM3": _Peaks(989.4, 989.4, 494.7, 66.9),

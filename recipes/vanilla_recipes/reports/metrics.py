@@ -79,7 +79,7 @@ class MetricsLog:
         path = self.path.with_name("curves.png")
         try:
             draw_curves(self.read(), path)
-        except Exception as error:  # a missing font, a full disk, or any other fault of matplotlib
+        except Exception as error:  # a missing font, a full disk, or any other error of matplotlib
             logger.warning("%s: the curves cannot be drawn: %s; metrics.jsonl has their figures", path, error)
 
     def read(self) -> list[dict[str, Any]]:

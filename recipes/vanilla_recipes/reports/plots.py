@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _COLUMNS = 3
-_PANEL_SIZE = (3.6, 2.5)  # inches
+_PANEL_SIZE = (3.6, 2.5)  # width and height in inches
 _NUM_BINS = 400  # maximum number of points of a curve
 _FEWEST_WITHOUT_MARKS = 30  # a curve of fewer points gets a mark at each point
 VALIDATION = "validation_"
@@ -47,7 +47,7 @@ def draw_curves(records: Sequence[dict[str, Any]], path: Path) -> None:
         records: the records of `metrics.jsonl`, in order.
         path: the PNG file, which is replaced atomically.
     """
-    import matplotlib.style  # the import takes almost a second, so it waits until a picture is wanted
+    import matplotlib.style  # imported here, because the import takes almost a second
     from matplotlib.figure import Figure
 
     panels = _panels(records)
@@ -95,7 +95,7 @@ def _panels(records: Sequence[dict[str, Any]]) -> dict[str, dict[str, Curve]]:
         else:
             title = _PANELS.get(key) or f"validation {key.removeprefix(VALIDATION)}".replace("_", " ")
             panels[title] = {title: curve}
-    return dict(sorted(panels.items(), key=lambda item: "loss" not in item[0]))  # losses first
+    return dict(sorted(panels.items(), key=lambda item: "loss" not in item[0]))  # panels of losses come first
 
 
 def _is_number(value: Any) -> bool:

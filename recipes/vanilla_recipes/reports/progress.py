@@ -11,7 +11,7 @@ from transformers.utils import logging as transformers_logging
 
 from vanilla_recipes.settings.train_state import TrainState
 
-_SECONDS_BETWEEN_LINES = 10.0  # between two progress lines in a log file
+_SECONDS_BETWEEN_LINES = 10.0  # minimum time between two progress lines in a log file
 
 
 class Stopwatch:

@@ -127,7 +127,7 @@ def _build(name: str, experiment: Experiment, state: TrainState) -> GeneralTrack
     folder, project = experiment.output_path, experiment.tracking.project
     run_name = experiment.tracking.run_name or folder.resolve().name
     if name == "tensorboard":
-        # Drops the events that a killed run wrote after its checkpoint: the resumed run writes these steps again.
+        # `purge_step` drops the events that a killed run wrote after its checkpoint: a resumed run repeats these steps.
         return TensorBoardTracker("tensorboard", str(folder), purge_step=state.global_step + 1)
     if name == "trackio":
         return TrackioTracker(project, name=run_name, resume="allow" if state.global_step else "never", embed=False)

@@ -39,7 +39,8 @@ CONFIG, METRICS, RESULTS = "config.yaml", "metrics.jsonl", "results.json"
 _MANIFEST = "manifest.json"
 _RUN_FILES = (CONFIG, "checkpoints", METRICS, "best", "final")
 # Settings that may differ between a run and the run that resumes it, because they do not change what a step computes.
-# `max_duration` is an exception: it stretches a learning-rate schedule that decays over it. Extending a run needs this.
+# The exception is `max_duration`, which may change because a run may be extended: a learning-rate schedule that decays
+# over this duration changes with it.
 _FREE_TO_CHANGE = (
     "recipe",  # a recipe may have been renamed since; `Experiment.problems` checks the name
     "output_dir", "resume", "max_duration", "max_wall_time", "process_timeout", "log_every", "checkpoint",

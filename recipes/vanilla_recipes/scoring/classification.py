@@ -23,7 +23,7 @@ Returns:
 """
 
 Average = Literal["binary", "macro", "micro", "weighted"]
-POSITIVE = 1  # the positive class of binary F1
+POSITIVE = 1  # number of the positive class for binary F1
 
 
 class ClassificationMetric(OfflineMetric, ABC):

@@ -24,7 +24,7 @@ class CorpusMetric(OfflineMetric):
     scorer: Metric
     score_name: ClassVar[str]
     signature_name: ClassVar[str]
-    # Not called `description`, `citation` and `inputs_description`: these are properties of `evaluate.Metric`.
+    # The names `description`, `citation` and `inputs_description` are taken by properties of `evaluate.Metric`.
     about: ClassVar[str]
     cited: ClassVar[str]
     inputs: ClassVar[str]

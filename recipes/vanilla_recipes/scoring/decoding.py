@@ -49,7 +49,7 @@ def generation_config(search: BeamSearchConfig, model: PreTrainedModel, max_leng
     settings: dict[str, Any] = {
         "num_beams": search.num_beams,
         **dict.fromkeys(beam_settings),
-        **(beam_settings if search.num_beams > 1 else {}),  # transformers does not save them with greedy search
+        **(beam_settings if search.num_beams > 1 else {}),  # transformers does not save beam settings for one beam
         "max_length": max_length,
     }
     config = model.config

@@ -61,7 +61,7 @@ def generation_config(
     draw = {"temperature": sampling.temperature, "top_k": sampling.top_k or 0, "top_p": sampling.top_p or 1.0}
     limits = {"max_new_tokens": sampling.max_new_tokens}
     room = num_positions(config)
-    if room < NO_LIMIT:  # with a position table its size limits prompt and new tokens together
+    if room < NO_LIMIT:  # the position table limits prompt and new tokens together
         limits = {"max_length": room}
     no_text = {tokenizer.pad_token_id, tokenizer.unk_token_id, tokenizer.eos_token_id} - {None}
     if ends:
@@ -69,7 +69,7 @@ def generation_config(
     pad_token_id = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
     return GenerationConfig(
         do_sample=sampling.temperature > 0,
-        **draw if sampling.temperature else {},  # transformers does not save them with greedy search
+        **draw if sampling.temperature else {},  # transformers does not save sampling settings with greedy search
         **limits,
         bos_token_id=config.bos_token_id,
         eos_token_id=config.eos_token_id,

@@ -264,7 +264,7 @@ def _build(
             arguments[field.name] = values[key]
     try:
         section = cls(**arguments)
-    except UserError as error:  # sections defined elsewhere may check their values in __post_init__
+    except UserError as error:  # a section may check its values in __post_init__
         faults.append(f"{prefix.removesuffix('.')}: {error}")
         return cls()
     for name, rule in getattr(section, "problems", tuple)():
@@ -281,7 +281,8 @@ def _rule_fault(key: str, section: Any, name: str, rule: str, settings: Mapping[
 
 
 def _report(config: str, faults: Sequence[str]) -> str:
-    # If the file is for another recipe, all keys that only the other recipe has are faults too: report the cause only.
+    # If the file is for another recipe, all keys that only the other recipe has are also errors. Only the cause is
+    # reported.
     faults = [fault for fault in faults if fault.startswith("recipe=")] or faults
     if len(faults) == 1:
         return f"{config}: {faults[0]}"

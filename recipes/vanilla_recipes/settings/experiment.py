@@ -9,7 +9,7 @@ from typing import Any, Literal
 from vanilla_recipes.packaged import current_name
 from vanilla_recipes.settings.durations import Duration
 
-Problem = tuple[str, str]  # (field of the section, rule that the field's value breaks)
+Problem = tuple[str, str]  # (field of a section of the configuration, rule that the value of the field breaks)
 
 TRACKERS = ("tensorboard", "trackio", "wandb")
 
