@@ -7,7 +7,7 @@ import importlib
 from typing import Any
 
 _LAZY = {"publish": "vanilla_recipes.publishing.publication"}
-"""Functions that are loaded on first use, with their modules."""
+"""Name of a function that is loaded on first use -> module of the function."""
 
 
 def __getattr__(name: str) -> Any:

@@ -20,7 +20,7 @@ from vanilla_transformers.model.losses import IGNORE_INDEX, shift_labels_left
 NUM_MASKED = 8
 """The largest number of tokens that are masked, one in each copy of the text, to measure a masked language model."""
 
-_LOGITS_AT_ONCE = 1 << 26  # logits of a forward pass: 256 MiB in fp32
+_LOGITS_AT_ONCE = 1 << 26  # maximum number of logits of a forward pass: 256 MiB in fp32
 
 
 class Measure(NamedTuple):

@@ -202,7 +202,7 @@ def _compare_generation(ours: PreTrainedModel, stock: PreTrainedModel, kind: str
     used = 1 if ours.config.is_encoder_decoder else ids.shape[1]
     num_new = max(1, min(NEW_TOKENS, ours.config.max_position_embeddings - used + 1))
     searches = [("greedy", 1)]
-    if ours.config.vocab_size > max(1, len(end_tokens(ours))):  # a beam needs tokens that do not end it
+    if ours.config.vocab_size > max(1, len(end_tokens(ours))):  # beam search needs tokens that do not end a beam
         searches.append(("beam-4", 4))
     checks = []
     for name, num_beams in searches:

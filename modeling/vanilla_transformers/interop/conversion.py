@@ -131,7 +131,7 @@ def to_stock(model: PreTrainedModel, model_type: str) -> PreTrainedModel:
     ours: Any = model.config
     try:
         config = AutoConfig.for_model(model_type, **architecture.config_out(ours, head))
-    except StrictDataclassError as error:  # the message names the validator only, the message of the cause the problem
+    except StrictDataclassError as error:  # only the message of the cause describes the problem
         raise InteropError(str(error.__cause__ or error)) from error
     stock_class: Any = architecture.heads[head].stock_class
     if head == "base" and _may_lack_pooler(stock_class) and not ours.pooler:

@@ -29,7 +29,7 @@ class SinusoidalPositions(nn.Module):
         """Position vectors (..., D) in fp32 of positions (...) that include the offset."""
         angles = positions[..., None] * self._frequencies(positions.device)  # (..., ceil(D / 2))
         sines, cosines = angles.sin(), angles.cos()[..., : self.width // 2]
-        rows = torch.cat((sines, cosines), dim=-1)  # (..., D), halves
+        rows = torch.cat((sines, cosines), dim=-1)  # (..., D), in the layout "halves"
         if self.layout == "interleaved":
             order = torch.cat((torch.arange(0, self.width, 2), torch.arange(1, self.width, 2)))
             rows = rows[..., order.argsort().to(rows.device)]

@@ -135,7 +135,7 @@ class VanillaStack(VanillaPreTrainedModel):
         if past is None:
             mask = OPERATIONS.packed_mask(self, inputs_embeds, attention_mask, position_ids, kwargs)
         if mask is None:
-            # Positional arguments, because the name of the cache depends on the version of transformers.
+            # The arguments are positional, because the name of the cache depends on the version of transformers.
             mask = create_causal_mask(self.config, inputs_embeds, attention_mask, past, position_ids)
         # The paged cache of continuous batching is not a `Cache`, and comes with position ids.
         past_length = past.get_seq_length() if isinstance(past, Cache) else 0

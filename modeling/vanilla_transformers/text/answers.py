@@ -12,7 +12,7 @@ from vanilla_transformers.model.losses import IGNORE_INDEX
 NO_LIMIT = 1_000_000
 """The number of tokens that means "no limit". A tokenizer without `model_max_length` reports 1e30 instead."""
 
-_SCORED_AT_ONCE = 1 << 26  # logits per forward pass when answers are scored: 256 MiB in fp32
+_SCORED_AT_ONCE = 1 << 26  # maximum number of logits of a forward pass that scores answers: 256 MiB in fp32
 _UNLIMITED = ("sinusoidal", "none")  # values of position_embedding_type that do not limit the length
 # Model types whose first position is pad_token_id + 1.
 _BEHIND_PADDING = (

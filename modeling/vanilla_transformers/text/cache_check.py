@@ -22,7 +22,7 @@ _NUM_TOKENS = 4
 _PROMPT_LENGTH = 5
 # Largest allowed difference of the logits of a step, divided by the largest logit.
 _TOLERANCES = {torch.float32: 1e-3, torch.float64: 1e-3}
-_TOLERANCE = 5e-2  # for dtypes of 16 bits or fewer, because a cache changes the order of sums
+_TOLERANCE = 5e-2  # larger for dtypes of 16 bits or fewer, because a cache changes the order of sums
 _SPECIAL_TOKENS = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id")
 _CHECKED = "has_checked_cache_of_vanilla_transformers"
 

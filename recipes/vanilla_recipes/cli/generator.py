@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from vanilla_recipes.cli.inference import Answer, Fields
 
 NEW_TOKENS = 100
-"""Maximum number of new tokens of a decoder if neither its generation config nor the command sets one."""
+"""Maximum number of new tokens of a decoder if neither the generation config nor the command sets a maximum."""
 
 
 def load(arguments: argparse.Namespace) -> "Answer":

@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterator
 from vanilla_recipes.cli.faults import UsageError
 
 Fields = tuple[str, ...]
-"""The fields of an output line, which tabs separate."""
+"""The fields of an output line. Tabs separate the fields."""
 
 Answer = Callable[[Iterator[str], bool], Iterator[Fields]]
-"""A function from texts to the fields of their output lines; its second argument is whether to show a progress bar."""
+"""A function of texts, and of whether to show a progress bar; it yields the fields of the output line of each text."""
 
 
 NAMES = {

@@ -17,7 +17,7 @@ from types import FrameType
 
 from vanilla_recipes.cli.faults import CONTACT_LOST, WORKER, UsageError
 
-GRACE = 20.0  # seconds that the other processes have to exit after one has failed
+GRACE = 20.0  # seconds within which the other processes must exit after one process has failed
 INTERVAL = 0.1  # seconds between two polls of the processes
 SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 PR_SET_PDEATHSIG = 1  # option of prctl on Linux: the process gets a signal when its parent process dies

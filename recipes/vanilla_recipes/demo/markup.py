@@ -43,7 +43,7 @@ SCRIPT = """() => {
     if (frame && event.source === frame.contentWindow && height > 0) frame.style.height = Math.min(height, 1e4) + "px";
   });
 }"""
-"""Announces answers to screen readers, and sets the frame to the height that the page inside it reports."""
+"""Script that announces answers to screen readers, and sets the frame to the height that the page inside reports."""
 
 _TELL_HEIGHT = """<script>
 new ResizeObserver(([{target}]) => parent.postMessage({mapsHeight: target.offsetHeight + 2}, "*"))

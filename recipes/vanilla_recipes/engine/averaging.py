@@ -15,7 +15,7 @@ from vanilla_recipes.processes.whole_tensors import laid_out_like, whole
 Weights = Mapping[str, torch.Tensor]
 
 _lerp_all = getattr(torch, "_foreach_lerp_", None)
-"""torch's private function that updates all tensors in one kernel on a GPU, or None if this torch lacks it."""
+"""torch's private function that updates all tensors in one kernel on a GPU, or None if this torch does not have it."""
 
 
 class AveragedWeights:

@@ -14,7 +14,7 @@ from vanilla_recipes.settings.train_state import TrainState
 TRAINING_REMEDY = "raise batch.micro_batches (auto finds the number) or set gradient_checkpointing=true"
 EVALUATION_REMEDY = "lower evaluation.batch_tokens"
 _SHOWN_ROWS = 8  # maximum number of rows that a message lists
-_LONGEST_CAUSE = 240  # characters of torch's message that are shown
+_LONGEST_CAUSE = 240  # maximum number of characters of torch's message that are shown
 
 
 def not_finite(step: int, state: TrainState, plan: Plan) -> UserError:

@@ -20,7 +20,7 @@ def join_slurm(environment: MutableMapping[str, str] = os.environ) -> None:
     Raises:
         UserError: Slurm's variables for the rank or the hosts of the tasks are not set.
     """
-    num_tasks = environment.get("SLURM_STEP_NUM_TASKS", "1")  # unlike SLURM_NTASKS, not set without srun
+    num_tasks = environment.get("SLURM_STEP_NUM_TASKS", "1")  # set by srun only, unlike SLURM_NTASKS
     if num_tasks == "1" or "WORLD_SIZE" in environment:
         return
     missing = {"SLURM_PROCID", "SLURM_LOCALID", "SLURM_STEP_NODELIST"} - environment.keys()

@@ -48,7 +48,8 @@ class TrainingFlops:
             num_products = 3 if linear.weight.requires_grad else 2  # output, input gradient, weight gradient
             cost = _MULTIPLY_ADD * num_products * linear.in_features * linear.out_features
             self._per_unit[_unit(name, is_masked_lm)] += cost
-        attention = 2 * _MULTIPLY_ADD * 3 * config.hidden_size  # 2 products: scores, weighted sum
+        # The 2 products are the scores and the weighted sum. Each product is computed once, and has 2 gradients.
+        attention = 2 * _MULTIPLY_ADD * 3 * config.hidden_size
         self._is_encoder_decoder = config.is_encoder_decoder
         self._encoder_attention = attention * config.num_hidden_layers
         self._decoder_attention = attention * getattr(config, "decoder_layers", 0)

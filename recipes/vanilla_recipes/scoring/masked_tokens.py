@@ -36,7 +36,7 @@ def masked_scores(records: Sequence[MaskedScore]) -> dict[str, float]:
     Raises:
         UserError: no row has a masked token.
     """
-    from vanilla_recipes.scoring.perplexity import Perplexity  # the import takes seconds, for `evaluate`
+    from vanilla_recipes.scoring.perplexity import Perplexity  # imported here, as loading `evaluate` takes seconds
 
     losses, num_targets, num_correct = zip(*records, strict=True)
     scores = Perplexity().compute(losses=list(losses), num_targets=list(num_targets))

@@ -5,8 +5,8 @@ from functools import cache
 from vanilla_recipes.data.toy.clauses import Clause, NounPhrase, Participant, Tense, join
 from vanilla_recipes.data.toy.lexicon import PERSON, Pronoun, Verb
 
-# Tenses and modals that need "do" in negations and questions: (whether the form is a past form, words between "do" and
-# the verb).
+# Tense or modal that needs "do" in negations and questions -> (whether the form is a past form, the words between "do"
+# and the verb).
 _DO_SUPPORT = {
     Tense.PRESENT: (False, ""),
     Tense.PAST: (True, ""),
