@@ -45,7 +45,7 @@ REMEDY = "the folder is damaged or incomplete; copy or save it again"
 LONGEST_CAUSE = 240  # maximum number of characters of a library's message; some messages list every class
 _OUTPUTS = {"return_dict": True, "output_attentions": False, "output_hidden_states": False}
 LISTED = 4  # maximum number of wrong tensors that an error names
-LARGEST_WEIGHT = 1e6  # far above any trained weight; a flipped bit in an exponent gives at least 1e19
+LARGEST_WEIGHT = 1e6  # far above trained weights; a flipped top bit of an fp32 exponent gives 1e19 or more
 
 
 def load_saved(
