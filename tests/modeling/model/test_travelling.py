@@ -110,6 +110,25 @@ def test_nothing_is_there_for_one_kind_of_processor():
     assert {name: words for name, words in found.items() if words} == {}
 
 
+def test_shapes_are_written_in_one_alphabet():
+    """That of `base.py`: B, T, S, P, D, H, K, V and N; other sizes by their names."""
+    legend = re.search(
+        r"One alphabet of shapes.*?tokens\.", (MODEL / "base.py").read_text(encoding="utf-8"), re.DOTALL
+    )[0]
+    alphabet = set(re.findall(r"\b([A-Z]) [a-z]", legend))
+    size = r"(?:\.\.\.|\d|[A-Z](?: (?:or|\+|x) [A-Z\d])?|ceil\(D / 2\)|[a-z_]+)"
+    shapes = [
+        shape
+        for file in FILES
+        for shape in re.findall(rf"\({size}(?:, {size})*,?\)", file.read_text(encoding="utf-8"))
+        if re.search(r"\b[A-Z]\b", shape)
+    ]
+    assert len(shapes) > 100
+    assert {letter for shape in shapes for letter in re.findall(r"\b[A-Z]\b", shape)} == alphabet
+    others = [file.name for file in FILES if "Shapes:" in file.read_text(encoding="utf-8")]
+    assert others == [], "the alphabet is stated once"
+
+
 def test_it_can_be_read_in_an_evening():
     lines = {file.name: len(file.read_text(encoding="utf-8").splitlines()) for file in FILES}
     assert sum(lines.values()) <= MOST_LINES
