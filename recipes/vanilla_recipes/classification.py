@@ -179,7 +179,7 @@ def setup(experiment: ClassificationExperiment) -> Task:
 
 def _fingerprint(corpus: Corpus, validation: Corpus, tokenizer: PreTrainedTokenizerFast, classes: Classes) -> str:
     """Returns the fingerprint of rows, class names and vocabulary, with which a resumed run checks its data."""
-    marks = {f"label {place}: {name}": place for place, name in enumerate(classes.names)}
+    marks = {f"label {number}: {name}": number for number, name in enumerate(classes.names)}
     return fingerprint_rows(tokenizer.get_vocab() | marks, corpus.rows, validation.rows)
 
 
@@ -225,7 +225,7 @@ def _model_and_tokenizer(
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
     head = {
         "id2label": dict(enumerate(classes.names)),
-        "label2id": {name: place for place, name in enumerate(classes.names)},
+        "label2id": {name: number for number, name in enumerate(classes.names)},
         "problem_type": "single_label_classification",
     }
     if experiment.pretrained:

@@ -18,9 +18,9 @@ def packaged(name: str) -> Path:
     Raises:
         UserError: it is neither beside the code nor at the top of the checkout.
     """
-    for place in (_PACKAGE / name, _PACKAGE.parents[1] / name):
-        if place.exists():
-            return place
+    for path in (_PACKAGE / name, _PACKAGE.parents[1] / name):
+        if path.exists():
+            return path
     raise UserError(f"vanilla_recipes is not installed completely: {name} is missing; reinstall vanilla_transformers")
 
 

@@ -83,12 +83,14 @@ class _LinearCrossEntropy(torch.autograd.Function):
             for block in _blocks(len(vectors), weight):
                 errors = weight.new_empty(block.stop - block.start, len(weight)) if any(needed) else None
                 for rows in _chunks(block, weight):
-                    room = None if errors is None else errors[rows.start - block.start : rows.stop - block.start]
+                    errors_of_chunk = (
+                        None if errors is None else errors[rows.start - block.start : rows.stop - block.start]
+                    )
                     of_rows = vectors[rows], weight, bias, tokens[rows], is_target[rows]
-                    total += _sum_of_losses(*of_rows, label_smoothing, room)
+                    total += _sum_of_losses(*of_rows, label_smoothing, errors_of_chunk)
                 if errors is not None:
                     _add_gradients(grads, needed, errors, vectors, weight, block, is_target)
-                    del errors, room  # frees the memory for the next block
+                    del errors, errors_of_chunk  # frees the memory for the next block
             for number, tensor in enumerate((vectors, weight, bias)):
                 if needed[number] and grads[number] is None:  # there are no rows, so no block was computed
                     grads[number] = torch.zeros_like(tensor, dtype=torch.float32)

@@ -67,7 +67,7 @@ def token_search(decoder: StepDecoder, processors: LogitsProcessorList, settings
     """
     prompt = decoder.prompt
     length = prompt.shape[1]
-    results = sequences = with_room(prompt, settings)
+    results = sequences = padded_for_more(prompt, settings)
     rows = torch.arange(len(prompt), device=prompt.device)
     is_active = torch.ones_like(rows, dtype=torch.bool)
     hidden_states = decoder.read_prompt()
@@ -84,7 +84,7 @@ def token_search(decoder: StepDecoder, processors: LogitsProcessorList, settings
             tokens = tokens.masked_fill(~is_active, settings.fill)
             is_active = is_active & ~torch.isin(tokens, settings.ends)
         if length == sequences.shape[1]:
-            results, sequences = (with_room(each, settings) for each in (results, sequences))
+            results, sequences = (padded_for_more(each, settings) for each in (results, sequences))
         sequences[:, length] = tokens
         length += 1
         if length == settings.max_length or not is_active.any():
@@ -140,7 +140,7 @@ def beam_search(decoder: StepDecoder, processors: LogitsProcessorList, settings:
     return beams.results()
 
 
-def with_room(sequences: torch.Tensor, settings: SearchSettings) -> torch.Tensor:
+def padded_for_more(sequences: torch.Tensor, settings: SearchSettings) -> torch.Tensor:
     """Sequences (..., length), padded for more tokens, to at most L."""
     length = sequences.shape[-1]
     free = min(settings.max_length - length, max(_FREE_TOKENS, length))
@@ -184,7 +184,7 @@ class Beams:
         self.length = self.prompt_length
         shape = (num_rows, settings.num_beams)
         self.rows = torch.arange(num_rows, device=prompt.device)
-        self.sequences = with_room(prompt, settings)[:, None].expand(-1, settings.num_beams, -1)
+        self.sequences = padded_for_more(prompt, settings)[:, None].expand(-1, settings.num_beams, -1)
         # All beams start with the same sequence, so only the first beam has a score. The other beams are used only if
         # fewer than K tokens are allowed.
         self.scores = torch.full(shape, _NEVER, dtype=torch.float32, device=prompt.device)
@@ -236,9 +236,9 @@ class Beams:
         """
         settings = self.settings
         if self.length == self.sequences.shape[-1]:
-            self.sequences = with_room(self.sequences, settings)
+            self.sequences = padded_for_more(self.sequences, settings)
             for state in (self.state, self.all):
-                state["sequences"] = with_room(state["sequences"], settings)
+                state["sequences"] = padded_for_more(state["sequences"], settings)
         sequences = self.sequences.take_along_dim(parents[..., None], dim=1)  # (B, C, L)
         sequences[:, :, self.length] = tokens
         self.length += 1

@@ -48,7 +48,7 @@ class SlotLayer(DynamicLayer):
         self.buffers: list[torch.Tensor] = []
 
     @property
-    def room(self) -> int:
+    def capacity(self) -> int:
         """Capacity of the buffers in slots."""
         return self.buffers[0].shape[2] if self.buffers else 0
 
@@ -60,8 +60,8 @@ class SlotLayer(DynamicLayer):
         if not self.buffers:
             self.buffers = [states[:, :, :0] for states in new]
             self.is_initialized = True
-        if end > self.room:
-            self._make_room([buffer[:, :, :start] for buffer in self.buffers], end)
+        if end > self.capacity:
+            self._grow([buffer[:, :, :start] for buffer in self.buffers], end)
         for buffer, states in zip(self.buffers, new, strict=True):
             buffer[:, :, start:end] = states
         self._show(end)
@@ -81,10 +81,10 @@ class SlotLayer(DynamicLayer):
         """From now on, return whole buffers, in another dtype."""
         self.is_whole = True
         length = self.get_seq_length()
-        self._make_room([buffer[:, :, :length].to(dtype) for buffer in self.buffers], length)
+        self._grow([buffer[:, :, :length].to(dtype) for buffer in self.buffers], length)
         self._show(length)
 
-    def room_for(self, length: int) -> int:
+    def capacity_for(self, length: int) -> int:
         """Capacity of a new buffer for `length` slots."""
         if self.is_whole:
             return -(-length // _WHOLE_SLOTS) * _WHOLE_SLOTS
@@ -93,18 +93,18 @@ class SlotLayer(DynamicLayer):
     def keep_slots(self, slots: torch.Tensor) -> None:
         """Keep the slots with the indices (B, N'), different ones for each sentence."""
         length = slots.shape[1]
-        num_rows, num_heads, room, width = self.buffers[0].shape
+        num_rows, num_heads, capacity, width = self.buffers[0].shape
         heads = torch.arange(num_rows * num_heads, device=slots.device).view(num_rows, num_heads, 1)
-        indices = (heads * room + slots[:, None]).flatten()
+        indices = (heads * capacity + slots[:, None]).flatten()
         shape = num_rows, num_heads, length, width
         kept = [buffer.view(-1, width)[indices].view(shape) for buffer in self.buffers]
-        self._make_room(kept, length)
+        self._grow(kept, length)
         self._show(length)
 
-    def _make_room(self, written: list[torch.Tensor], length: int) -> None:
-        room = self.room_for(length)
+    def _grow(self, written: list[torch.Tensor], length: int) -> None:
+        capacity = self.capacity_for(length)
         for number, old in enumerate(written):
-            self.buffers[number] = old.new_empty(*old.shape[:2], room, old.shape[3])
+            self.buffers[number] = old.new_empty(*old.shape[:2], capacity, old.shape[3])
             self.buffers[number][:, :, : old.shape[2]] = old
             if self.is_whole:
                 self.buffers[number][:, :, old.shape[2] :] = 0
@@ -192,7 +192,7 @@ class StepDecoder:
             return self._forward(tokens, self.mask, self.position_ids)
         if self._is_too_much_for_fp32():
             self._become_whole()
-        stack, mask = self.stack, self._mask_of_room()
+        stack, mask = self.stack, self._mask_of_buffers()
         hidden_states = stack.input_embedding(stack.embed(tokens, None), self.position_ids, self.length)
         return stack.norm(self.fused(hidden_states, self.slot_layers, mask, self.source_layers, self.source_mask))
 
@@ -257,14 +257,14 @@ class StepDecoder:
         if self.mask is not None:
             self.mask = _additive(self.mask == 0, dtype)
 
-    def _mask_of_room(self) -> torch.Tensor | None:
+    def _mask_of_buffers(self) -> torch.Tensor | None:
         """The mask of a step, padded for unused slots if layers return them."""
         slots = self.slot_layers[0]
         if not slots.is_whole:
             return self.mask
         length = self.slots.get_seq_length() + self.num_alternatives
         mask = slots.buffers[0].new_zeros(1, 1, 1, length) if self.mask is None else self.mask
-        return functional.pad(mask, (0, max(slots.room, slots.room_for(length)) - length), value=-torch.inf)
+        return functional.pad(mask, (0, max(slots.capacity, slots.capacity_for(length)) - length), value=-torch.inf)
 
     def _forward(self, ids, mask, position_ids) -> torch.Tensor:
         hidden_states, _ = self.stack.decode(
@@ -282,7 +282,7 @@ class StepDecoder:
         """Let each alternative see the slots that its parent saw, and the slot of its newest token."""
         if parents is not None:
             mask = mask.take_along_dim(parents[:, None, :, None], dim=2)
-            if self.slots.get_seq_length() + self.num_alternatives > self.slot_layers[0].room:
+            if self.slots.get_seq_length() + self.num_alternatives > self.slot_layers[0].capacity:
                 mask = self._forget_slots(mask)
         own = _additive(torch.eye(self.num_alternatives, dtype=torch.bool, device=mask.device), mask.dtype)
         self.mask = torch.cat((mask, own.expand(*mask.shape[:2], -1, -1)), dim=-1)

@@ -22,8 +22,8 @@ def likeliest(scores: torch.Tensor, banned: torch.Tensor | None) -> torch.Tensor
     if scores.device.type != "cpu" or rest:
         return scores.argmax(-1)
     groups = scores.unflatten(-1, (num_groups, _GROUP_SIZE))
-    place = groups.amax(-1).argmax(-1, keepdim=True)  # (rows, 1)
-    return (place * _GROUP_SIZE)[:, 0] + groups.take_along_dim(place[..., None], dim=1)[:, 0].argmax(-1)
+    group = groups.amax(-1).argmax(-1, keepdim=True)  # (rows, 1)
+    return (group * _GROUP_SIZE)[:, 0] + groups.take_along_dim(group[..., None], dim=1)[:, 0].argmax(-1)
 
 
 def top_log_probs(logits: torch.Tensor, number: int, banned: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
@@ -54,6 +54,6 @@ def top_k(values: torch.Tensor, number: int) -> tuple[torch.Tensor, torch.Tensor
     if values.device.type != "cpu" or rest or num_groups < 4 * number:
         return values.topk(number)
     groups = values.unflatten(-1, (num_groups, _GROUP_SIZE))
-    places = groups.amax(-1).topk(number)[1]  # (..., number)
-    best, within = groups.take_along_dim(places[..., None], dim=-2).flatten(-2).topk(number)
-    return best, places.gather(-1, within // _GROUP_SIZE) * _GROUP_SIZE + within % _GROUP_SIZE
+    chosen_groups = groups.amax(-1).topk(number)[1]  # (..., number)
+    best, within = groups.take_along_dim(chosen_groups[..., None], dim=-2).flatten(-2).topk(number)
+    return best, chosen_groups.gather(-1, within // _GROUP_SIZE) * _GROUP_SIZE + within % _GROUP_SIZE

@@ -96,11 +96,11 @@ def masked_measure(tokenizer: PreTrainedTokenizerBase, passage: Passage) -> Meas
         return "no loss: the tokenizer has no mask token"
     ids = passage.inputs["input_ids"]  # (1, T)
     special = tokenizer.get_special_tokens_mask(ids[0].tolist(), already_has_special_tokens=True)
-    ordinary = torch.tensor([place for place, is_special in enumerate(special) if not is_special], device=ids.device)
+    ordinary = torch.tensor([index for index, is_special in enumerate(special) if not is_special], device=ids.device)
     count = min(NUM_MASKED, len(ordinary))
     spread = ((torch.arange(count, device=ids.device) + 0.5) * len(ordinary) / count).long()
-    places = ordinary[spread]  # (R,)
-    masked = torch.arange(ids.shape[1], device=ids.device) == places[:, None]  # (R, T)
+    positions = ordinary[spread]  # (R,)
+    masked = torch.arange(ids.shape[1], device=ids.device) == positions[:, None]  # (R, T)
     inputs = {name: tensor.repeat(count, 1) for name, tensor in passage.inputs.items()}
     inputs["input_ids"] = inputs["input_ids"].masked_fill(masked, tokenizer.mask_token_id)
     labels = ids.repeat(count, 1).masked_fill(~masked, IGNORE_INDEX)
@@ -180,9 +180,9 @@ def _losses_without(
         part = pairs[start : start + most]
         rows = torch.tensor([row for _, row in part], device=measure.labels.device)
         off = torch.zeros(len(part), site.num_heads, dtype=torch.bool, device=rows.device)
-        for place, (head, _) in enumerate(part):
+        for position, (head, _) in enumerate(part):
             if head is not None:
-                off[place, head] = True
+                off[position, head] = True
         inputs: dict[str, Any] = {name: tensor[rows] for name, tensor in measure.inputs.items()}
         if encoded is not None:
             inputs = {name: inputs[name] for name in ("attention_mask", "decoder_input_ids")}

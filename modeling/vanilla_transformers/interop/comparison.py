@@ -101,8 +101,8 @@ def all_inputs(ours: PreTrainedModel, tokenizer: Any) -> Iterator[tuple[str, Inp
     The inputs of an encoder-decoder include random targets.
     """
     is_decoder = ours.can_generate() and not ours.config.is_encoder_decoder
-    room = getattr(ours.config, "max_position_embeddings", LONGEST_INPUT) - (NEW_TOKENS if is_decoder else 0)
-    longest = max(1, min(room, LONGEST_INPUT))
+    num_positions = getattr(ours.config, "max_position_embeddings", LONGEST_INPUT)
+    longest = max(1, min(num_positions - (NEW_TOKENS if is_decoder else 0), LONGEST_INPUT))
     kinds = {"random rows": _random_rows(ours, min(10, longest))}
     if tokenizer is not None and longest > tokenizer.num_special_tokens_to_add():
         rows = tokenizer(list(SENTENCES), truncation=True, max_length=longest)["input_ids"]

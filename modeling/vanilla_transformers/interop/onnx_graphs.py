@@ -158,8 +158,8 @@ class LaterStep(nn.Module):
 
     def forward(self, *tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
         input_ids, encoder_attention_mask, *past = tensors
-        own = [tensor for place, tensor in enumerate(past) if place % 4 < 2]
-        of_source = [tensor for place, tensor in enumerate(past) if place % 4 >= 2]
+        own = [tensor for index, tensor in enumerate(past) if index % 4 < 2]
+        of_source = [tensor for index, tensor in enumerate(past) if index % 4 >= 2]
         cache = EncoderDecoderCache(cache_of(own), cache_of(of_source))
         # The keys and values of the source are cached, so the model reads only the shape of the encoder states.
         states = self.model.lm_head.weight.new_zeros(*encoder_attention_mask.shape, self.model.config.hidden_size)

@@ -42,9 +42,9 @@ def padded(model: PreTrainedModel, rows: Rows, on_left: bool = False) -> tuple[t
     pad = getattr(model.config, "pad_token_id", None) or 0
     ids = torch.full((len(rows), longest), pad)
     mask = torch.zeros_like(ids)
-    for place, row in enumerate(rows):
+    for index, row in enumerate(rows):
         part = slice(longest - len(row), None) if on_left else slice(len(row))
-        ids[place, part], mask[place, part] = torch.tensor(row), 1
+        ids[index, part], mask[index, part] = torch.tensor(row), 1
     return ids, mask
 
 
@@ -68,7 +68,7 @@ def end_tokens(model: PreTrainedModel) -> list[int]:
 
 def until_end(tokens: list[int], ends: list[int]) -> list[int]:
     """The tokens before the first end token."""
-    return tokens[: next((place for place, token in enumerate(tokens) if token in ends), len(tokens))]
+    return tokens[: next((index for index, token in enumerate(tokens) if token in ends), len(tokens))]
 
 
 def num_new_tokens(model: PreTrainedModel, rows: Rows) -> int:

@@ -29,10 +29,10 @@ def guarded(action: Callable[[], int], debug: bool = False) -> int:
         flush_output()
     except (Exception, KeyboardInterrupt) as error:
         abandon_output()
-        told = None if debug else explanation(error)
-        if told is None:
+        status_and_line = None if debug else explanation(error)
+        if status_and_line is None:
             raise
-        status, line = told
+        status, line = status_and_line
         if tells(status):
             print(f"vanilla: {line}", file=sys.stderr)
     return status

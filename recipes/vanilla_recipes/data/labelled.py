@@ -69,14 +69,14 @@ class Classes:
         Raises:
             UserError: a label is not one of the classes; the message names the file and line.
         """
-        places = {name: place for place, name in enumerate(self.names)}
+        number_of = {name: number for number, name in enumerate(self.names)}
         if self.are_numbered:
-            numbered = {str(place): place for place in range(len(self.names))}
-            places = {name: place for name, place in places.items() if name not in numbered} | numbered
+            numbered = {str(number): number for number in range(len(self.names))}
+            number_of = {name: number for name, number in number_of.items() if name not in numbered} | numbered
         for row in rows:
-            if str(row.label) not in places:
+            if str(row.label) not in number_of:
                 raise UserError(self._unknown(row))
-        return [places[str(row.label)] for row in rows]
+        return [number_of[str(row.label)] for row in rows]
 
     def _unknown(self, row: LabelledRow) -> str:
         known = ", ".join(map(repr, self.names[:20])) + (", ..." if len(self.names) > 20 else "")

@@ -44,10 +44,10 @@ class Tokens:
         begins[1:] = self.words[1:] != self.words[:-1]
         return begins
 
-    def take(self, places: NDArray[np.int64]) -> "Tokens":
+    def take(self, positions: NDArray[np.int64]) -> "Tokens":
         """Returns the tokens at the positions `places`, in this order."""
-        types = None if self.token_type_ids is None else self.token_type_ids[places]
-        return Tokens(self.input_ids[places], types, None if self.words is None else self.words[places])
+        types = None if self.token_type_ids is None else self.token_type_ids[positions]
+        return Tokens(self.input_ids[positions], types, None if self.words is None else self.words[positions])
 
 
 def encode_rows(

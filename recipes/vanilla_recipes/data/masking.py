@@ -96,21 +96,21 @@ class Masker:
         Without whole word masking every token counts as a word. All words are equally likely. The number of words is
         `num_words * probability`, rounded up or down at random so that its mean is exact, and at least 1.
         """
-        places = np.flatnonzero(~self.is_special[ids])
-        words = self._word_numbers(ids, places)
+        positions = np.flatnonzero(~self.is_special[ids])
+        words = self._word_numbers(ids, positions)
         num_words = int(words[-1]) + 1 if len(words) else 0
         num_chosen = int(num_words * self.config.probability + generator.random())
         chosen = np.zeros(num_words, dtype=bool)
         chosen[generator.permutation(num_words)[: max(1, num_chosen)]] = True
-        return places[chosen[words]]
+        return positions[chosen[words]]
 
-    def _word_numbers(self, ids: Ids, places: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Returns the word index, from 0, of the token at each position in `places`."""
+    def _word_numbers(self, ids: Ids, positions: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Returns the word index, from 0, of the token at each of the positions."""
         if self.goes_on is None:
-            return np.arange(len(places))
-        begins = ~self.goes_on[ids[places]]
+            return np.arange(len(positions))
+        begins = ~self.goes_on[ids[positions]]
         begins[:1] = True  # a row may begin inside a word
-        begins[1:] |= np.diff(places) > 1  # text after a special token may begin inside a word too
+        begins[1:] |= np.diff(positions) > 1  # text after a special token may begin inside a word too
         return np.cumsum(begins) - 1
 
 

@@ -92,9 +92,9 @@ def _parse(path: Path, text: str, first_line: int) -> Any:
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
-        place = f"{path}:{first_line + error.lineno - 1}"
+        location = f"{path}:{first_line + error.lineno - 1}"
         raise UserError(
-            f"{place}: broken JSON at character {error.colno}: {error.msg}. Each line must hold one complete object,"
+            f"{location}: broken JSON at character {error.colno}: {error.msg}. Each line must hold one complete object,"
             " or the file one array of objects"
         ) from error
     # A number with thousands of digits raises a ValueError, thousands of nested brackets raise a RecursionError.

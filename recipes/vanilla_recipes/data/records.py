@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from vanilla_recipes.data.readers import Record, fault_text, is_unicode, read_records, shown
-from vanilla_recipes.data.splits import note_same, note_same_files, split_files
+from vanilla_recipes.data.splits import note_same_files, note_same_source, split_files
 from vanilla_recipes.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -118,16 +118,16 @@ def records(config: DataConfig, task: str, split: Split, seed: int = 0) -> Itera
     if config.path is not None:
         files = split_files(config.path, split, name)
         note_same_files(split, files, config.path, config.train_split)
-        place, found = ", ".join(map(str, files)), chain.from_iterable(map(read_records, files))
+        source, found = ", ".join(map(str, files)), chain.from_iterable(map(read_records, files))
     elif config.name == TOY:
-        place, found = TOY, _toy_records(task, split, config.num_rows(split) or TOY_ROWS[split], seed)
+        source, found = TOY, _toy_records(task, split, config.num_rows(split) or TOY_ROWS[split], seed)
     else:
         streaming = isinstance(config, StreamedDataConfig) and config.streaming and split == "train"
-        place, found = config.name, _hub_records(config, name, streaming)
-        note_same(split, f"{place} {name}", f"{place} {config.train_split}")
+        source, found = config.name, _hub_records(config, name, streaming)
+        note_same_source(split, f"{source} {name}", f"{source} {config.train_split}")
     first = next(found, None)
     if first is None:
-        raise UserError(f"{place}: the {split} split is empty: it has no row to read")
+        raise UserError(f"{source}: the {split} split is empty: it has no row to read")
     yield from chain([first], found)
 
 

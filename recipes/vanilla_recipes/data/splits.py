@@ -45,21 +45,21 @@ def split_files(data_path: str, split: str, name: str) -> list[Path]:
 
 
 def note_same_files(split: str, files: list[Path], data_path: str, train_name: str) -> None:
-    """Calls `note_same` with the files of `split` and the files of the training split, found by `split_files`."""
+    """Calls `note_same_source` with the files of `split` and those of the training split, found by `split_files`."""
     with suppress(UserError):  # a run that only evaluates needs no training split
-        note_same(split, files, split_files(data_path, "train", train_name))
+        note_same_source(split, files, split_files(data_path, "train", train_name))
 
 
-def note_same(split: str, place: object, training_place: object) -> None:
+def note_same_source(split: str, source: object, training_source: object) -> None:
     """Warns that a validation or test split is the training split; this may be intended.
 
     Args:
         split: the name of the split that is read.
-        place: its files, or another description that identifies its rows.
-        training_place: the same for the training split.
+        source: its files, or another description that identifies its rows.
+        training_source: the same for the training split.
     """
-    if split != "train" and place == training_place:
-        named = ", ".join(map(str, place)) if isinstance(place, list) else place
+    if split != "train" and source == training_source:
+        named = ", ".join(map(str, source)) if isinstance(source, list) else source
         logger.warning(
             "the %s split is the train split, %s: its scores measure how well the model memorizes this data, not how "
             "good it is on other data; choose other rows with data.%s_split=",

@@ -59,14 +59,14 @@ class WordPieces:
         choices = [self._choices_of(word) if is_word else [] for word, is_word in zip(words, are_words, strict=True)]
         passed_over = iter((generator.geometric(1 - rate, sum(map(len, choices))) - 1).tolist())
         ids: list[int] = []
-        places: list[int] = []  # for each new token, the position in the old row where its word begins
+        positions: list[int] = []  # for each new token, the position in the old row where its word begins
         for start, word, ways in zip(starts, words, choices, strict=True):
             new = _cut_word(ways, passed_over) if ways else word
             ids += new
-            places += [start] * len(new)
+            positions += [start] * len(new)
         if len(ids) > self.max_length:
             return tokens
-        row = tokens.take(np.array(places, np.int64))
+        row = tokens.take(np.array(positions, np.int64))
         return Tokens(np.array(ids, np.int32), row.token_type_ids, row.words)
 
     def _choices_of(self, word: tuple[int, ...]) -> Choices:
@@ -98,9 +98,9 @@ class WordPieces:
 def _cut_word(choices: Choices, passed_over: Iterator[int]) -> list[int]:
     """Returns the token ids of a word. `passed_over` yields how many of the longest pieces are skipped for each token;
     the shortest piece is never skipped."""
-    cut, place = [], 0
-    while place < len(choices):
-        here, number = choices[place], next(passed_over)
-        piece, place = here[number if number < len(here) else -1]
+    cut, position = [], 0
+    while position < len(choices):
+        here, number = choices[position], next(passed_over)
+        piece, position = here[number if number < len(here) else -1]
         cut.append(piece)
     return cut

@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple
 
 from vanilla_recipes.data.readers import data_suffix, read_text
 from vanilla_recipes.data.records import Split, StreamedDataConfig, records, report_empty, text_of
-from vanilla_recipes.data.splits import SUFFIXES, note_same
+from vanilla_recipes.data.splits import SUFFIXES, note_same_source
 from vanilla_recipes.data.streams import stream_problems
 from vanilla_recipes.errors import UserError
 
@@ -162,7 +162,7 @@ def _located_texts(config: TextDataConfig, split: Split, seed: int) -> Iterator[
     path = None if config.path is None else Path(config.path).expanduser()
     plain = None if path is None else _plain_text(path, config, split)
     if path is not None and plain is not None:
-        note_same(split, plain[0], str(_in_folder(path, "train", config.train_split) if path.is_dir() else path))
+        note_same_source(split, plain[0], str(_in_folder(path, "train", config.train_split) if path.is_dir() else path))
         if config.streaming and split == "train":
             raise UserError(
                 f"data.streaming=true: {plain[0]} is plain text, which is read as a whole; give a file with one text "

@@ -82,24 +82,26 @@ def encode_texts(texts: Iterable[str], tokenizer: PreTrainedTokenizerFast, confi
     return TokenRows(ids, *cut(ids, config.block_size - NUM_ENDS, last), (first, last))
 
 
-def _cut_blocks(ids: NDArray, room: int, separator: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _cut_blocks(ids: NDArray, capacity: int, separator: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Returns starts and stops of rows of `room` tokens; the last row may be shorter.
 
     A separator at the beginning or end of the stream is not part of a row.
     """
     begin, end = int(ids[0] == separator), len(ids) - int(ids[-1] == separator)
-    starts = np.arange(begin, end, room)
-    return starts, np.minimum(starts + room, end)
+    starts = np.arange(begin, end, capacity)
+    return starts, np.minimum(starts + capacity, end)
 
 
-def _cut_documents(ids: NDArray, room: int, separator: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _cut_documents(ids: NDArray, capacity: int, separator: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Returns starts and stops of rows: the tokens between two separators, truncated to `room` tokens."""
-    places = np.flatnonzero(ids == separator)
-    starts, stops = places[:-1] + 1, places[1:]
+    separators = np.flatnonzero(ids == separator)
+    starts, stops = separators[:-1] + 1, separators[1:]
     is_found = stops > starts
-    num_lost, num_cut = np.count_nonzero(~is_found), np.count_nonzero(stops - starts > room)
+    num_lost, num_cut = np.count_nonzero(~is_found), np.count_nonzero(stops - starts > capacity)
     if num_lost:
         logger.warning("left out %d of %d texts, which have no tokens", num_lost, len(starts))
     if num_cut:
-        logger.warning("truncated %d of %d texts to data.block_size=%d tokens", num_cut, len(starts), room + NUM_ENDS)
-    return starts[is_found], np.minimum(stops, starts + room)[is_found]
+        logger.warning(
+            "truncated %d of %d texts to data.block_size=%d tokens", num_cut, len(starts), capacity + NUM_ENDS
+        )
+    return starts[is_found], np.minimum(stops, starts + capacity)[is_found]

@@ -57,12 +57,12 @@ class Spans:
             offset: number of tokens by which every row begins later in `ids`.
         """
         lengths = self.lengths[rows][:, None]
-        places = np.arange(lengths.max() + 1)
-        tokens = self.ids[(self.starts[rows][:, None] + offset + places) % len(self.ids)].astype(np.int64)
-        places = places[:-1]
-        outside = places >= lengths
+        positions = np.arange(lengths.max() + 1)
+        tokens = self.ids[(self.starts[rows][:, None] + offset + positions) % len(self.ids)].astype(np.int64)
+        positions = positions[:-1]
+        outside = positions >= lengths
         inputs = np.where(outside, self.pad_token_id, tokens[:, :-1])
-        labels = np.where(outside | (places < self.num_prompt[rows][:, None]), IGNORE_INDEX, tokens[:, 1:])
+        labels = np.where(outside | (positions < self.num_prompt[rows][:, None]), IGNORE_INDEX, tokens[:, 1:])
         return {"input_ids": torch.from_numpy(inputs), "shift_labels": torch.from_numpy(labels)}
 
     def packed(self, rows: NDArray[np.int64], pack_length: int | None) -> dict[str, Any]:

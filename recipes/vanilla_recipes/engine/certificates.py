@@ -55,9 +55,9 @@ def _some_rows(task: Task, state: TrainState, experiment: Experiment) -> Rows:
     """The first rows of the current epoch that fit into a micro-batch, at least two and at most `_MOST_ROWS`."""
     lengths = task.lengths_in(state.epoch)[:_MOST_ROWS]
     longest = np.maximum.accumulate(lengths.reshape(len(lengths), -1).sum(axis=1))
-    places = longest * np.arange(1, len(longest) + 1)
+    padded_tokens = longest * np.arange(1, len(longest) + 1)
     budget = experiment.batch.tokens // experiment.batch.groups // (state.micro_batches or 1)
-    return np.arange(min(len(lengths), max(2, int((places <= budget).sum()))))
+    return np.arange(min(len(lengths), max(2, int((padded_tokens <= budget).sum()))))
 
 
 def _gradient(model: PreTrainedModel, task: Task, rows: Rows, epoch: int, num_parts: int) -> torch.Tensor:

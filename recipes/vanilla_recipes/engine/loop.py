@@ -16,7 +16,7 @@ from vanilla_recipes.engine.optimization import build_optimizer, build_schedule,
 from vanilla_recipes.engine.plan import Plan
 from vanilla_recipes.engine.side_by_side import side_by_side
 from vanilla_recipes.engine.step import Gradients, Loss, over_processes
-from vanilla_recipes.engine.step_errors import EVALUATION_REMEDY, TRAINING_REMEDY, in_clear_words, not_finite
+from vanilla_recipes.engine.step_errors import EVALUATION_REMEDY, TRAINING_REMEDY, as_user_errors, not_finite
 from vanilla_recipes.engine.task import FitResult, Task
 from vanilla_recipes.folders import complete_folder
 from vanilla_recipes.processes.signals import StopRequest
@@ -93,7 +93,7 @@ class Loop:
         stopped = False
         while not stopped and not self._is_over():
             before = self.state
-            with in_clear_words(f"step {self.state.global_step + 1}", TRAINING_REMEDY):
+            with as_user_errors(f"step {self.state.global_step + 1}", TRAINING_REMEDY):
                 stopped = self._step()
             self._after_step(before)
         if stopped:
@@ -222,7 +222,7 @@ class Loop:
             self._kept_weights(),
             self.whole_model() as model,
             as_written(self.experiment),
-            in_clear_words(f"evaluation at step {step}", EVALUATION_REMEDY),
+            as_user_errors(f"evaluation at step {step}", EVALUATION_REMEDY),
         ):
             scores = evaluate(model, self.task.validation, limits.batch_tokens, self.accelerator)
         self.loss.train()

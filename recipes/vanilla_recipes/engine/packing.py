@@ -30,16 +30,16 @@ def pack(lengths: NDArray, capacity: int | None) -> list[list[int]]:
         return [list(range(len(lengths)))]
     num_lines = -(-int(lengths.sum(axis=0).max()) // capacity)
     lines: list[list[int]] = [[] for _ in range(num_lines)]
-    room = np.full((num_lines, lengths.shape[1]), capacity)
+    free_tokens = np.full((num_lines, lengths.shape[1]), capacity)
     for row in np.argsort(-lengths.sum(axis=1), kind="stable").tolist():
-        left = (room - lengths[row]).min(axis=1)
+        left = (free_tokens - lengths[row]).min(axis=1)
         line = int(left.argmax())
         if left[line] < 0:
             line = len(lines)
             lines.append([])
-            room = np.vstack((room, np.full_like(room[:1], capacity)))
+            free_tokens = np.vstack((free_tokens, np.full_like(free_tokens[:1], capacity)))
         lines[line].append(row)
-        room[line] -= lengths[row]
+        free_tokens[line] -= lengths[row]
     return [rows for rows in lines if rows]
 
 
@@ -67,7 +67,7 @@ class Packed:
             self.widths += 1
 
     @property
-    def num_places(self) -> int:
+    def padded_tokens(self) -> int:
         """Padded tokens of all lines, summed over all sides."""
         return int(len(self.lines) * self.widths.sum())
 
@@ -80,11 +80,11 @@ class Packed:
             side: index of the side whose lengths the rows have.
         """
         lengths, width = self._lengths[:, side], int(self.widths[side])
-        places = np.full((len(self.lines), width), fill, dtype=np.int64)
-        for line, members in zip(places, self.lines, strict=True):
+        batch = np.full((len(self.lines), width), fill, dtype=np.int64)
+        for line, members in zip(batch, self.lines, strict=True):
             tokens = np.concatenate([rows[row][: lengths[row]] for row in members])
             line[: len(tokens)] = tokens
-        return torch.from_numpy(places)
+        return torch.from_numpy(batch)
 
     def position_ids(self, side: int = 0) -> torch.Tensor:
         """The position of each token in its row, shape (lines, width), int64.

@@ -94,8 +94,8 @@ class Plan:
         """The fraction of padding among the padded tokens, from 0 to 1, in the first groups of an epoch."""
         lengths = self.lengths(epoch)
         groups = [lengths[rows] for rows in self.groups(epoch)[:_MEASURED_GROUPS]]
-        places = [Packed(rows, self.pack_length).num_places if self.packed else batch_cost(rows) for rows in groups]
-        return 1.0 - sum(int(rows.sum()) for rows in groups) / sum(places)
+        sizes = [Packed(rows, self.pack_length).padded_tokens if self.packed else batch_cost(rows) for rows in groups]
+        return 1.0 - sum(int(rows.sum()) for rows in groups) / sum(sizes)
 
     def _compose(self, epoch: int) -> list[Rows]:
         if callable(self._source):

@@ -81,13 +81,13 @@ class Gradients:
             epoch: the epoch of the rows.
             num_micro: number of micro-batches into which each process cuts its share of a group.
         """
-        num_processes, place = self.accelerator.num_processes, self.accelerator.process_index
+        num_processes, rank = self.accelerator.num_processes, self.accelerator.process_index
         num_parts = self.num_parts(len(groups), num_micro)
         parts = [share(rows, part, num_parts) for rows in groups for part in range(num_parts)]
         numbers = [[n for n in range(i, len(parts), num_processes) if len(parts[n])] for i in range(num_processes)]
-        found = [MicroBatch(self.task.make_batch(parts[n], epoch), n) for n in numbers[place]]
+        found = [MicroBatch(self.task.make_batch(parts[n], epoch), n) for n in numbers[rank]]
         while len(found) < max(map(len, numbers)):
-            found.append(MicroBatch(self.task.make_batch(groups[0][:1], epoch), place, weight=0.0))
+            found.append(MicroBatch(self.task.make_batch(groups[0][:1], epoch), rank, weight=0.0))
         return found
 
     def num_parts(self, num_groups: int, num_micro: int) -> int:

@@ -39,11 +39,11 @@ def not_finite(step: int, state: TrainState, plan: Plan) -> UserError:
 
 
 @contextmanager
-def in_clear_words(place: str, remedy: str) -> Iterator[None]:
+def as_user_errors(activity: str, remedy: str) -> Iterator[None]:
     """Turns torch's out-of-memory and compiler errors into a `UserError` with a way out.
 
     Args:
-        place: the step or evaluation that runs, for the message.
+        activity: the step or evaluation that runs, for the message.
         remedy: the settings that save memory in it, for the message.
 
     Raises:
@@ -54,7 +54,7 @@ def in_clear_words(place: str, remedy: str) -> Iterator[None]:
     except RuntimeError as error:
         reason = textwrap.shorten(one_line(str(error)), _LONGEST_CAUSE)
         if should_reduce_batch_size(error):
-            raise UserError(f"{place}: out of memory: {remedy}; {reason}") from error
+            raise UserError(f"{activity}: out of memory: {remedy}; {reason}") from error
         if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
-            raise UserError(f"{place}: compile=true: torch cannot compile the layers here: {reason}") from error
+            raise UserError(f"{activity}: compile=true: torch cannot compile the layers here: {reason}") from error
         raise

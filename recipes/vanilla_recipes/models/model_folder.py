@@ -54,7 +54,7 @@ def load_saved(
     check_config: Callable[[PreTrainedConfig], Any],
     may_lack: Callable[[str], bool] = lambda tensor: False,
     needs_tokenizer: bool = True,
-    tells_outdated: bool = True,
+    warns_of_old_code: bool = True,
     **kwargs: Any,
 ) -> tuple[Any, Any]:
     """Loads a saved model and its tokenizer, and checks that both are complete and belong together.
@@ -67,7 +67,7 @@ def load_saved(
         may_lack: whether a tensor, given by its name, may be missing or have another shape. Such a tensor is
             initialized at random.
         needs_tokenizer: whether a folder without any tokenizer file is refused. If not, the tokenizer is `None`.
-        tells_outdated: whether to warn if the code saved in the folder is older than this package needs. The model
+        warns_of_old_code: whether to warn if the code saved in the folder is older than this package needs. The model
             itself is loaded correctly in any case.
         kwargs: for `from_pretrained` of the model.
 
@@ -93,7 +93,7 @@ def load_saved(
     if tokenizer is not None:
         check_vocabulary(name, tokenizer, model)
         check_padding(name, tokenizer, model)
-    if is_local and tells_outdated:
+    if is_local and warns_of_old_code:
         _tell_outdated(Path(name))
     return model, tokenizer
 

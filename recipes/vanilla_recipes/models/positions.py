@@ -19,9 +19,9 @@ def check_positions(config: PreTrainedConfig, limits: Mapping[str, int], is_save
     Raises:
         UserError: a setting exceeds the number of positions.
     """
-    room = num_positions(config)
+    most = num_positions(config)
     kind = "learned " if getattr(config, "position_embedding_type", None) == "learned" else ""
     way_out = "lower it" if is_saved else "lower it, or raise model.max_position_embeddings"
     for name, num_tokens in limits.items():
-        if num_tokens > room:
-            raise UserError(f"{name}={num_tokens}: the model has {kind}positions for {room} tokens; {way_out}")
+        if num_tokens > most:
+            raise UserError(f"{name}={num_tokens}: the model has {kind}positions for {most} tokens; {way_out}")

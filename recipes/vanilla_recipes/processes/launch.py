@@ -131,11 +131,12 @@ def _contradictions(experiment: Experiment, environment: Mapping[str, str]) -> I
 
 def _missing_device(environment: Mapping[str, str]) -> Iterator[str]:
     """Yields a problem if this process has no GPU: too few GPUs on the machine, or too few visible to the process."""
-    place, num_devices = int(environment.get("LOCAL_RANK", 0)), torch.accelerator.device_count()
-    if environment.get("ACCELERATE_USE_CPU", "false").lower() != "true" and 0 < num_devices <= place:
+    local_rank, num_devices = int(environment.get("LOCAL_RANK", 0)), torch.accelerator.device_count()
+    if environment.get("ACCELERATE_USE_CPU", "false").lower() != "true" and 0 < num_devices <= local_rank:
         yield (
-            f"process {place} of this machine needs a GPU of its own but sees {num_devices}: start no more processes "
-            f"than GPUs; under srun let every task see all GPUs of its node (--gpus-per-node, not --gpus-per-task)"
+            f"process {local_rank} of this machine needs a GPU of its own but sees {num_devices}: start no more "
+            "processes than GPUs; under srun let every task see all GPUs of its node (--gpus-per-node, not "
+            "--gpus-per-task)"
         )
 
 

@@ -118,7 +118,7 @@ def questions(subject: Subject) -> dict[str, Any]:
     }
     if own == "AutoModelForMultipleChoice":
         inputs = {kind: {name: [[row] for row in rows] for name, rows in each.items()} for kind, each in inputs.items()}
-    room = getattr(model.config, "max_position_embeddings", None) or _NEW_TOKENS * 4
+    num_positions = getattr(model.config, "max_position_embeddings", None) or _NEW_TOKENS * 4
     return {
         "name": str(subject.folder),
         "options": {"trust_remote_code": subject.is_ours},
@@ -126,7 +126,7 @@ def questions(subject: Subject) -> dict[str, Any]:
         "own": own,
         "inputs": inputs,
         "prompts": {kind: _prompt(model, each) for kind, each in inputs.items()} if model.can_generate() else {},
-        "generation": {"max_new_tokens": max(1, min(_NEW_TOKENS, room // 4)), "do_sample": False},
+        "generation": {"max_new_tokens": max(1, min(_NEW_TOKENS, num_positions // 4)), "do_sample": False},
         "sentences": [] if tokenizer is None else list(SENTENCES),
         "task": task,
         "pipeline_text": text,

@@ -28,17 +28,17 @@ def class_of(config: PreTrainedConfig) -> Any:
     return found
 
 
-def load_as_saved(folder: Path, tells_outdated: bool = True) -> tuple[PreTrainedModel, Any]:
+def load_as_saved(folder: Path, warns_of_old_code: bool = True) -> tuple[PreTrainedModel, Any]:
     """Loads a model with the class that it was saved as (evaluation mode, fp32, CPU) and its tokenizer, or None.
 
     Args:
         folder: a folder written by `save_pretrained`.
-        tells_outdated: passed to `load_saved`: whether outdated code in the folder causes a warning.
+        warns_of_old_code: passed to `load_saved`: whether outdated code in the folder causes a warning.
 
     Raises:
         UserError: the folder is damaged.
     """
     model, tokenizer = load_saved(
-        str(folder), None, class_of, needs_tokenizer=False, tells_outdated=tells_outdated, dtype=torch.float32
+        str(folder), None, class_of, needs_tokenizer=False, warns_of_old_code=warns_of_old_code, dtype=torch.float32
     )
     return model.eval(), tokenizer

@@ -38,7 +38,7 @@ class _Kind(NamedTuple):
     """
 
     pattern: re.Pattern[str]
-    told: str
+    message: str
     anywhere: bool = True
 
 
@@ -81,7 +81,7 @@ def _private(readings: Sequence[str], kinds: Sequence[_Kind]) -> str | None:
     for kind in kinds:
         match = next(filter(None, map(kind.pattern.search, readings)), None)
         if match is not None:
-            return kind.told.format(match.group())
+            return kind.message.format(match.group())
     return None
 
 

@@ -154,11 +154,11 @@ def _build(
         subjects.append(Subject("model", folder, model, tokenizer))
     stock_type = to or beside
     if stock_type is not None:
-        place = folder if to else folder / stock_type
-        place.mkdir(exist_ok=True)
-        stock, found = _export(source, model, tokenizer, place, stock_type, tell)
+        stock_folder = folder if to else folder / stock_type
+        stock_folder.mkdir(exist_ok=True)
+        stock, found = _export(source, model, tokenizer, stock_folder, stock_type, tell)
         checks += found
-        subjects.append(Subject(stock_type, place, stock, tokenizer))
+        subjects.append(Subject(stock_type, stock_folder, stock, tokenizer))
     try:
         checks += prove(*subjects)
     except UserError as error:

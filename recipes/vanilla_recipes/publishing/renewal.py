@@ -134,9 +134,9 @@ def planned(folder: Path) -> Renewal:
 
 def installed_code(family: type[VanillaConfig]) -> dict[str, Path]:
     """Returns the code files that the installed package saves with the models of a family, by name."""
-    place = Path(inspect.getfile(family)).parent
+    code_folder = Path(inspect.getfile(family)).parent
     named = dict.fromkeys(files_of(family.family_auto_map), family.__name__)
-    return {name: place / name for name in with_imports(place, named).files}
+    return {name: code_folder / name for name in with_imports(code_folder, named).files}
 
 
 def _family_of(folder: Path) -> type[VanillaConfig]:
@@ -196,7 +196,7 @@ def _stage(renewal: Renewal, staged: Path) -> None:
 
 def _check(folder: Path, staged: Path, tell: Callable[[str], None]) -> None:
     """Refuses a copy whose outputs differ from the outputs of the model in `folder`."""
-    model, tokenizer = load_as_saved(folder, tells_outdated=False)
+    model, tokenizer = load_as_saved(folder, warns_of_old_code=False)
     try:
         checks = prove(Subject("model", staged, model, tokenizer))
     except UserError as error:

@@ -100,13 +100,13 @@ def write_training(source: Source, folder: Path) -> bool:
     """Writes settings, results and metrics of the run. Returns whether the run has a plot of the training."""
     if source.run is None:
         return False
-    told = folder / TRAINING
-    told.mkdir()
+    training = folder / TRAINING
+    training.mkdir()
     settings = yaml.safe_dump(public_settings(source.experiment), sort_keys=False, allow_unicode=True)
-    (told / "config.yaml").write_text(settings, encoding="utf-8")
-    (told / RESULTS).write_text(json.dumps(dict(source.results), indent=2) + "\n", encoding="utf-8")
+    (training / "config.yaml").write_text(settings, encoding="utf-8")
+    (training / RESULTS).write_text(json.dumps(dict(source.results), indent=2) + "\n", encoding="utf-8")
     if (source.run / METRICS).is_file():
-        shutil.copyfile(source.run / METRICS, told / METRICS)
+        shutil.copyfile(source.run / METRICS, training / METRICS)
     has_curves = (source.run / CURVES).is_file()
     if has_curves:
         shutil.copyfile(source.run / CURVES, folder / CURVES)

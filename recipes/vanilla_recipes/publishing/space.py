@@ -14,7 +14,14 @@ from vanilla_recipes.models.model_folder import load_tokenizer
 from vanilla_recipes.publishing.model_class import class_of
 from vanilla_recipes.publishing.repository import sizes
 from vanilla_recipes.publishing.sources import Which, find_source
-from vanilla_recipes.publishing.upload import Target, check_access, check_name, check_place, told, upload
+from vanilla_recipes.publishing.upload import (
+    Target,
+    check_access,
+    check_name,
+    check_place,
+    hub_faults_as_user_errors,
+    upload,
+)
 
 GRADIO = "6.31.0"
 """The version of Gradio that a Space installs. The demo is tested with this version."""
@@ -79,7 +86,7 @@ def check_space(name: str, private: bool = False, overwrite: bool = False) -> No
 
 def _is_ours(name: str) -> bool:
     """Returns whether a Space is missing, is empty, or was made by an earlier push."""
-    with told(name):
+    with hub_faults_as_user_errors(name):
         try:
             file = HfApi().hf_hub_download(name, "app.py", repo_type="space")
         except (EntryNotFoundError, RepositoryNotFoundError):

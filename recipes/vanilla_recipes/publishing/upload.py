@@ -93,7 +93,7 @@ def check_access(target: Target) -> None:
         raise UserError(f"{target.name}: the Hub cannot be reached ({fault}), so nothing was pushed; try again later")
     if get_token() is None:
         raise UserError(_NO_TOKEN.format(endpoint=constants.ENDPOINT))
-    with told(target.name):
+    with hub_faults_as_user_errors(target.name):
         identity = HfApi().whoami()
     role = identity.get("auth", {}).get("accessToken", {}).get("role")
     if role == "read":
@@ -122,7 +122,7 @@ def check_place(target: Target, model_type: str, overwrite: bool) -> None:
             `overwrite` is false.
     """
     api = HfApi()
-    with told(target.name):
+    with hub_faults_as_user_errors(target.name):
         try:
             info = api.repo_info(target.name, repo_type=target.kind)
         except RepositoryNotFoundError:
@@ -182,7 +182,7 @@ def upload(folder: Path, target: Target, message: str) -> tuple[str, str]:
     """
     api = HfApi()
     disable_progress_bars()
-    with told(target.name):
+    with hub_faults_as_user_errors(target.name):
         api.create_repo(
             target.name,
             repo_type=target.kind,
@@ -235,7 +235,7 @@ def _code_among(there: Sequence[str], api: HfApi, target: Target) -> frozenset[s
 
 
 @contextmanager
-def told(name: str) -> Iterator[None]:
+def hub_faults_as_user_errors(name: str) -> Iterator[None]:
     """Turns errors of the Hub and of the connection into a `UserError` of one line that begins with `name`."""
     try:
         yield

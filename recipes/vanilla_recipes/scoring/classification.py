@@ -118,8 +118,8 @@ class Matthews(ClassificationMetric):
 def confusions(predictions: list[int], references: list[int]) -> NDArray[np.float64]:
     """Returns the confusion matrix: row = correct class, column = predicted class; at least 2 x 2."""
     size = max(2, 1 + max(predictions), 1 + max(references))
-    places = np.asarray(references) * size + np.asarray(predictions)
-    return np.bincount(places, minlength=size * size).reshape(size, size).astype(np.float64)
+    cells = np.asarray(references) * size + np.asarray(predictions)
+    return np.bincount(cells, minlength=size * size).reshape(size, size).astype(np.float64)
 
 
 def classification_scores(predictions: list[int], references: list[int], num_classes: int) -> dict[str, Any]:

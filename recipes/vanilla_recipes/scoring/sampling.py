@@ -60,9 +60,9 @@ def generation_config(
     """
     draw = {"temperature": sampling.temperature, "top_k": sampling.top_k or 0, "top_p": sampling.top_p or 1.0}
     limits = {"max_new_tokens": sampling.max_new_tokens}
-    room = num_positions(config)
-    if room < NO_LIMIT:  # the position table limits prompt and new tokens together
-        limits = {"max_length": room}
+    most = num_positions(config)
+    if most < NO_LIMIT:  # the position table limits prompt and new tokens together
+        limits = {"max_length": most}
     no_text = {tokenizer.pad_token_id, tokenizer.unk_token_id, tokenizer.eos_token_id} - {None}
     if ends:
         no_text -= {tokenizer.eos_token_id}

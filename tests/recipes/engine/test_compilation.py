@@ -9,7 +9,7 @@ from tiny_runs import KilledError, kill_after, losses, tiny_experiment, tiny_tas
 from torch import nn
 
 from vanilla_recipes.engine.compilation import as_written, prepare_layers
-from vanilla_recipes.engine.step_errors import in_clear_words
+from vanilla_recipes.engine.step_errors import as_user_errors
 from vanilla_recipes.errors import UserError
 from vanilla_transformers.model.layers import VanillaLayer
 
@@ -77,7 +77,7 @@ def test_compiler_that_does_not_work_is_one_clear_line():
         __module__ = "torch._dynamo.exc"
 
     message = r"^step 1: compile=true: torch cannot compile the layers here: no working C\+\+ compiler$"
-    with pytest.raises(UserError, match=message), in_clear_words("step 1", ""):
+    with pytest.raises(UserError, match=message), as_user_errors("step 1", ""):
         raise CompilerError("no working\n C++ compiler")
 
 

@@ -34,7 +34,7 @@ def test_a_row_that_fits_on_no_line_begins_another():
 def test_all_rows_on_one_line_without_padding():
     packed = Packed(LENGTHS, None)
     assert packed.lines == [list(range(200))]
-    assert packed.num_places == LENGTHS.sum()
+    assert packed.padded_tokens == LENGTHS.sum()
 
 
 def test_layout():

@@ -128,8 +128,8 @@ def _report(composer: Composer) -> Sentence:
     draw = composer.draw
     tense = draw.one(PLAIN)
     matrix = Clause(composer.subject(), tense, draw.one(lex.THAT_VERBS))
-    told = THEN if tense is Tense.PAST else draw.one((NOW, THEN))
-    clause = composer.clause(draw.one(told), adverbials=True)
+    adverbials = THEN if tense is Tense.PAST else draw.one((NOW, THEN))
+    clause = composer.clause(draw.one(adverbials), adverbials=True)
     return Sentence((matrix, clause), partial(sentences.subordinated, sentences.THAT, matrix, clause))
 
 
