@@ -159,7 +159,7 @@ def test_free_slots_change_nothing(way, settings, monkeypatch, searches):
     rooms = set()
     show = SlotLayer._show
     monkeypatch.setattr(
-        SlotLayer, "_show", lambda self, length: rooms.add((self.is_whole, self.room)) or show(self, length)
+        SlotLayer, "_show", lambda self, length: rooms.add((self.is_whole, self.capacity)) or show(self, length)
     )
     assert torch.equal(*both(peaked_model(DECODER), batch(), max_new_tokens=40, **settings))
     assert {(True, 16), (True, 32)} <= rooms
