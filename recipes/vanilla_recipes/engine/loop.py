@@ -277,6 +277,8 @@ class Loop:
             if self.average is not None:
                 self.average.load_state_dict(tensors["average"])
             self.saved = state
+            if self.accelerator.is_main_process:
+                self.folder.prune(state)  # a run that was killed after saving may not have come to it
         self.accelerator.wait_for_everyone()
         return state
 

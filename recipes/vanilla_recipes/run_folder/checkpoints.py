@@ -126,6 +126,10 @@ class RunFolder:
             write_experiment(self.experiment, folder / CONFIG)
             manifest = {path.name: _size_and_hash(path) for path in sorted(folder.iterdir())}
             (folder / _MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
+        self.prune(state)
+
+    def prune(self, state: TrainState) -> None:
+        """Removes the checkpoints that the experiment does not keep, given the state in the newest one."""
         prune(self.checkpoints, state.global_step, self.experiment)
 
     def newest(self, fingerprint: str) -> Checkpoint | None:

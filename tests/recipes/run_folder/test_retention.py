@@ -5,8 +5,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from tiny_runs import KilledError, tiny_experiment, train
 
+from vanilla_recipes.run_folder import checkpoints
 from vanilla_recipes.run_folder.checkpoints import RunFolder
+from vanilla_recipes.settings.durations import Duration
 from vanilla_recipes.settings.experiment import AveragingConfig, CheckpointConfig, Experiment
 from vanilla_recipes.settings.train_state import TrainState
 
@@ -110,3 +113,23 @@ def test_half_emptied_checkpoint_of_a_killed_run_is_emptied_later(tmp_path, left
     save(run, 3)
     assert not list(run.checkpoints.glob("weights-*/training.pt"))
     assert names(run) == ["step-00000003", "weights-00000001", "weights-00000002"]
+
+
+@pytest.mark.parametrize("every", [4, 5])
+def test_a_run_killed_between_saving_and_removing_removes_when_it_resumes(tmp_path, monkeypatch, every):
+    """Also if nothing is left to train, and so nothing is saved any more: 12 steps, the last checkpoint at step 12."""
+    settings = {"checkpoint": CheckpointConfig(Duration.parse(f"{every} steps"), keep=1)}
+    train(tiny_experiment(tmp_path / "straight", **settings))
+
+    def killed(checkpoints, newest, experiment):
+        if newest == 12:
+            raise KilledError
+
+    monkeypatch.setattr(checkpoints, "prune", killed)
+    with pytest.raises(KilledError):
+        train(tiny_experiment(tmp_path / "killed", **settings))
+    monkeypatch.undo()
+    assert len(list((tmp_path / "killed" / "checkpoints").iterdir())) == 3
+    train(tiny_experiment(tmp_path / "killed", resume="always", **settings))
+    for name in ("straight", "killed"):
+        assert [path.name for path in (tmp_path / name / "checkpoints").iterdir()] == ["step-00000012"]
