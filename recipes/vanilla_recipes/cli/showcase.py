@@ -80,11 +80,11 @@ def show_generation(run: Path) -> None:
 
 def show_table(demo: Path) -> None:
     """Prints the main score of each task on its test rows, and the run folders."""
-    print(f"{'task':12} {'score on held-out rows':26} {'trained':>8}  run folder")
+    print(f"{'task':14} {'score on held-out rows':26} {'trained':>8}  run folder")
     for task, name in MAIN_SCORES.items():
         results = json.loads((demo / task / "results.json").read_text(encoding="utf-8"))
         score = f"{name} {results['test'][name]:.2f} ({results['test']['rows']} rows)"
-        print(f"{task:12} {score:26} {results['run']['seconds']:6.0f} s  {demo / task}")
+        print(f"{task:14} {score:26} {results['run']['seconds']:6.0f} s  {demo / task}")
     command = os.path.relpath(Path(sys.executable).with_name("vanilla"))
     print(
         "\nIn each run folder: best/ and final/ (models for from_pretrained), curves.png, metrics.jsonl (the training"
