@@ -12,7 +12,7 @@ from local_hub import LocalHub
 from packaging.requirements import Requirement
 from project import ROOT
 
-from vanilla_recipes.models.model_folder import TOKENIZER_FILES
+from vanilla_recipes.models.model_files import TOKENIZER_FILES
 
 COMMAND = "import sys, vanilla_recipes.cli; sys.exit(vanilla_recipes.cli.main(sys.argv[1:]))"
 COMMANDS = """

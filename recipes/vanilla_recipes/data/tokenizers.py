@@ -25,7 +25,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from vanilla_recipes.errors import UserError
 from vanilla_recipes.hub import hub_or_cache
-from vanilla_recipes.models.model_folder import TOKENIZER_FILES, check_hub_name, load_tokenizer
+from vanilla_recipes.models.model_files import TOKENIZER_FILES
+from vanilla_recipes.models.model_folder import check_hub_name, load_tokenizer
 
 SPACE = "\u2581"
 """The character that stands for a space inside tokens, as in SentencePiece."""

@@ -2,11 +2,11 @@
 
 from_pretrained() reports damage badly. A truncated file raises a SafetensorError that names no file. A missing
 tokenizer raises a list of 150 configuration classes. A broken generation_config.json is ignored. Missing tensors are
-filled with random numbers. So the files of a local folder are checked before loading, and the model after loading.
+filled with random numbers. So the files of a local folder are checked before loading (`model_files.py`), and the model
+after loading.
 """
 
 import functools
-import json
 import logging
 import math
 import textwrap
@@ -17,7 +17,6 @@ from typing import Any
 
 from huggingface_hub.errors import HFValidationError, StrictDataclassClassValidationError
 from huggingface_hub.utils import validate_repo_id
-from safetensors import SafetensorError, safe_open
 from transformers import (
     CONFIG_MAPPING,
     AutoConfig,
@@ -31,17 +30,20 @@ from transformers.models.auto.tokenization_auto import TOKENIZER_MAPPING_NAMES
 from vanilla_recipes.errors import UserError, one_line
 from vanilla_recipes.hub import hub_or_cache, refusal
 from vanilla_recipes.models.generation_settings import check_generation, is_whole
+from vanilla_recipes.models.model_files import (
+    OTHER_VOCABULARIES,
+    REMEDY,
+    TOKENIZER_FILES,
+    check_folder,
+    has_tokenizer_files,
+    holds_any,
+    models_below,
+)
 from vanilla_recipes.models.saved_code import outdated
 from vanilla_transformers.releases import install_command
 
 logger = logging.getLogger(__name__)
 
-GENERATION = "generation_config.json"
-SINGLE_FILE, INDEX = "model.safetensors", "model.safetensors.index.json"
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
-OTHER_VOCABULARIES = ("*.spm", "*.model", "vocab*")  # vocabularies of tokenizers without a tokenizer.json
-OTHER_FILES = ("vocab.json", "added_tokens.json", "special_tokens_map.json")  # further files of older tokenizers
-REMEDY = "the folder is damaged or incomplete; copy or save it again"
 LONGEST_CAUSE = 240  # maximum number of characters of a library's message; some messages list every class
 _OUTPUTS = {"return_dict": True, "output_attentions": False, "output_hidden_states": False}
 LISTED = 4  # maximum number of wrong tensors that an error names
@@ -103,91 +105,6 @@ def _tell_outdated(folder: Path) -> None:
     fault = outdated(folder)
     if fault is not None:
         logger.warning(fault)
-
-
-def has_tokenizer_files(folder: Path) -> bool:
-    """Whether a folder holds any tokenizer file."""
-    return _holds_any(folder, *TOKENIZER_FILES, *OTHER_FILES, *OTHER_VOCABULARIES)
-
-
-def _holds_any(folder: Path, *patterns: str) -> bool:
-    return any(any(folder.glob(pattern)) for pattern in patterns)
-
-
-# Checks of the files of a folder before loading
-
-
-def check_folder(folder: Path) -> None:
-    """Checks that the files of a folder are complete, without loading the weights.
-
-    Raises:
-        UserError: a file is missing, truncated or not valid.
-    """
-    if not folder.is_dir():
-        raise UserError(f"{folder}: this is a file; name the model folder that holds config.json")
-    if not (folder / "config.json").is_file():
-        raise UserError(f"{folder}: there is no config.json in it, so it is no model folder{models_below(folder)}")
-    for name in ("config.json", *TOKENIZER_FILES, *OTHER_FILES):
-        if (folder / name).is_file():
-            check_json(folder / name)
-    if (folder / GENERATION).is_file():
-        check_generation(str(folder), check_json(folder / GENERATION))
-    for file in weight_files(folder):
-        check_weight_file(file)
-
-
-def models_below(folder: Path) -> str:
-    """A hint for error texts that names the model folders inside `folder`, such as a run folder; empty if none."""
-    found = sorted(str(file.parent) for file in folder.glob("*/config.json"))
-    return f"; did you mean {' or '.join(found)}?" if found else ""
-
-
-def check_json(file: Path) -> dict[str, Any]:
-    """Reads the object in a JSON file.
-
-    Raises:
-        UserError: the file is not valid JSON, or holds something else than an object.
-    """
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise UserError(f"{file}: this is not valid JSON ({one_line(str(error))}); {REMEDY}") from error
-    if not isinstance(content, dict):
-        raise UserError(f"{file}: it holds a {type(content).__name__} where a JSON object belongs; {REMEDY}")
-    return content
-
-
-def weight_files(folder: Path) -> list[Path]:
-    """The safetensors files of a model. Empty for torch's older format, whose damage from_pretrained() reports.
-
-    Raises:
-        UserError: the weights are missing, or the index names no files.
-    """
-    if (folder / SINGLE_FILE).is_file():
-        return [folder / SINGLE_FILE]
-    if (folder / INDEX).is_file():
-        shards = check_json(folder / INDEX).get("weight_map")
-        if not isinstance(shards, dict) or not shards or not all(isinstance(shard, str) for shard in shards.values()):
-            raise UserError(f"{folder / INDEX}: there is no weight_map in it that names the files; {REMEDY}")
-        return [folder / shard for shard in sorted(set(shards.values()))]
-    if any(folder.glob("pytorch_model*.bin")):
-        return []
-    raise UserError(f"{folder}: the weights are missing ({SINGLE_FILE}); {REMEDY}")
-
-
-def check_weight_file(file: Path) -> None:
-    """Opens a safetensors file. This detects any truncation, because the header gives the length of the file.
-
-    Raises:
-        UserError: the file is missing or cannot be read.
-    """
-    if not file.is_file():
-        raise UserError(f"{file}: this part of the weights is missing; {REMEDY}")
-    try:
-        with safe_open(file, framework="pt") as tensors:
-            tensors.keys()
-    except SafetensorError as error:
-        raise UserError(f"{file}: the weights cannot be read ({one_line(str(error))}); {REMEDY}") from error
 
 
 def check_hub_name(name: str) -> None:
@@ -289,7 +206,7 @@ def load_tokenizer(name: str, hub_fault: str | None = None, model_type: str = ""
     """
     folder = Path(name)
     lacking = [file for file in TOKENIZER_FILES if folder.exists() and not (folder / file).is_file()]
-    if _holds_any(folder, *OTHER_VOCABULARIES):  # older checkpoints have a vocabulary file instead of tokenizer.json
+    if holds_any(folder, *OTHER_VOCABULARIES):  # older checkpoints have a vocabulary file instead of tokenizer.json
         is_stock_type = bool(TOKENIZER_MAPPING_NAMES.get(model_type))
         lacking = [file for file in lacking if file == "tokenizer_config.json" and not is_stock_type]
     if len(lacking) == len(TOKENIZER_FILES):

@@ -17,7 +17,7 @@ from transformers.utils import logging
 
 from vanilla_recipes.errors import UserError
 from vanilla_recipes.folders import WRITING
-from vanilla_recipes.models.model_folder import check_json
+from vanilla_recipes.models.model_files import check_json
 from vanilla_recipes.models.saved_code import (
     CONFIG,
     TOKENIZER_CONFIG,

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import yaml
 
 from vanilla_recipes.errors import UserError, one_line
-from vanilla_recipes.models.model_folder import check_folder
+from vanilla_recipes.models.model_files import check_folder
 from vanilla_recipes.reports.plots import VALIDATION
 from vanilla_recipes.run_folder.checkpoints import CONFIG, METRICS, RESULTS
 
