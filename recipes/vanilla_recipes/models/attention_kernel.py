@@ -6,9 +6,8 @@ from transformers import PreTrainedModel
 from vanilla_recipes.errors import UserError
 from vanilla_recipes.models.stock import is_stock
 from vanilla_recipes.settings.experiment import Experiment
+from vanilla_recipes.settings.precision import HALF_DTYPES
 from vanilla_transformers.fast.packed_kernel import VARLEN, varlen_problem
-
-_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def set_attention(model: PreTrainedModel, experiment: Experiment, device: torch.device) -> None:
@@ -32,7 +31,7 @@ def set_attention(model: PreTrainedModel, experiment: Experiment, device: torch.
 
 def _kernel(model: PreTrainedModel, experiment: Experiment, device: torch.device) -> str:
     """The kernel that the experiment names; for `auto`, the fastest kernel that needs no other package."""
-    is_packed, dtype = experiment.batch.packing, _DTYPES.get(experiment.precision, torch.float32)
+    is_packed, dtype = experiment.batch.packing, HALF_DTYPES.get(experiment.precision, torch.float32)
     if is_stock(model):
         problem: str | None = "is for the models of this package only"
     else:

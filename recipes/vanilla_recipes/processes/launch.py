@@ -20,8 +20,7 @@ from vanilla_recipes.processes.devices import tell_idle_gpu
 from vanilla_recipes.processes.processes import speaks
 from vanilla_recipes.processes.zero import configure_zero, uses_zero, zero_problems
 from vanilla_recipes.settings.experiment import Experiment
-
-_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+from vanilla_recipes.settings.precision import HALF_DTYPES
 
 
 def program(main: Callable[[Sequence[str]], int], file: str) -> int:
@@ -168,7 +167,7 @@ def _set_fsdp_precision(accelerator: Accelerator, experiment: Experiment) -> Non
 
     Accelerate's own policy would also cast the inputs of the model, and so round the number of targets.
     """
-    dtype = _DTYPES.get(experiment.precision)
+    dtype = HALF_DTYPES.get(experiment.precision)
     accelerator.state.fsdp_plugin.mixed_precision_policy = MixedPrecisionPolicy(
         param_dtype=dtype, reduce_dtype=torch.float32, cast_forward_inputs=False
     )

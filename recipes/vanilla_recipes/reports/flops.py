@@ -27,9 +27,10 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from vanilla_recipes.settings.experiment import Experiment
+from vanilla_recipes.settings.precision import HALF_DTYPES
 
 _MULTIPLY_ADD = 2  # FLOPs of one multiply-add
-_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+_DTYPES = {"fp32": torch.float32} | HALF_DTYPES
 
 
 class TrainingFlops:
