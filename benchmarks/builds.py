@@ -28,6 +28,7 @@ HERE = Path(__file__).resolve().parents[1]
 _SECONDS_OF_A_TURN = 1.0
 _ROUNDS_OF_A_PROCESS = 6
 _NUM_RESAMPLES = 2000
+_HUGE_PAGES = "glibc.malloc.hugetlb=1"
 
 
 def tasks() -> dict[str, Callable[[], object]]:
@@ -94,7 +95,7 @@ class Build:
 
     def __init__(self, path: str, num_threads: int) -> None:
         environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, [path, str(HERE)]))}
-        environment |= {"OMP_NUM_THREADS": str(num_threads)}
+        environment |= {"OMP_NUM_THREADS": str(num_threads), "GLIBC_TUNABLES": _HUGE_PAGES}
         self._process = subprocess.Popen(
             [sys.executable, "-c", "from benchmarks.builds import work; work()"],
             env=environment, cwd="/", stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
