@@ -2,9 +2,10 @@
 
 FOLDER holds the other build as it lies in a wheel: `pip install --no-deps --target FOLDER .` in its checkout. Each
 build has a process of its own, which waits while the other one works. A turn counts by its fastest run, since other
-work on the machine only makes a run slower. A process keeps the memory that it was given, which makes it a few percent
-faster or slower for as long as it lives: so both are started anew every few rounds. Rounds go on until the interval of
-the ratio is narrow or the time is up.
+work on the machine only makes a run slower. A process keeps the memory that it was given, and on pages of 4 kB its place
+makes a process up to 10 % faster or slower for as long as it lives. So both processes ask for huge pages (glibc on
+Linux), and both are started anew every few rounds. Rounds go on until the interval of the ratio is narrow or the time
+is up.
 
 Prints, for each task, the speed of this build as a part of the other one's: the geometric mean over the processes and
 its 95 % interval (bootstrap).
