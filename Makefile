@@ -1,17 +1,18 @@
-# One command per check, the same by hand and in continuous integration. Each makes the virtual environment it needs.
+# One command for each check, the same by hand and in continuous integration. Each command creates the virtual
+# environment that it needs.
 #
-#   make demo     train a translator, a classifier and a storyteller from nothing, reload them, show them at work
+#   make demo     train a translator, a classifier and a story writer from scratch, reload them, show what they do
 #   make test     lint + types + the quick tests
 #   make slow     the tests that take minutes
-#   make plain    the quick tests with the plain operations, as where the package is not installed
+#   make plain    the quick tests without the fast operations, as if the package were not installed
 #   make floor    the quick tests with the oldest versions that pyproject.toml allows, in .venv-floor
-#   make newest   the quick tests with the newest ones, in .venv-newest
+#   make newest   the quick tests with the newest versions, in .venv-newest
 #   make bench    the benchmarks
-#   make docs     the documentation as pages for a browser, in build/docs
-#   make release  the wheel and the source distribution, installed from nothing, with the demo from the wheel
+#   make docs     the documentation as web pages, in build/docs
+#   make release  build the wheel and the source distribution, install both into empty environments, run the demo
 #
-# PYTHON=python3.11 chooses the interpreter, VENV=path the virtual environment; PIP_ARGS='...' goes to every pip install.
-# TORCH_BACKEND=cpu, cu130 or another that uv knows chooses the build of torch; empty, it is the one that pip finds.
+# PYTHON=python3.11 selects the interpreter, VENV=path the virtual environment. PIP_ARGS='...' is passed to every pip
+# install. TORCH_BACKEND=cpu (or cu130, or another backend of uv) selects the build of torch; if empty, pip selects it.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -28,16 +29,16 @@ CONSTRAINTS := -c constraints.txt
 UPGRADE :=
 PIP_INSTALL = $(BIN)/python -m pip install --quiet --no-warn-script-location $(UPGRADE) $(CONSTRAINTS) $(PIP_ARGS)
 
-# The constraints name the version of torch, not its build, and on Linux the one that pip finds brings gigabytes of CUDA
-# libraries. Where there is no driver for them, the build for CPUs is asked for, unless PIP_ARGS or pip's own settings
-# name a further source: whoever chose one goes on with it.
+# The constraints name the version of torch, not its build. On Linux, pip's default build brings gigabytes of CUDA
+# libraries. So on Linux without an NVIDIA driver the default is the CPU build. It is not if PIP_ARGS or pip's settings
+# name a package source: then pip uses that source.
 NVIDIA_DRIVER ?= $(wildcard /proc/driver/nvidia)$(shell command -v nvidia-smi)
 PIP_SOURCES = $(shell $(BIN)/python -m pip config list 2>/dev/null | grep -oE 'extra-index-url|find-links|no-index')
 TORCH_BACKEND ?= $(if $(strip $(NVIDIA_DRIVER) $(PIP_ARGS) $(PIP_SOURCES) $(filter-out Linux,$(shell uname -s))),,cpu)
 TORCH = $(shell sed -n 's/^ *"\(torch[<>=].*\)",$$/\1/p' pyproject.toml)
 INSTALL_TORCH = @.ci/install_torch $(BIN) '$(TORCH_BACKEND)' '$(TORCH)' $(UPGRADE) $(CONSTRAINTS)
 
-# Whoever changes one of these installs again.
+# If one of these files changes, the environment is installed again.
 INSTALL_INPUTS := pyproject.toml constraints.txt
 
 .PHONY: help demo test plain lint types slow floor newest versions-floor versions-newest bench docs release clean
@@ -45,7 +46,7 @@ INSTALL_INPUTS := pyproject.toml constraints.txt
 help:
 	@sed -n '1,/^$$/s/^# \{0,1\}//p' Makefile
 
-# A virtual environment that is already there is completed, never cleared: it may be the user's own.
+# An existing virtual environment is completed, never cleared: it may belong to the user.
 $(VENV)/.made:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 	  || { echo "$(PYTHON) is missing or older than 3.11: name another one, e.g. make PYTHON=python3.12" >&2; exit 1; }
@@ -61,8 +62,8 @@ $(VENV)/.dev: $(VENV)/.runtime
 	$(PIP_INSTALL) -e '.[dev]'
 	@touch $@
 
-# The demonstration starts from nothing each time: the runs of the last one are replaced on purpose, but nothing else is.
-# An older version called one of them sentiment.
+# The demonstration starts from scratch each time. It removes the runs of the last demonstration on purpose, but nothing
+# else. In older versions the run folder of classification was named sentiment.
 DEMO_TASKS := translation classification generation
 demo: $(VENV)/.runtime
 	@others=$$(ls -A '$(DEMO)' 2>/dev/null | grep -vxE "$$(tr ' ' '|' <<<'$(DEMO_TASKS) sentiment')" || true); \
@@ -77,7 +78,7 @@ demo: $(VENV)/.runtime
 	done
 	@$(BIN)/python -m vanilla_recipes.cli.showcase '$(DEMO)'
 
-# Each process computes with one thread: tiny tensors gain nothing from more.
+# Each process uses one thread: more threads do not speed up tiny tensors.
 JOBS ?= 2
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 QUICK_TESTS = $(PYTEST) -n $(JOBS) --dist loadfile --no-loadscope-reorder
@@ -94,7 +95,7 @@ lint: $(VENV)/.dev
 types: $(VENV)/.dev
 	$(BIN)/mypy
 
-# DeepSpeed is built here, against the torch that is installed; its kernels, which need a compiler, are left out.
+# DeepSpeed is built here, with the installed torch. Its kernels are left out, because they need a compiler.
 $(VENV)/.slow: $(VENV)/.dev
 	DS_BUILD_OPS=0 $(PIP_INSTALL) --no-build-isolation deepspeed
 	@touch $@
@@ -102,8 +103,8 @@ $(VENV)/.slow: $(VENV)/.dev
 slow: $(VENV)/.slow
 	$(BIN)/python -m pytest -m slow
 
-# What pyproject.toml does not name is as new as the rest lets it be, on both ends. An environment that is already there
-# is brought up to date. The row in docs/compatibility.md is written whether the tests pass or not.
+# In both environments (floor and newest), packages that pyproject.toml does not name get their newest compatible
+# version. An existing environment is updated. The row in docs/compatibility.md is written even if tests fail.
 END_VENV = $(if $(filter command%,$(origin VENV)),$(VENV),.venv-$@)
 floor: PINS = -c $(END_VENV)/floor.txt
 floor newest:
@@ -121,7 +122,7 @@ versions-floor versions-newest: $(VENV)/.made
 	@status=0; $(QUICK_TESTS) --junitxml=$(VENV)/tests.xml || status=$$?; \
 	$(BIN)/python .ci/versions.py row $(@:versions-%=%) $(VENV)/tests.xml && exit $$status
 
-# Each of the two files is installed into an empty environment, away from the checkout's own.
+# The wheel and the source distribution are each installed into an empty environment, not into that of the checkout.
 RELEASE := build/release
 $(VENV)/.release: $(VENV)/.dev
 	$(PIP_INSTALL) twine
@@ -146,7 +147,7 @@ $(VENV)/.docs: $(VENV)/.runtime
 	$(PIP_INSTALL) -e '.[docs]'
 	@touch $@
 
-# The pages, and what they link to, as they lie in the checkout: mkdocs.yml says why.
+# Copies the pages and the files that they link to, in the layout of the checkout. mkdocs.yml states the reason.
 DOCS_SOURCE := build/docs-source
 DOCS_INPUTS := README.md CONTRIBUTING.md CHANGELOG.md SECURITY.md CITATION.cff LICENSE Makefile constraints.txt \
   pyproject.toml docs findings configs modeling recipes benchmarks

@@ -1,6 +1,7 @@
-"""Puts `model_card.md` of the checkout into wheels, beside the code that reads it.
+"""Puts `model_card.md` from the root of the checkout into wheels, next to the code that reads it.
 
-hatchling maps folders by `sources`, but not a single file; with `force-include` an editable install would copy it too.
+hatchling's `sources` maps folders, but not a single file. Its `force-include` would also copy the file in an editable
+install.
 """
 
 from typing import Any

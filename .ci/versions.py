@@ -1,9 +1,10 @@
-"""The versions that this project is run with: the oldest that pyproject.toml allows, and the table of what was tested.
+"""The oldest versions that pyproject.toml allows, and the table of tested versions in docs/compatibility.md.
 
-    versions.py constraints          print a line for pip for the oldest version of each requirement
-    versions.py row END REPORT       put this environment, and what pytest wrote into REPORT (JUnit), into the table
+    versions.py constraints          print the oldest version of each requirement, as constraints for pip
+    versions.py row END REPORT       write this environment and the test results in REPORT (JUnit) into the table
 
-END is floor or newest. The table has one row for each day and end; a second run of the day replaces the first.
+END is floor (the oldest versions) or newest. The table has one row for each day and END; a second run on the same day
+replaces the row of the first.
 """
 
 import argparse
@@ -29,7 +30,7 @@ ENDS = ("floor", "newest")
 
 
 class Counts(NamedTuple):
-    """Results of a run of pytest. What could not be set up or collected counts as failed."""
+    """Results of a run of pytest. A test that could not be set up or collected counts as failed."""
 
     passed: int
     skipped: int
@@ -37,7 +38,7 @@ class Counts(NamedTuple):
 
 
 class Row(NamedTuple):
-    """A row of the table. The names are its headings."""
+    """A row of the table. The names of the fields are the headings."""
 
     date: str
     end: str
@@ -54,14 +55,14 @@ class Row(NamedTuple):
 
 
 def requirements(project: Path = PROJECT) -> list[Requirement]:
-    """What pyproject.toml asks for, its extras included."""
+    """Returns the requirements in pyproject.toml, including those of the extras."""
     table = tomllib.loads(project.read_text(encoding="utf-8"))["project"]
     lists = [table["dependencies"], *table["optional-dependencies"].values()]
     return [Requirement(text) for texts in lists for text in texts]
 
 
 def floors(wanted: list[Requirement]) -> dict[str, Version]:
-    """The oldest version of each requirement; where two of them name a package, the newer one of their floors."""
+    """Returns the oldest allowed version of each package: the newest one if several requirements set a minimum."""
     found: dict[str, Version] = {}
     for requirement in wanted:
         name = canonicalize_name(requirement.name)
@@ -72,7 +73,7 @@ def floors(wanted: list[Requirement]) -> dict[str, Version]:
 
 
 def read_counts(report: Path) -> Counts:
-    """The results in a JUnit file."""
+    """Counts the results in a JUnit file."""
     passed, skipped, failed = 0, 0, 0
     for case in ElementTree.parse(report).iter("testcase"):
         outcomes = {child.tag for child in case}
@@ -86,7 +87,7 @@ def read_counts(report: Path) -> Counts:
 
 
 def torch_build() -> str:
-    """The version of torch with its build, such as 2.13.0+cpu. The metadata of some builds lack the latter."""
+    """Returns the version of torch with its build, such as 2.13.0+cpu; the metadata of some builds lack the build."""
     spec = importlib.util.find_spec("torch")
     file = Path(spec.origin).with_name("version.py") if spec and spec.origin else None
     found = re.search(r"^__version__ = '(.+)'$", file.read_text(), flags=re.MULTILINE) if file else None
@@ -104,16 +105,20 @@ def cells(line: str) -> list[str]:
 
 
 def read_table(text: str) -> tuple[str, list[Row]]:
-    """The prose before the table, and the rows of the table, with which the page ends."""
+    """Returns the text before the table and the rows of the table.
+
+    Raises:
+        ValueError: If the page does not end in a table with the columns of `Row`.
+    """
     prose, heading, table = text.partition(f"| {' | '.join(Row._fields)} |\n")
     lines = table.splitlines()
     if not heading or any(len(cells(line)) != len(Row._fields) for line in lines):
-        raise ValueError(f"the page must end in a table with the columns {', '.join(Row._fields)}, and has none")
+        raise ValueError(f"the page does not end in a table with the columns {', '.join(Row._fields)}")
     return prose, [Row(*cells(line)) for line in lines[1:]]
 
 
 def with_row(text: str, row: Row) -> str:
-    """The page with ``row`` in its table, the last day first, in the place of the row of the same day and end."""
+    """Returns the page with `row` in its table, the newest day first. It replaces a row of the same day and END."""
     prose, rows = read_table(text)
     kept = [other for other in rows if (other.date, other.end) != (row.date, row.end)]
     rows = sorted([*kept, row], key=lambda each: ENDS.index(each.end))

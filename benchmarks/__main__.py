@@ -1,17 +1,17 @@
-"""`python -m benchmarks [TASK ...]`: ours beside its peers, in alternating rounds of one process.
+"""`python -m benchmarks [TASK ...]`: compares our models with models of other libraries, called peers.
 
-Prints how many times as fast ours is, what large matrices reach on this machine, and the share of that which each one
-puts to use; writes it all with machine and versions to `benchmarks/results/`. Whatever cannot run is listed with the
-reason.
+The models take turns, round by round. The command prints how many times as fast our model is, the speed of large matrix
+products on this machine, and the share of that speed that each model reaches. It lists the models that cannot run here,
+with the reason. It writes the results, the machine and the versions to `benchmarks/results/`.
 
-    step            a training step on the same full batch
-    real            training on rows of real lengths
-    classification  classes of sentences
+    step            training steps on one full batch (without padding)
+    real            training on rows of realistic lengths
+    classification  classification of sentences
     continuation    greedy continuation of prompts
     decoding        translation; needs --model and --sentences
-    memory          the peak memory of a training step
-    growth          speed and memory as length, batch and vocabulary grow
-    recipe          whole recipes to the end, and the time to the peer's score; needs --data
+    memory          peak memory of a training step
+    growth          speed and memory as row length, batch size and vocabulary grow
+    recipe          complete training runs, and our time to the peer's score; needs --data
 """
 
 import argparse
@@ -44,7 +44,7 @@ TASKS: dict[str, Callable[[argparse.Namespace, torch.device], list[Any]]] = {
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Returns the parser of the command line."""
     best = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else torch.device("cpu")
     found = argparse.ArgumentParser(
         prog="python -m benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -52,39 +52,58 @@ def parser() -> argparse.ArgumentParser:
     kernels = ["eager"] if best.type == "cpu" else ["sdpa"]
     families = ["seq2seq", "masked_lm", "causal_lm"]
     add = found.add_argument
-    add("task", nargs="*", help="all of them if none is named")
-    add("--family", nargs="+", default=families, choices=families, help="of models that train")
+    add("task", nargs="*", help="tasks to run (default: all)")
+    add("--family", nargs="+", default=families, choices=families, help="model families in step and real")
     add("--precision", nargs="+", default=["fp32", "bf16"], choices=["fp32", "bf16"])
-    add("--attention", nargs="+", default=kernels, metavar="KERNEL", help="of ours in training (%(default)s)")
-    add("--decoding-attention", nargs="+", default=["sdpa"], metavar="KERNEL", help="of ours in decoding (%(default)s)")
-    add("--peer-attention", nargs="+", default=["eager", "sdpa"], metavar="KERNEL", help="of the peers (%(default)s)")
-    add("--size", type=int, nargs=2, metavar=("ROWS", "TOKENS"), help="of a full batch")
-    add("--groups", type=int, default=1, help="of ours in a step, computed side by side on a CPU (%(default)s)")
+    add("--attention", nargs="+", default=kernels, metavar="KERNEL", help="our attention in training (%(default)s)")
+    add(
+        "--decoding-attention",
+        nargs="+",
+        default=["sdpa"],
+        metavar="KERNEL",
+        help="our attention in continuation (%(default)s)",
+    )
+    add(
+        "--peer-attention",
+        nargs="+",
+        default=["eager", "sdpa"],
+        metavar="KERNEL",
+        help="attention of the peers (%(default)s)",
+    )
+    add("--size", type=int, nargs=2, metavar=("ROWS", "TOKENS"), help="size of the batch of step")
+    add("--groups", type=int, default=1, help="groups of our batch in step, in parallel CPU threads (%(default)s)")
     add("--rounds", type=int, default=5, help="(%(default)s)")
-    add("--steps", type=int, default=10, help="of each subject in a round (%(default)s)")
-    add("--longest", type=int, default=4096 if best.type == "cpu" else 16_384, help="rows of growth (%(default)s)")
-    add("--apart", action="store_true", help="a step's subjects in processes of their own, as their users start them")
+    add("--steps", type=int, default=10, help="training steps of each model in a round (%(default)s)")
+    add(
+        "--longest",
+        type=int,
+        default=4096 if best.type == "cpu" else 16_384,
+        help="longest row of growth, in tokens (%(default)s)",
+    )
+    add("--apart", action="store_true", help="step: run each model in a separate process, as its users do")
     add("--device", default=str(best), help="(%(default)s)")
     add("--nanogpt", type=Path, metavar="FOLDER", help="a clone of karpathy/nanoGPT")
     add(
-        "--texts", type=Path, metavar="FILE", help="sentences to classify, JSON lines or plain; random words if missing"
+        "--texts", type=Path, metavar="FILE", help="sentences to classify: .jsonl, or one a line; default: random words"
     )
-    add("--model", type=Path, metavar="FOLDER", help="an encoder-decoder that translates")
-    add("--sentences", type=Path, metavar="FILE", help="what it translates, JSON lines or plain")
-    add("--source", default="en", help="the language of these (%(default)s)")
-    add("--data", type=Path, metavar="FOLDER", help="rows of a recipe")
-    add("--recipe", default="multi30k", choices=list(RECIPES), help="what is learned from them (%(default)s)")
-    add("--seconds", type=float, help="of training (600 of multi30k, 240 of sst2)")
-    add("--shares", type=float, nargs="*", default=[0.5], help="of that time that ours gets as well (%(default)s)")
-    add("--races", type=int, default=1, help="of a recipe, each with another seed of ours (%(default)s)")
-    add("--peer-batch-size", type=int, default=32, help="in recipes (%(default)s)")
+    add("--model", type=Path, metavar="FOLDER", help="a trained encoder-decoder for decoding")
+    add("--sentences", type=Path, metavar="FILE", help="texts that it translates: .jsonl, or one a line")
+    add("--source", default="en", help="field of the source language in .jsonl (%(default)s)")
+    add("--data", type=Path, metavar="FOLDER", help="data set of the recipe")
+    add("--recipe", default="multi30k", choices=list(RECIPES), help="recipe to train (%(default)s)")
+    add("--seconds", type=float, help="training time of recipe (default: 600 for multi30k, 240 for sst2)")
+    add(
+        "--shares", type=float, nargs="*", default=[0.5], help="shorter runs of ours: shares of --seconds (%(default)s)"
+    )
+    add("--races", type=int, default=1, help="repetitions of recipe; our seed differs (%(default)s)")
+    add("--peer-batch-size", type=int, default=32, help="batch size of the peer in recipe (%(default)s)")
     add("--beams", type=int, nargs="+", default=[4, 1], help="(%(default)s)")
-    add("--max-length", type=int, default=64, help="tokens of a translation (%(default)s)")
+    add("--max-length", type=int, default=64, help="maximum tokens of a translation (%(default)s)")
     return found
 
 
 def settings(arguments: argparse.Namespace) -> dict[str, Any]:
-    """What was asked, of folders and files the name alone."""
+    """Returns the arguments as settings to save; of folders and files only the name, not the path."""
     named = {name: value.name for name, value in vars(arguments).items() if isinstance(value, Path)}
     return vars(arguments) | named
 
@@ -106,7 +125,7 @@ def main(words: Sequence[str] | None = None) -> None:
 
 
 def _file_name(task: str, arguments: argparse.Namespace) -> str:
-    """What the file of some results begins with, so that none takes the place of another kind of the same day."""
+    """Returns the beginning of the results' file name. Different tasks of a day must not overwrite each other."""
     if task == "recipe":
         return f"recipe_{arguments.recipe}"
     if task != "step":

@@ -1,14 +1,15 @@
-"""`python -m benchmarks.builds FOLDER`: this build of the package beside another one, in alternating rounds.
+"""`python -m benchmarks.builds FOLDER`: compares the speed of this build of the package with that of another build.
 
-FOLDER holds the other build as it lies in a wheel: `pip install --no-deps --target FOLDER .` in its checkout. Each
-build has a process of its own, which waits while the other one works. A turn counts by its fastest run, since other
-work on the machine only makes a run slower. A process keeps the memory that it was given, and on pages of 4 kB its place
-makes a process up to 10 % faster or slower for as long as it lives. So both processes ask for huge pages (glibc on
-Linux), and both are started anew every few rounds. Rounds go on until the interval of the ratio is narrow or the time
-is up.
+FOLDER holds the other build, installed by `pip install --no-deps --target FOLDER .` in the checkout of that build.
 
-Prints, for each task, the speed of this build as a part of the other one's: the geometric mean over the processes and
-its 95 % interval (bootstrap).
+Each build runs in a separate process. The two processes take turns of about a second. The speed in a turn is that of
+the fastest run, because other work on the machine can only make a run slower. With pages of 4 kB, the physical memory
+that a process was given makes it up to 10 % faster or slower until it ends. So both processes use huge pages (glibc on
+Linux), and a new pair of processes is started every few rounds. The measurement of a task ends when the confidence
+interval is narrow enough (`--width`) or the time is up (`--seconds`), but not before five pairs of processes.
+
+Prints for each task the speed of this build divided by the speed of the other build: the geometric mean over the pairs
+of processes, and its 95 % confidence interval (bootstrap).
 """
 
 import argparse
@@ -33,7 +34,7 @@ _HUGE_PAGES = "glibc.malloc.hugetlb=1"
 
 
 def tasks() -> dict[str, Callable[[], object]]:
-    """What is timed: steps of training and of decoding, in fp32."""
+    """Returns the tasks that are timed, by name: training steps and searches of two models, in fp32."""
     import vanilla_transformers as vanilla
 
     torch.manual_seed(0)
@@ -50,7 +51,10 @@ def tasks() -> dict[str, Callable[[], object]]:
 
 
 def tasks_of(model: torch.nn.Module) -> dict[str, Callable[[], object]]:
-    """Those of one model: a small step of training, where calls weigh most, and four ways of decoding."""
+    """Returns the tasks of one model: a training step and three searches.
+
+    The batch is small, so that the overhead of Python calls is a large part of the time.
+    """
     source = torch.randint(3, 8000, (8, 16))
     batch = {"input_ids": source, "labels": torch.randint(3, 8000, (8, 16))}
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-6, fused=True)
@@ -69,13 +73,17 @@ def tasks_of(model: torch.nn.Module) -> dict[str, Callable[[], object]]:
         "training step": train,
         "greedy": generate,
         "beams": lambda: generate(num_beams=4),
-        # What the searches here do not do: transformers' loop calls the model with a cache.
+        # Our fast search does not return a dict, so transformers' own loop runs and calls the model with a cache.
         "greedy, transformers' loop": lambda: generate(return_dict_in_generate=True),
     }
 
 
 def work() -> None:
-    """One build: prints its tasks, then for each line on standard input the rate of its fastest run in a turn."""
+    """The main function of a build's process.
+
+    Prints the path of the imported package. Then reads task names from standard input, one a line, and prints for each
+    the runs per second, computed from the fastest run of the turn.
+    """
     found = tasks()
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     import vanilla_transformers
@@ -92,7 +100,12 @@ def work() -> None:
 
 
 class Build:
-    """A process with one build."""
+    """A process that runs one build.
+
+    Args:
+        path: folder of the build; empty for this build.
+        num_threads: torch's number of threads.
+    """
 
     def __init__(self, path: str, num_threads: int) -> None:
         environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, [path, str(HERE)]))}
@@ -104,7 +117,7 @@ class Build:
         self.place = self._read()
 
     def rate(self, task: str) -> float:
-        """Times a second, of the fastest run of one turn."""
+        """Returns the runs per second, computed from the fastest run of one turn."""
         assert self._process.stdin is not None
         self._process.stdin.write(f"{task}\n")
         self._process.stdin.flush()
@@ -118,12 +131,12 @@ class Build:
         assert self._process.stdout is not None
         line = self._process.stdout.readline().strip()
         if not line:
-            raise RuntimeError("a build has ended; what it said stands above")
+            raise RuntimeError("the process of a build has ended; its error message is printed above")
         return line
 
 
 def interval(ratios: Sequence[float]) -> tuple[float, float, float]:
-    """Geometric mean and its 95 % interval, of ratios that do not depend on each other."""
+    """Returns the geometric mean of independent ratios, and the ends of its 95 % bootstrap interval."""
     logs, draw = [log(ratio) for ratio in ratios], random.Random(0)
     means = sorted(statistics.fmean(draw.choices(logs, k=len(logs))) for _ in range(_NUM_RESAMPLES))
     low, high = means[int(0.025 * _NUM_RESAMPLES)], means[int(0.975 * _NUM_RESAMPLES)]
@@ -131,9 +144,10 @@ def interval(ratios: Sequence[float]) -> tuple[float, float, float]:
 
 
 def compare(start: Callable[[], tuple[Build, Build]], task: str, width: float, seconds: float) -> str:
-    """A line of the table, once the interval is no wider than `width` or the time is up.
+    """Measures a task until the interval is at most `width` wide or `seconds` are over; returns the row of the table.
 
-    The rounds of two processes share what these were given, so that each pair of processes counts once.
+    The rounds of one pair of processes are not independent, because they use the same memory. So each pair of processes
+    gives one ratio: the geometric mean of its rounds.
     """
     ratios: list[float] = []
     begin = time.perf_counter()
@@ -147,7 +161,10 @@ def compare(start: Callable[[], tuple[Build, Build]], task: str, width: float, s
 
 
 def rounds(ours: Build, other: Build, task: str) -> list[float]:
-    """How many times as fast ours is, in turns that change places."""
+    """Returns the speed of our build divided by that of the other one, for each round; ends both processes.
+
+    The build that runs first alternates from round to round.
+    """
     try:
         found = []
         for number in range(_ROUNDS_OF_A_PROCESS):
@@ -164,11 +181,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     models, works = ("encoder-decoder", "decoder"), ("training step", "greedy", "beams", "greedy, transformers' loop")
     known = [f"{model}: {work}" for model in models for work in works]
     parser = argparse.ArgumentParser(prog="python -m benchmarks.builds", description=__doc__)
-    parser.add_argument("folder", help="of the other build")
+    parser.add_argument("folder", help="folder of the other build")
     parser.add_argument("--task", nargs="+", default=known, choices=known, metavar="TASK", help="; ".join(known))
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--width", type=float, default=0.02, help="of the interval (%(default)s)")
-    parser.add_argument("--seconds", type=float, default=240, help="for a task at most (%(default)s)")
+    parser.add_argument(
+        "--width", type=float, default=0.02, help="end a task when its interval is this narrow (%(default)s)"
+    )
+    parser.add_argument(
+        "--seconds",
+        type=float,
+        default=240,
+        help="end a task after this time, but not before five pairs of processes (%(default)s)",
+    )
     chosen = parser.parse_args(arguments)
 
     def start() -> tuple[Build, Build]:

@@ -1,8 +1,9 @@
-"""`python -m benchmarks classification`: classes of sentences, beside BERT through transformers' `pipeline`.
+"""`python -m benchmarks classification`: classification of sentences, compared with BERT in transformers' `pipeline`.
 
-Ours is what `vanilla classify` does: batches of like length under a budget of tokens. The peer has the same weights
-and the batch size, of some, that suits it best. Sentences are SST-2's validation rows where `--texts` names them, else
-random words in sentences as long.
+Our model runs as in `vanilla classify`: the sentences of a batch have similar lengths, and a batch has a maximum number
+of tokens. BERT has the same weights and uses the fastest of several batch sizes. `--texts` names the file with the
+sentences, such as the validation rows of SST-2. Without `--texts` the sentences are random words; their lengths are
+like those of SST-2.
 """
 
 import argparse
@@ -25,11 +26,11 @@ from vanilla_transformers.interop.conversion import to_stock
 from vanilla_transformers.text.answers import default_batch_tokens
 
 BATCH_SIZES = (1, 8, 16, 32, 64, 128)
-TRIED_ON = 256  # sentences on which a batch size is tried
+TRIED_ON = 256  # number of sentences on which batch sizes are compared
 
 
 def classifications(arguments: argparse.Namespace, device: torch.device) -> list[Comparison]:
-    """Sentences a second in fp32."""
+    """Compares the sentences per second in fp32."""
     shape = SHAPES["masked_lm"]
     texts = read_texts(arguments.texts, "sentence") if arguments.texts else random_sentences(872)
     tokenizer = train_encoder_tokenizer(texts, shape.vocab_size, shape.length)
@@ -64,7 +65,7 @@ def classifications(arguments: argparse.Namespace, device: torch.device) -> list
 
 
 def random_sentences(count: int) -> list[str]:
-    """Words of four letters in sentences as long as those of SST-2's validation rows."""
+    """Returns sentences of random four-letter words, with lengths distributed as in the validation rows of SST-2."""
     generator = np.random.default_rng(0)
     letters = np.array(list("etaoinshrdlu"))
     words = ["".join(word) for word in generator.choice(letters, (8000, 4))]

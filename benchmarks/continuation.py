@@ -1,6 +1,7 @@
-"""`python -m benchmarks continuation`: greedy continuation of prompts, beside GPT-2's `generate` on the same weights.
+"""`python -m benchmarks continuation`: greedy continuation of prompts, compared with `generate` of GPT-2.
 
-Each goes on from the same random prompts for as many tokens; that the tokens are the same is checked.
+GPT-2 has the same weights. Both models continue the same random prompts by the same number of tokens. The output states
+in how many rows the tokens are equal.
 """
 
 import argparse
@@ -13,11 +14,11 @@ from benchmarks.models import SHAPES, Subject, subjects
 from benchmarks.rounds import DTYPES, Comparison, compare
 
 BATCH_SIZES = (1, 32)
-PROMPT, NEW = 32, 64  # tokens
+PROMPT, NEW = 32, 64  # tokens of a prompt and of its continuation
 
 
 def continuations(arguments: argparse.Namespace, device: torch.device) -> list[Comparison]:
-    """Greedy continuation at each batch size and precision of weights."""
+    """Compares greedy continuation at each batch size and each precision of the weights."""
     results = []
     shape = SHAPES["causal_lm"]
     kernels = {"ours": arguments.decoding_attention, "peers": arguments.peer_attention}

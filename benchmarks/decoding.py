@@ -1,9 +1,9 @@
-"""`python -m benchmarks decoding --model MODEL --sentences FILE`: translation beside others on the same weights.
+"""`python -m benchmarks decoding --model MODEL --sentences FILE`: translation, compared with Marian and CTranslate2.
 
-These are transformers' Marian and CTranslate2, which gets a process of its own: its threads beside those of torch, in
-one pool of OpenMP, would take a third of the speed of whatever else is in that process. FILE has JSON lines like
-Multi30k's, or one text a line. Each subject first looks for its best batch size, then all take turns. Text is tokenized
-beforehand for all; the tokens that come out are compared.
+All use the same weights. CTranslate2 runs in a separate process: in torch's process both libraries would share one pool
+of OpenMP threads, and all other work in the process would be a third slower. FILE is a `.jsonl` file like those of
+Multi30k, or has one text a line. The fastest batch size of each model is found first; then all models take turns. The
+texts are tokenized before the measurement. The output states how many translations have the same tokens as ours.
 """
 
 import argparse
@@ -26,11 +26,16 @@ Rows = list[list[int]]
 Search = Callable[[Rows, int], Rows]
 
 BATCH_SIZES = (16, 32, 64, 128)
-TRIED_ON = 200  # sentences on which a batch size is tried
+TRIED_ON = 200  # about how many sentences are used to compare batch sizes
 
 
 def read_texts(path: Path, source: str) -> list[str]:
-    """The texts of a file."""
+    """Returns the texts of a file.
+
+    Args:
+        path: JSON lines if the name ends in `.jsonl`, else a file with one text a line.
+        source: the field of a JSON line, or of its `translation`, that holds the text.
+    """
     lines = path.read_text(encoding="utf-8").splitlines()
     if path.suffix != ".jsonl":
         return lines
@@ -39,13 +44,13 @@ def read_texts(path: Path, source: str) -> list[str]:
 
 
 def by_length(rows: Rows, batch_size: int) -> Iterator[list[int]]:
-    """The places of rows of like length, longest first."""
+    """Returns batches of row indices. The rows are sorted by length, longest first."""
     order = sorted(range(len(rows)), key=lambda place: -len(rows[place]))
     return (order[start : start + batch_size] for start in range(0, len(order), batch_size))
 
 
 def generating(model: PreTrainedModel, pad: int, settings: dict[str, object]) -> Search:
-    """`generate` of a model of transformers' kind."""
+    """Returns a search by `generate` of a transformers model. Its answers begin after the decoder's start token."""
 
     @torch.inference_mode()
     def search(rows: Rows, batch_size: int) -> Rows:
@@ -64,7 +69,7 @@ def generating(model: PreTrainedModel, pad: int, settings: dict[str, object]) ->
 
 
 def translating(folder: Path, tokenizer: object, num_beams: int, max_length: int, num_workers: int) -> Search:
-    """CTranslate2, whose workers share the threads out among themselves."""
+    """Returns a search by CTranslate2. Its workers divide torch's number of threads among them."""
     import ctranslate2 as runtime
 
     threads = max(1, torch.get_num_threads() // num_workers)
@@ -90,14 +95,14 @@ def translating(folder: Path, tokenizer: object, num_beams: int, max_length: int
 
 
 def trimmed(rows: Rows, end: int) -> Rows:
-    """Without the end token and what stands behind it."""
+    """Returns the rows without the end token and the tokens after it."""
     return [row[: row.index(end)] if end in row else row for row in rows]
 
 
 def prepared(
     model: PreTrainedModel, tokenizer: object, folder: Path, num_beams: int, max_length: int, processes: ExitStack
 ) -> tuple[dict[str, Search], dict[str, str]]:
-    """The subjects, on the same weights and in fp32, and why others do not run."""
+    """Returns the searches, with the same weights in fp32, and for each one that cannot run the reason."""
     marian = to_stock(model, "marian").to(model.device).eval()
     settings: dict[str, object] = {"num_beams": num_beams, "max_length": max_length}
     if num_beams > 1:
@@ -119,9 +124,15 @@ def prepared(
 
 
 def translations(arguments: argparse.Namespace, device: torch.device) -> list[Comparison]:
-    """Sentences a second of beam and greedy search."""
+    """Compares the sentences per second of beam search and greedy search.
+
+    Raises:
+        Unavailable: If `--model` or `--sentences` is missing.
+    """
     if arguments.model is None or arguments.sentences is None:
-        raise Unavailable("--model takes a trained encoder-decoder, --sentences the file to translate")
+        raise Unavailable(
+            "--model FOLDER (a trained encoder-decoder) and --sentences FILE (the texts to translate) are needed"
+        )
     model = AutoModelForSeq2SeqLM.from_pretrained(arguments.model, dtype=torch.float32).to(device).eval()
     tokenizer = AutoTokenizer.from_pretrained(arguments.model)
     rows = tokenizer(read_texts(arguments.sentences, arguments.source))["input_ids"]

@@ -1,4 +1,4 @@
-"""`python -m benchmarks.dropout`: our dropout beside torch's on a CPU, forward and backward, in alternating rounds."""
+"""`python -m benchmarks.dropout`: compares our dropout with torch's on a CPU, forward and backward pass."""
 
 import argparse
 import statistics
@@ -12,7 +12,7 @@ from vanilla_transformers.model.operations import Dropout
 
 
 def subject(dropout: nn.Module, shape: tuple[int, ...], dtype: torch.dtype) -> Callable[[], None]:
-    """A forward and a backward pass on a tensor of this shape."""
+    """Returns a function that runs a forward and a backward pass on a tensor of this shape."""
     states = torch.randn(shape, dtype=dtype, requires_grad=True)
     gradient = torch.ones(shape, dtype=dtype)
 
@@ -29,7 +29,7 @@ def main() -> None:
     )
     parser.add_argument("--shape", type=int, nargs="+", default=[128, 16, 256], metavar="SIZE")
     parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--steps", type=int, default=50, help="passes of each in a round")
+    parser.add_argument("--steps", type=int, default=50, help="forward and backward passes of each in a round")
     arguments = parser.parse_args()
     for dtype in (torch.float32, torch.bfloat16):
         kinds = {"ours": Dropout(0.1), "torch": nn.Dropout(0.1)}

@@ -1,7 +1,8 @@
-"""`python -m benchmarks.linear_cross_entropy`: projection, loss and their gradients, with the logits and without.
+"""`python -m benchmarks.linear_cross_entropy`: output projection, cross entropy and their gradients.
 
-Ours beside torch's linear layer and cross entropy, and its own `linear_cross_entropy`, in alternating rounds; the
-memory of each is the growth of a process of its own. With `--keep`, freed memory is kept, as our recipes do it.
+Compares three implementations in alternating rounds: ours (without all logits in memory), torch's linear layer and
+cross entropy (with all logits, called "whole"), and torch's `linear_cross_entropy`. The memory is the growth of a
+separate process. With `--keep`, the process keeps freed memory, as in our recipes.
 """
 
 import argparse
@@ -21,17 +22,17 @@ Loss = Callable[[nn.Linear, torch.Tensor, torch.Tensor, float], torch.Tensor]
 
 
 def ours(projection: nn.Linear, vectors: torch.Tensor, labels: torch.Tensor, label_smoothing: float) -> torch.Tensor:
-    """The loss that our models and recipes have."""
+    """Returns the loss of our models and recipes, computed without all logits in memory."""
     return linear_cross_entropy_loss(projection, vectors, labels, None, label_smoothing)
 
 
 def whole(projection: nn.Linear, vectors: torch.Tensor, labels: torch.Tensor, label_smoothing: float) -> torch.Tensor:
-    """All logits, in fp32 for the loss."""
+    """Returns the loss computed from all logits, in fp32."""
     return functional.cross_entropy(projection(vectors).float(), labels, label_smoothing=label_smoothing)
 
 
 def torchs(projection: nn.Linear, vectors: torch.Tensor, labels: torch.Tensor, label_smoothing: float) -> torch.Tensor:
-    """torch's pieces; with smoothing they are the whole again, and autocast does not reach them."""
+    """Returns torch's loss, computed in chunks; with label smoothing, from all logits. Autocast does not affect it."""
     options = nn.LinearCrossEntropyOptions()  # type: ignore[attr-defined]
     return functional.linear_cross_entropy(  # type: ignore[attr-defined]
         vectors, projection.weight, labels, label_smoothing=label_smoothing, options=options
@@ -42,7 +43,7 @@ LOSSES: dict[str, Loss] = {"ours": ours, "whole": whole, "torch": torchs}
 
 
 def subject(loss: Loss, arguments: argparse.Namespace) -> Callable[[], None]:
-    """A forward and a backward pass."""
+    """Returns a function that runs a forward and a backward pass."""
     torch.manual_seed(0)
     projection = nn.Linear(arguments.width, arguments.tokens, bias=False)
     vectors = torch.randn(arguments.rows, arguments.width, requires_grad=True)
@@ -58,7 +59,7 @@ def subject(loss: Loss, arguments: argparse.Namespace) -> Callable[[], None]:
 
 
 def growth(name: str, arguments: argparse.Namespace) -> float:
-    """MB by which a process grows at most in two passes, the gradients included."""
+    """Returns the maximum growth of the process in two passes, gradients included, in MB (2**20 bytes)."""
     torch.set_num_threads(arguments.threads)
     step = subject(LOSSES[name], arguments)
     before = peak_memory()
@@ -80,8 +81,8 @@ def main() -> None:
     parser.add_argument("--precision", choices=["fp32", "bf16"], default="bf16")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--steps", type=int, default=5, help="passes of each in a round")
-    parser.add_argument("--keep", action="store_true", help="keep freed memory")
+    parser.add_argument("--steps", type=int, default=5, help="forward and backward passes of each in a round")
+    parser.add_argument("--keep", action="store_true", help="keep freed memory in the process, as in our recipes")
     arguments = parser.parse_args()
     with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
         memory = {name: pool.apply(growth, (name, arguments)) for name in LOSSES}

@@ -1,7 +1,7 @@
-"""`python -m benchmarks.loop_overhead`: what a step of the engine takes beyond a bare torch loop.
+"""`python -m benchmarks.loop_overhead`: the time that a step of our engine takes beyond a step of a bare torch loop.
 
-Both train an embedding and a linear layer, whose own work takes a fraction of a millisecond, on the same batches. The
-bare loop computes the gradients, clips them and takes a fused AdamW step; it keeps no books.
+Both train the same small model, an embedding and a linear layer, on the same batch; its computation takes a fraction of
+a millisecond. The bare loop computes the gradients, clips them and takes a fused AdamW step. It records nothing.
 """
 
 import argparse
@@ -32,11 +32,11 @@ from vanilla_recipes.settings.experiment import (
 )
 
 VOCAB_SIZE, WIDTH, ROWS, LENGTH = 100, 32, 16, 16
-WARM_UP = 100
+WARM_UP = 100  # steps before the measurement
 
 
 class TinyConfig(PreTrainedConfig):
-    """The size of `TinyModel`."""
+    """The configuration of `TinyModel`."""
 
     model_type = "tiny"
     hidden_size = WIDTH
@@ -63,13 +63,13 @@ class TinyModel(PreTrainedModel):
 
 
 def batch() -> Batch:
-    """Random ids."""
+    """Returns a batch of random ids, shape (ROWS, LENGTH); the labels are the inputs."""
     ids = torch.randint(VOCAB_SIZE, (ROWS, LENGTH), generator=torch.Generator().manual_seed(0))
     return {"input_ids": ids, "labels": ids}
 
 
 def bare_loop(steps: int) -> float:
-    """Seconds a step of the bare loop."""
+    """Returns the seconds of a step of the bare loop."""
     model, inputs, count = TinyModel(TinyConfig()), batch(), torch.tensor(float(ROWS * LENGTH))
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, fused=True)
     start = 0.0
@@ -84,7 +84,7 @@ def bare_loop(steps: int) -> float:
 
 
 def engine_loop(steps: int, folder: Path) -> float:
-    """Seconds a step of the engine, its reports every 20 steps included, evaluation and saving not."""
+    """Returns the seconds of a step of the engine: with its reports every 20 steps, without evaluation and saving."""
     times: list[float] = []
     inputs = batch()
 

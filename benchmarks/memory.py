@@ -1,7 +1,8 @@
-"""`python -m benchmarks memory` and `growth`: the peak memory of a training step, and what grows with what.
+"""`python -m benchmarks memory` and `growth`: peak memory of a training step, and its growth with the sizes.
 
-Memory is that of a process of its own: what it holds at most in two steps beyond what it held before the model was
-made, so weights, gradients, the state of the optimizer and activations; on a GPU what its allocator says.
+Each model is measured in a separate process. The memory is the peak in two training steps minus the memory before the
+model was built. So it contains weights, gradients, optimizer state and activations. On a GPU it is the peak of torch's
+allocator.
 """
 
 import argparse
@@ -16,20 +17,20 @@ from benchmarks.models import SHAPES, Shape, Subject, subjects
 from benchmarks.rounds import Comparison, Unavailable, compare, peak_memory
 from benchmarks.training import products, training_step
 
-VOCAB_SIZE, ROWS, LENGTH = 32_000, 64, 32  # 2,048 targets
-TOKENS = 4096  # of a batch, of whatever length its rows are
-LENGTHS = (128, 512, 2048, 4096, 8192, 16_384)  # up to --longest
-BATCHES = (1, 4, 16, 64)  # rows of 128 tokens
+VOCAB_SIZE, ROWS, LENGTH = 32_000, 64, 32  # a batch has 2,048 targets
+TOKENS = 4096  # tokens of a batch for each length; a longer row is a batch by itself
+LENGTHS = (128, 512, 2048, 4096, 8192, 16_384)  # lengths above --longest are skipped
+BATCHES = (1, 4, 16, 64)  # numbers of rows, each of 128 tokens
 VOCAB_SIZES = (1000, 8000, 32_000, 128_000)
 
 
 @dataclass(frozen=True)
 class Step:
-    """A training step that a process can make by itself.
+    """Describes a training step; can be pickled, so that another process can run the step.
 
     Attributes:
-        name: of the subject.
-        kernel: its attention.
+        name: name of the model, without its attention kernel.
+        kernel: its attention kernel.
     """
 
     family: str
@@ -42,7 +43,7 @@ class Step:
     device: str
 
     def subject(self) -> Subject:
-        """The model, where it runs."""
+        """Builds the model and moves it to the device."""
         kernels = {"ours": [self.kernel], "peers": [self.kernel]}
         build = next(
             build
@@ -59,7 +60,7 @@ class Step:
 
 
 def growth_of(step: Step, threads: int) -> float:
-    """Megabytes that a process holds at most."""
+    """Returns the growth of this process to its peak memory in two steps, in megabytes (2**20 bytes)."""
     torch.set_num_threads(threads)
     on_gpu = torch.device(step.device).type == "cuda"
     before = peak_memory()
@@ -73,7 +74,7 @@ def growth_of(step: Step, threads: int) -> float:
 
 
 def in_processes(steps: dict[str, Step]) -> dict[str, float | str]:
-    """The peak of each step in megabytes, or why there is none."""
+    """Runs each step in a new process. Returns its peak memory in megabytes, or the reason why it cannot run."""
     with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
         found: dict[str, float | str] = {}
         for name, step in steps.items():
@@ -85,7 +86,7 @@ def in_processes(steps: dict[str, Step]) -> dict[str, float | str]:
 
 
 def peaks(arguments: argparse.Namespace, device: torch.device) -> list[dict[str, Any]]:
-    """The peak of a step of the encoder-decoders at a large vocabulary."""
+    """Compares the peak memory of a training step of encoder-decoders with a large vocabulary."""
     results = []
     kernel = arguments.attention[0]
     for precision in arguments.precision:
@@ -107,9 +108,9 @@ def peaks(arguments: argparse.Namespace, device: torch.device) -> list[dict[str,
 
 
 def growths(arguments: argparse.Namespace, device: torch.device) -> list[Any]:
-    """Speed and memory of decoders in bf16 as length, batch and vocabulary grow."""
+    """Compares speed and memory of decoders in bf16 while length, batch size or vocabulary grows."""
     shape = SHAPES["causal_lm"]
-    kernel = "sdpa"  # the scores of 16,384 tokens would take 4 GB a layer otherwise
+    kernel = "sdpa"  # eager attention would store scores: for 16,384 tokens 4 GB a layer
     base = Step("causal_lm", "ours", kernel, shape, 1, 128, "bf16", str(device))
     sizes = {
         "length": [

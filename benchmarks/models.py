@@ -1,4 +1,7 @@
-"""Ours and its peers for each family: the same size, and the same weights where transformers has the architecture."""
+"""Builds our model and its peers for each family, all of the same size.
+
+If transformers has the architecture of our model, the peer also has the same weights.
+"""
 
 import copy
 import importlib.util
@@ -34,7 +37,17 @@ Loss = Callable[[Batch], torch.Tensor]
 
 @dataclass(frozen=True)
 class Shape:
-    """Size of a model; an encoder-decoder has so many layers on either side."""
+    """The size of a model.
+
+    Attributes:
+        vocab_size: number of tokens in the vocabulary.
+        width: size of the hidden states.
+        heads: number of attention heads.
+        inner: size of the feed-forward layer.
+        layers: number of layers; an encoder-decoder has as many in its encoder and as many in its decoder.
+        length: number of positions.
+        dropout: probability of dropout.
+    """
 
     vocab_size: int = 8000
     width: int = 256
@@ -47,7 +60,10 @@ class Shape:
 
 @dataclass(frozen=True)
 class Subject:
-    """A model, and its loss of a batch of `input_ids`, `attention_mask` and `labels`, all (B, T)."""
+    """A model and its loss function.
+
+    The loss function takes a batch of `input_ids`, `attention_mask` and `labels`, each of shape (B, T).
+    """
 
     model: nn.Module
     loss: Loss
@@ -58,19 +74,20 @@ SHAPES = {
     "masked_lm": Shape(heads=4, layers=4),
     "causal_lm": Shape(heads=4, layers=4),
 }
-"""Of the models of `translation/multi30k` and `classification/sst2`, and of a decoder as large."""
+"""Sizes as in `translation/multi30k` (seq2seq) and `classification/sst2` (masked_lm). causal_lm is as large."""
 
 
 def subjects(
     family: str, shape: Shape, kernels: Mapping[str, list[str]], nanogpt: Path | None = None
 ) -> dict[str, Callable[[], Subject]]:
-    """Builders by name, ours first, one for each attention kernel; a builder may raise `Unavailable`.
+    """Returns functions that build the models, by name; our model comes first. A function may raise `Unavailable`.
 
     Args:
         family: "seq2seq", "masked_lm" or "causal_lm".
-        shape: of all of them.
-        kernels: attention kernels of "ours" and of the "peers" from transformers.
-        nanogpt: a clone of karpathy/nanoGPT.
+        shape: size of all models.
+        kernels: attention kernels of our model (key "ours") and of the models from transformers (key "peers"). Each
+            kernel gives one entry of the result.
+        nanogpt: folder of a clone of karpathy/nanoGPT.
     """
     torch.manual_seed(0)
     ours = _OURS[family](shape)
@@ -96,7 +113,7 @@ def subjects(
 
 
 def sizes(shape: Shape) -> dict[str, Any]:
-    """What the configurations of all three families are told."""
+    """Returns the settings that the configurations of all three families share."""
     return {
         "vocab_size": shape.vocab_size,
         "hidden_size": shape.width,
@@ -108,20 +125,20 @@ def sizes(shape: Shape) -> dict[str, Any]:
 
 
 def our_seq2seq(shape: Shape) -> PreTrainedModel:
-    """An encoder-decoder as Marian is one."""
+    """Returns our encoder-decoder with the architecture of Marian."""
     layers = {"encoder_layers": shape.layers, "decoder_layers": shape.layers}
     config = VanillaSeq2SeqConfig(**sizes(shape), **layers, sinusoidal_layout="halves")
     return VanillaSeq2SeqForConditionalGeneration(config)
 
 
 def our_masked_lm(shape: Shape) -> PreTrainedModel:
-    """An encoder as BERT is one."""
+    """Returns our encoder with the architecture of BERT."""
     attention = {"num_hidden_layers": shape.layers, "attention_probs_dropout_prob": shape.dropout}
     return VanillaEncoderForMaskedLM(VanillaEncoderConfig(**sizes(shape), **attention))
 
 
 def our_causal_lm(shape: Shape) -> PreTrainedModel:
-    """A decoder as GPT-2 is one."""
+    """Returns our decoder with the architecture of GPT-2."""
     attention = {"num_hidden_layers": shape.layers, "attention_probs_dropout_prob": shape.dropout}
     config = VanillaDecoderConfig(**sizes(shape), **attention, bos_token_id=START, eos_token_id=END)
     return VanillaDecoderForCausalLM(config)
@@ -141,7 +158,11 @@ def _with_kernel(model: PreTrainedModel, kernel: str) -> PreTrainedModel:
 
 
 def _subject(model: PreTrainedModel) -> Subject:
-    """A model of transformers' kind; of ours the loss alone, the head at masked tokens only, as in the recipes."""
+    """Returns the subject of a model with transformers' interface.
+
+    Our models run as in the recipes: they return the loss without the logits, and the head of a masked language model
+    runs at masked tokens only.
+    """
     is_ours = model.config.model_type.startswith("vanilla_")
 
     def loss(batch: Batch) -> torch.Tensor:
@@ -153,7 +174,11 @@ def _subject(model: PreTrainedModel) -> Subject:
 
 
 def as_in_recipes(model: nn.Module, batch: Batch) -> dict[str, torch.Tensor]:
-    """What our recipes give our model to learn from: of hidden words the places and labels of these alone."""
+    """Returns the batch as our recipes pass it to the model.
+
+    A masked language model gets the labels of the masked tokens only, with their flat positions in the batch
+    (`masked_positions`).
+    """
     if not isinstance(model, VanillaEncoderForMaskedLM):
         return dict(batch)
     places = batch["labels"].flatten().ne(IGNORED).nonzero().squeeze(1)
@@ -161,13 +186,16 @@ def as_in_recipes(model: nn.Module, batch: Batch) -> dict[str, torch.Tensor]:
 
 
 def _modernbert(shape: Shape) -> PreTrainedModel:
-    """It predicts masked tokens only, which is its documented way; without padding it takes flash attention."""
+    """Returns ModernBERT with its head at masked tokens only, a documented option.
+
+    The batches are padded: ModernBERT needs flash attention to run without padding.
+    """
     return ModernBertForMaskedLM(
         ModernBertConfig(
             vocab_size=shape.vocab_size,
             hidden_size=shape.width,
             num_attention_heads=shape.heads,
-            intermediate_size=shape.inner * 2 // 3,  # gated: three matrices of this size instead of two
+            intermediate_size=shape.inner * 2 // 3,  # a gated layer has three matrices of this size instead of two
             num_hidden_layers=shape.layers,
             max_position_embeddings=shape.length,
             sparse_prediction=True,
@@ -181,7 +209,7 @@ def _modernbert(shape: Shape) -> PreTrainedModel:
 
 
 class _TorchTransformer(nn.Module):
-    """torch's own encoder-decoder between one table and its transpose."""
+    """torch's encoder-decoder with one embedding matrix for source, target and output."""
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
@@ -220,11 +248,11 @@ def _torch_transformer(shape: Shape) -> Subject:
 
 
 def _x_transformer(shape: Shape) -> Subject:
-    """lucidrains' encoder-decoder with its flash attention, which is torch's fused kernel."""
+    """Returns the encoder-decoder of x-transformers. Its flash attention is torch's fused kernel."""
     try:
         import x_transformers
     except ImportError as error:
-        raise Unavailable("pip install x-transformers") from error
+        raise Unavailable("x-transformers is not installed: run `pip install x-transformers`") from error
     sizes = dict(
         num_tokens=shape.vocab_size, depth=shape.layers, heads=shape.heads, max_seq_len=shape.length + 1,
         attn_dim_head=shape.width // shape.heads, ff_mult=shape.inner // shape.width, attn_flash=True,
@@ -236,19 +264,19 @@ def _x_transformer(shape: Shape) -> Subject:
     )
 
     def loss(batch: Batch) -> torch.Tensor:
-        targets = torch.cat((_shifted(batch["labels"])[:, :1], batch["labels"]), 1)  # which it shifts by itself
+        targets = torch.cat((_shifted(batch["labels"])[:, :1], batch["labels"]), 1)  # the model shifts the targets
         return model(batch["input_ids"], targets, mask=batch["attention_mask"].bool())
 
     return Subject(model, loss)
 
 
 def _nanogpt(shape: Shape, folder: Path | None) -> Subject:
-    """nanoGPT's model, whose loss is of the tokens as given: they are shifted here."""
+    """Returns nanoGPT's model. It does not shift the labels, so they are shifted here."""
     if folder is None:
-        raise Unavailable("--nanogpt takes the folder of a clone of karpathy/nanoGPT")
+        raise Unavailable("--nanogpt FOLDER is needed: a clone of karpathy/nanoGPT")
     spec = importlib.util.spec_from_file_location("nanogpt_model", folder / "model.py")
     if spec is None or spec.loader is None or not (folder / "model.py").is_file():
-        raise Unavailable(f"{folder} has no model.py")
+        raise Unavailable(f"--nanogpt {folder}: the folder has no model.py; give a clone of karpathy/nanoGPT")
     module: Any = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)
@@ -260,12 +288,12 @@ def _nanogpt(shape: Shape, folder: Path | None) -> Subject:
     )  # fmt: skip
 
     def loss(batch: Batch) -> torch.Tensor:
-        labels = functional.pad(batch["labels"][:, 1:], (0, 1), value=-1)  # which it ignores
+        labels = functional.pad(batch["labels"][:, 1:], (0, 1), value=-1)  # nanoGPT ignores the label -1
         return model(batch["input_ids"], labels.where(labels.ne(IGNORED), -1))[1]
 
     return Subject(model, loss)
 
 
 def _shifted(labels: torch.Tensor) -> torch.Tensor:
-    """What a decoder reads to predict the labels."""
+    """Returns the decoder's input for the labels: the start token and all labels but the last one."""
     return functional.pad(labels, (1, -1), value=START).clamp(min=PAD)

@@ -1,8 +1,8 @@
-"""`python -m benchmarks.peers multi30k|sst2|shakespeare DATA`: what a careful user of transformers gets in that time.
+"""`python -m benchmarks.peers multi30k|sst2|shakespeare DATA`: the score of a careful user of transformers.
 
-The same rows and tokenizers as our recipes, trained by `Seq2SeqTrainer` with Marian, by `Trainer` with BERT, and by a
-bare torch loop with GPT-2, each of the size of our recipe's model. A time is given for training alone; the number of
-steps that fit into it is found from a probe, so that the schedule ends with it.
+The data and tokenizers are those of our recipes, and the models are as large as ours. `Seq2SeqTrainer` trains Marian,
+`Trainer` trains BERT, and a bare torch loop trains GPT-2. The given time is for training alone. A short run before, the
+probe, measures how many steps fit into the time, so that the learning-rate schedule ends when the time is over.
 """
 
 import argparse
@@ -41,11 +41,11 @@ from vanilla_recipes.scoring.bleu import Bleu
 from vanilla_recipes.scoring.classification import Accuracy
 from vanilla_recipes.scoring.decoding import translate
 
-PROBE_STEPS = 200  # the first ones are slower: told by 60, a peer ended a tenth before its time
+PROBE_STEPS = 200  # the first steps are slower: after a probe of 60 steps, a peer ended a tenth before its time
 
 
 class TokenCount(TrainerCallback):
-    """Real and padded tokens a second of training, read from the batches that the model gets."""
+    """Counts real tokens and all tokens in the training batches that the model gets, and measures the training time."""
 
     def __init__(self, model: PreTrainedModel) -> None:
         self.real = self.padded = 0
@@ -57,7 +57,7 @@ class TokenCount(TrainerCallback):
         if model.training:
             self.real += int(inputs["attention_mask"].sum())
             self.padded += inputs["attention_mask"].numel()
-            targets = inputs.get("decoder_input_ids")  # as many as labels, which label smoothing keeps to itself
+            targets = inputs.get("decoder_input_ids")  # as many as labels, which label smoothing removes
             if targets is not None:
                 self.real += int((targets != self.pad_token_id).sum())
                 self.padded += targets.numel()
@@ -77,7 +77,7 @@ class TokenCount(TrainerCallback):
 
 
 def settings(folder: str, max_steps: int, batch_size: int, learning_rate: float, warmup: int) -> dict[str, Any]:
-    """What both trainers are told: bf16, fused AdamW, batches of like lengths, a cosine to nothing."""
+    """Returns the settings of both trainers: bf16, fused AdamW, batches of similar lengths, a cosine schedule to 0."""
     return {
         "output_dir": folder,
         "max_steps": max_steps,
@@ -98,7 +98,10 @@ def settings(folder: str, max_steps: int, batch_size: int, learning_rate: float,
 
 
 def fit(build: Any, trainer_of: Any, seconds: float) -> tuple[PreTrainedModel, dict[str, float]]:
-    """The model after `seconds` of training: a probe tells how many steps that is."""
+    """Trains a model for `seconds`; returns it with the figures of the run.
+
+    The model is trained twice. The first run is the probe: its speed determines the number of steps of the second run.
+    """
     steps = PROBE_STEPS
     for _ in range(2):
         torch.manual_seed(1)
@@ -114,7 +117,7 @@ def fit(build: Any, trainer_of: Any, seconds: float) -> tuple[PreTrainedModel, d
 
 
 def multi30k(data: Path, seconds: float, attention: str, batch_size: int) -> dict[str, Any]:
-    """Marian of 7.6 million parameters, label smoothing 0.1; scored as our recipe is."""
+    """Trains Marian (7.6 million parameters, label smoothing 0.1); returns figures and scores as in our recipe."""
     config = TranslationDataConfig(path=str(data))
     train, test = translation_pairs(config, "train"), translation_pairs(config, "test")
     tokenizer = train_translation_tokenizer([text for pair in train for text in pair], 8000, 128)
@@ -147,7 +150,7 @@ def multi30k(data: Path, seconds: float, attention: str, batch_size: int) -> dic
 
 
 def sst2(data: Path, seconds: float, attention: str, batch_size: int) -> dict[str, Any]:
-    """BERT of 4 layers and width 256, on the whole training set."""
+    """Trains BERT with 4 layers and width 256 on the complete training set; returns figures and accuracy."""
     train, validation = (
         [json.loads(line) for line in (data / f"{split}.jsonl").read_text(encoding="utf-8").splitlines()]
         for split in ("train", "validation")
@@ -188,7 +191,7 @@ def sst2(data: Path, seconds: float, attention: str, batch_size: int) -> dict[st
 
 @torch.inference_mode()
 def accuracy(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, rows: Dataset) -> dict[str, float]:
-    """The part of rows whose class the model names, as our recipe tells it."""
+    """Returns the accuracy on the rows, computed by the metric of our recipe."""
     metric = Accuracy()
     for start in range(0, len(rows), 64):
         batch = rows[start : start + 64]
@@ -198,7 +201,14 @@ def accuracy(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, rows: D
 
 
 def shakespeare(data: Path, seconds: float | None, attention: str) -> dict[str, Any]:
-    """GPT-2 in a bare loop over random crops: nanoGPT's CPU setting, or with a time 3e-3 and bf16 for as long."""
+    """Trains GPT-2 in a bare loop on random crops of the text; returns figures and the validation loss.
+
+    Args:
+        data: the text file.
+        seconds: training time, with bf16 and a learning rate of 3e-3. None takes nanoGPT's settings for a CPU: 2,000
+            steps with fp32 and a learning rate of 1e-3.
+        attention: attention kernel.
+    """
     text = data.read_text(encoding="utf-8")
     characters = sorted(set(text))
     ids = torch.tensor(np.array([characters.index(character) for character in text]))
@@ -230,7 +240,10 @@ def _gpt2(vocab_size: int, attention: str) -> PreTrainedModel:
 def _crops(
     ids: torch.Tensor, model: PreTrainedModel, batch_size: int, block: int, steps: int, rate: float, dtype: Any
 ) -> float:
-    """Seconds of training with AdamW, warm-up over 100 steps, cosine to a tenth, clipping at 1."""
+    """Trains a model on random crops of the text; returns the seconds.
+
+    AdamW, warm-up over 100 steps, then a cosine schedule to a tenth of the learning rate, gradient clipping at 1.
+    """
     decayed = [p for p in model.parameters() if p.ndim > 1]
     kept = [p for p in model.parameters() if p.ndim <= 1]
     groups = [{"params": decayed, "weight_decay": 0.1}, {"params": kept, "weight_decay": 0.0}]
@@ -257,7 +270,7 @@ def _crops(
 
 @torch.inference_mode()
 def _loss(model: PreTrainedModel, ids: torch.Tensor, block: int) -> float:
-    """Cross entropy a character over the whole split, in blocks."""
+    """Returns the cross entropy per character over the complete split, computed in blocks."""
     total = 0.0
     for crops in _blocks(ids, block):
         logits = model(input_ids=crops[:, :-1]).logits.float()
@@ -278,12 +291,16 @@ def main() -> None:
         prog="python -m benchmarks.peers", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("work", choices=["multi30k", "sst2", "shakespeare"])
-    parser.add_argument("data", type=Path, help="folder of the rows, or input.txt for shakespeare")
+    parser.add_argument("data", type=Path, help="folder of the data set; for shakespeare the file input.txt")
     parser.add_argument(
-        "--seconds", type=float, help="training time (multi30k: 600, sst2: 240, shakespeare: 2,000 steps)"
+        "--seconds",
+        type=float,
+        help="training time (default: 600 for multi30k, 240 for sst2, 2,000 steps for shakespeare)",
     )
-    parser.add_argument("--attention", default="sdpa", help="the peer's kernel; eager is faster on short rows")
-    parser.add_argument("--batch-size", type=int, default=32, help="rows of multi30k and sst2 (%(default)s)")
+    parser.add_argument(
+        "--attention", default="sdpa", help="attention kernel (%(default)s); eager is faster on short rows"
+    )
+    parser.add_argument("--batch-size", type=int, default=32, help="rows of a batch of multi30k and sst2 (%(default)s)")
     arguments = parser.parse_args()
     if arguments.work == "shakespeare":
         figures = shakespeare(arguments.data, arguments.seconds, arguments.attention)

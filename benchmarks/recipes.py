@@ -1,8 +1,9 @@
-"""`python -m benchmarks recipe --data FOLDER`: whole recipes and what a careful user of transformers gets, in turns.
+"""`python -m benchmarks recipe --data FOLDER`: a complete training with our recipe, compared with its peer.
 
-Each trains from nothing, in a process of its own as its users start it, for the same time without tokenizing and
-scoring, and is scored alike. Ours trains for shorter times too: the least in which it comes to the peer's score is the
-time to a fixed score.
+The peer is what a careful user of transformers would run (`benchmarks.peers`). Recipe and peer take turns. Each trains
+from scratch, in a separate process as its users would start it, for the same time. The time excludes tokenizing and
+scoring. Both are scored in the same way. Our recipe is also trained for shorter times. The shortest time in which it
+reaches the peer's score is reported.
 """
 
 import argparse
@@ -23,14 +24,14 @@ from benchmarks.rounds import Apart, Unavailable
 
 @dataclass(frozen=True)
 class Recipe:
-    """A recipe of ours and the peer's name for the same work.
+    """A recipe and its peer.
 
     Attributes:
-        config: of ours.
-        peer: what trains.
-        metric: of both.
-        split: whose score counts.
-        seconds: of training.
+        config: name of our recipe's configuration.
+        peer: trainer and model of the peer, for the output.
+        metric: name of the score that is compared.
+        split: split of the data on which the score is computed.
+        seconds: default training time.
     """
 
     config: str
@@ -48,13 +49,13 @@ RECIPES = {
 
 @dataclass
 class Run:
-    """A training.
+    """A training run.
 
     Attributes:
-        seconds: of training.
-        score: at its end, in the unit of the metric.
-        tokens_per_second: real ones, padding left out.
-        padding: share of the places in batches.
+        seconds: training time.
+        score: score at the end, in the unit of the metric.
+        tokens_per_second: real tokens a second, without padding.
+        padding: share of padding among the tokens of the batches.
     """
 
     seconds: float
@@ -65,14 +66,16 @@ class Run:
 
 @dataclass
 class Race:
-    """A recipe and its peer.
+    """The runs of a recipe and its peer.
 
     Attributes:
-        task: what they learn.
-        metric: of the scores.
-        runs: of each subject in order, ours first.
-        speed_ratio: our real tokens a second over the peer's in the same time: least, median, greatest of the rounds.
-        seconds_to_peer_score: the shortest of our times whose score is the peer's or better in every round.
+        task: what is trained.
+        metric: name of the score.
+        runs: runs by name, our recipe first; each list has one run for each race.
+        speed_ratio: our real tokens a second divided by the peer's, for equal training times: minimum, median and
+            maximum of the races.
+        seconds_to_peer_score: our shortest training time whose score was at least the peer's in every race. None if no
+            time was long enough.
     """
 
     task: str
@@ -94,9 +97,13 @@ class Race:
 
 
 def races(arguments: argparse.Namespace, device: torch.device) -> list[Race]:
-    """The recipe whose data there is."""
+    """Trains the recipe and its peer `--races` times.
+
+    Raises:
+        Unavailable: If `--data` is missing.
+    """
     if arguments.data is None:
-        raise Unavailable("--data FOLDER is needed, the rows of --recipe")
+        raise Unavailable("--data FOLDER is needed: the data set of the recipe that --recipe names")
     recipe = RECIPES[arguments.recipe]
     seconds = arguments.seconds or recipe.seconds
     times = sorted({round(seconds * share) for share in (*arguments.shares, 1.0)})
@@ -125,7 +132,7 @@ def _compare(race: Race, times: list[int], peer: str) -> None:
 
 
 def ours(recipe: Recipe, data: Path, seconds: float, seed: int) -> Run:
-    """`vanilla train`, scored at its end only."""
+    """Trains our recipe by `vanilla train`; the model is scored at the end only."""
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder) / "run"
         settings = {
@@ -145,7 +152,7 @@ def ours(recipe: Recipe, data: Path, seconds: float, seed: int) -> Run:
 
 
 def theirs(recipe: Recipe, arguments: argparse.Namespace, seconds: float) -> Run:
-    """What `benchmarks.peers` trains, with the first of the kernels named."""
+    """Trains the peer by `benchmarks.peers`, with the first kernel of `--peer-attention`."""
     with Apart(_peer, arguments.recipe) as train:
         figures = train(arguments.data, seconds, arguments.peer_attention[0], arguments.peer_batch_size)
     score = figures[recipe.metric]
@@ -159,9 +166,13 @@ def _peer(name: str) -> Callable[..., dict[str, Any]]:
 
 
 def _run(words: list[str]) -> None:
-    """Has the command do something, in a process of its own."""
+    """Runs a `vanilla` command in a separate process.
+
+    Raises:
+        SystemExit: If the command fails.
+    """
     found = subprocess.run(
         [sys.executable, "-m", "vanilla_recipes.cli", *words], stdout=subprocess.PIPE, text=True, check=False
     )
     if found.returncode:
-        raise SystemExit(f"vanilla {' '.join(words)} ended with {found.returncode}:\n{found.stdout}")
+        raise SystemExit(f"vanilla {' '.join(words)} failed with exit code {found.returncode}:\n{found.stdout}")

@@ -1,8 +1,9 @@
-"""Subjects in alternating rounds of one process, what came out of them, and the machine that it came out on.
+"""Measures subjects in alternating rounds and saves the results.
 
-A rate alone says as much of the machine as of the model. So each comparison has all its subjects do the same work in
-turns, states how many times as fast the first of them is, round by round, and what share of the machine's matrix rate,
-measured just before, each one reaches.
+A subject is a model, or a program with a model, whose speed is compared. A speed depends on the machine as much as on
+the model. So all subjects of a comparison do the same work in turns. The result states for each subject how many times
+as fast the first subject is (a ratio for each round), and how close the subject comes to the speed of large matrix
+products on this machine, which is measured just before.
 """
 
 import json
@@ -31,18 +32,20 @@ Work = Callable[[], object]
 
 
 class Unavailable(Exception):  # noqa: N818
-    """What cannot run here, with what it takes."""
+    """A subject or task cannot run here. The message names what is missing."""
 
 
 @dataclass
 class Figures:
-    """What a subject did.
+    """The results of one subject.
 
     Attributes:
-        rate: units a second, the median of its rounds.
-        first_is_faster: how many times as fast the first subject is: least, median and greatest of the rounds.
-        matrix_share: the matrix products that it does, as a share of those that the machine could do in this time.
-        note: anything else, such as the batch size that suited it.
+        rate: units a second, the median of the rounds.
+        first_is_faster: speed of the first subject divided by that of this one: minimum, median and maximum of the
+            rounds.
+        matrix_share: operations of the subject's matrix products, divided by the operations that large matrix products
+            would do on this machine in the same time.
+        note: further information, such as the batch size.
     """
 
     rate: float
@@ -53,14 +56,14 @@ class Figures:
 
 @dataclass
 class Comparison:
-    """Subjects that did the same.
+    """The results of subjects that did the same work.
 
     Attributes:
-        task: what they did.
-        unit: what the rates count.
-        matrix_tflops: what a large matrix product reaches at this precision, in 10**12 operations a second.
-        subjects: by name; the first one is ours.
-        missing: why others did not run.
+        task: description of the work.
+        unit: the unit that the rates count, such as "tokens".
+        matrix_tflops: speed of a large matrix product at this precision, in 10**12 operations a second.
+        subjects: results by name; our model comes first.
+        missing: for each subject that did not run, the reason.
     """
 
     task: str
@@ -93,19 +96,19 @@ def compare(
     missing: Mapping[str, str] | None = None,
     notes: Mapping[str, str] | None = None,
 ) -> Comparison:
-    """Has each subject do its work once a round.
+    """Calls each subject once a round and compares the speeds.
 
     Args:
-        task: what the work is.
-        unit: what the rates count.
-        subjects: by name; the first one is ours. A round that is not counted comes before the others.
-        units: how many of them one call of each subject does.
+        task: description of the work.
+        unit: the unit that the rates count, such as "tokens".
+        subjects: functions that do the work once, by name; our model comes first.
+        units: number of units in one call of each subject.
         precision: "fp32" or "bf16".
-        rounds: of each subject.
-        device: where they work.
-        flops: operations of the matrix products of one call.
-        missing: why other subjects do not run.
-        notes: on subjects.
+        rounds: number of rounds. One round before is not counted.
+        device: device of the subjects.
+        flops: operations of the matrix products in one call of each subject.
+        missing: for each subject that does not run, the reason.
+        notes: further information on each subject.
     """
     rate = matrix_rate(device, DTYPES[precision])
     seconds = alternate(subjects, rounds, device)
@@ -125,7 +128,7 @@ def compare(
 
 
 def alternate(subjects: Mapping[str, Work], rounds: int, device: torch.device | None = None) -> dict[str, list[float]]:
-    """Seconds of each subject, round by round, after one that is not counted."""
+    """Returns the seconds of each subject in each round. One round before is not counted."""
     seconds: dict[str, list[float]] = {name: [] for name in subjects}
     for number in range(rounds + 1):
         for name, work in subjects.items():
@@ -139,7 +142,7 @@ def alternate(subjects: Mapping[str, Work], rounds: int, device: torch.device | 
 
 
 def best_batch_size(run: Callable[[int], object], batch_sizes: Sequence[int]) -> int:
-    """That with which `run` takes the least time, the better of two tries of each, after one that is not counted."""
+    """Returns the batch size with which `run` is fastest: the better of two runs counts. A first run is not counted."""
 
     def seconds(batch_size: int) -> float:
         start = time.perf_counter()
@@ -151,19 +154,19 @@ def best_batch_size(run: Callable[[int], object], batch_sizes: Sequence[int]) ->
 
 
 def peak_memory() -> float:
-    """Megabytes that this process has held at most."""
+    """Returns the peak memory of this process so far, in megabytes (2**20 bytes)."""
     status = Path("/proc/self/status")
-    if status.is_file():  # the other source begins with what the parent process held
+    if status.is_file():  # on Linux, `ru_maxrss` begins with the memory of the parent process
         return next(int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith("VmHWM")) / 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 1024)
 
 
 class Apart:
-    """A subject in a process of its own, which works when it is called and idles meanwhile.
+    """A subject in a separate process, which works when this object is called and idles otherwise.
 
     Args:
-        build: makes the subject there; a function of a module, which is given
-        arguments: these.
+        build: returns the function to call; runs in the new process, so it must be a module-level function.
+        arguments: arguments of `build`; they are pickled.
     """
 
     def __init__(self, build: Callable[..., Callable[..., Any]], *arguments: object) -> None:
@@ -186,15 +189,15 @@ class Apart:
 
 
 def _serve(connection: Connection, build: Callable[..., Callable[..., Any]], arguments: tuple[object, ...]) -> None:
-    """Works as often as it is told to."""
+    """Calls the work with each received tuple of arguments, until None is received."""
     work = build(*arguments)
-    connection.send(None)  # it is ready
+    connection.send(None)  # signals that the process is ready
     while (wanted := connection.recv()) is not None:
         connection.send(work(*wanted))
 
 
 def repeated(work: Work, times: int) -> Work:
-    """The same work so many times."""
+    """Returns a function that does the work `times` times."""
 
     def works() -> None:
         for _ in range(times):
@@ -204,7 +207,7 @@ def repeated(work: Work, times: int) -> Work:
 
 
 def matrix_rate(device: torch.device, dtype: torch.dtype, seconds: float = 1.0) -> float:
-    """Operations a second of the fastest product of large matrices that there is here, torch's or ours."""
+    """Returns the operations a second of a product of large matrices: the fastest run of torch's or our function."""
     size = 1024 if device.type == "cpu" else 8192
     left, right = (torch.randn(size, size, dtype=dtype, device=device) for _ in range(2))
     best = float("inf")
@@ -213,13 +216,13 @@ def matrix_rate(device: torch.device, dtype: torch.dtype, seconds: float = 1.0) 
         with torch.inference_mode():
             while time.perf_counter() < end:
                 start = time.perf_counter()
-                product(left, right)[0, 0].item()  # waits for a device that computes on its own
+                product(left, right)[0, 0].item()  # waits until a GPU has finished
                 best = min(best, time.perf_counter() - start)
     return 2 * size**3 / best
 
 
 def write(task: str, settings: Mapping[str, object], results: list[object]) -> None:
-    """Saves results under today's date, with the machine and versions without which they mean nothing."""
+    """Saves results under today's date, with the machine and the versions."""
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"{task}_{date.today()}.json"
     report = {**surroundings(), "settings": settings, "results": results}
@@ -228,7 +231,7 @@ def write(task: str, settings: Mapping[str, object], results: list[object]) -> N
 
 
 def surroundings() -> dict[str, object]:
-    """Date, machine and versions."""
+    """Returns the date, the machine and the versions."""
     machine = f"{platform.machine()}, {torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}"
     if torch.cuda.is_available():
         machine += f"; {torch.cuda.get_device_name()}"

@@ -1,9 +1,14 @@
-"""`python -m benchmarks step` and `real`: a training step on the same batch, and training on rows of real lengths.
+"""`python -m benchmarks step` and `real`: training on one full batch, and on rows of realistic lengths.
 
-A step is forward and backward pass and fused AdamW under autocast; of ours the loss alone, as the recipes take it.
-`real` has every subject train on rows of the same corpus: the peers in batches that `Trainer` groups by length, ours in
-those of our engine, which have as many padded tokens; some batches of each, evenly spread. With `--groups` ours
-computes equal parts of the full batch side by side, as our recipes compute the groups of `batch.groups` on a CPU.
+A training step is a forward pass under autocast, a backward pass and a step of fused AdamW. Our models compute the loss
+without the logits, as in the recipes.
+
+`step` trains all models on the same batch without padding. With `--groups`, our model computes equal parts of the batch
+in parallel threads, as our recipes compute the groups of `batch.groups` on a CPU.
+
+`real` trains all models on rows of the same corpus. The peers use batches that `Trainer` groups by length. Our models
+use the batches of our engine, whose maximum number of padded tokens is the mean of the peers' batches. Of both kinds of
+batches, a sample that is evenly spread over the corpus is used.
 """
 
 import argparse
@@ -25,14 +30,16 @@ from vanilla_recipes.processes.cpu_memory import keep_memory_and_kernels
 from vanilla_transformers import VanillaDecoderForCausalLM
 
 FULL = {"seq2seq": (32, 16), "masked_lm": (32, 32), "causal_lm": (12, 128)}
-"""Rows and tokens of a full batch."""
+"""Number of rows of a full batch and number of tokens in a row, by family."""
 
-ROWS = 1600  # what `Trainer` groups at once with batches of 32
 BATCH_SIZE = 32
+# `Trainer` sorts 50 batches by length at once, or a quarter of all batches if that is less. So this is the least number
+# of rows with which the peers have as little padding as in a large data set.
+ROWS = 4 * 50 * BATCH_SIZE
 
 
 def training_step(subject: Subject, precision: str) -> Callable[[Batch], None]:
-    """Learns from a batch."""
+    """Returns a function that trains the model on a batch."""
 
     def add_gradients(batch: Batch) -> None:
         with _autocast(subject, precision):
@@ -43,14 +50,16 @@ def training_step(subject: Subject, precision: str) -> Callable[[Batch], None]:
 
 
 def training_step_in_groups(subject: Subject, precision: str, groups: int) -> Callable[[Batch], None]:
-    """Learns from a batch of ours whose rows are computed in so many groups, at the same time.
+    """Returns a function that trains our model on a batch, whose groups of rows are computed in parallel threads.
 
     Raises:
-        Unavailable: Recipes would compute the groups in turn.
+        Unavailable: If our recipes would compute the groups of this model one after the other.
     """
     model: Any = subject.model
     if not draws_our_dropout(model):
-        raise Unavailable("--groups: this kernel's dropout is torch's, and recipes compute such groups in turn")
+        raise Unavailable(
+            "--groups: this kernel's dropout is torch's, so recipes compute groups one by one; use --attention eager"
+        )
     threads = SideBySide(model, groups, partial(_autocast, subject, precision))
 
     def add_gradients(batch: Batch) -> None:
@@ -80,7 +89,7 @@ def _autocast(subject: Subject, precision: str) -> torch.autocast:
 
 
 def products(subject: Subject, batch: Batch) -> float:
-    """Operations of the matrix products of a step on a batch."""
+    """Returns the operations of the matrix products in the forward and backward pass of a batch."""
     with FlopCounterMode(display=False) as counter:
         subject.loss(batch).backward()
     subject.model.zero_grad(set_to_none=True)
@@ -90,7 +99,7 @@ def products(subject: Subject, batch: Batch) -> float:
 def built(
     family: str, arguments: argparse.Namespace, device: torch.device, only: str | None = None
 ) -> tuple[dict[str, Subject], dict[str, str]]:
-    """The subjects that run here, or one of them, and why others do not."""
+    """Builds the models that can run here, or the one named `only`. Returns them, and the reasons why others cannot."""
     found, missing = {}, {}
     kernels = {"ours": arguments.attention, "peers": arguments.peer_attention}
     for name, build in subjects(family, SHAPES[family], kernels, arguments.nanogpt).items():
@@ -107,10 +116,10 @@ def built(
 
 
 def full_steps(arguments: argparse.Namespace, device: torch.device) -> list[Comparison]:
-    """Steps on one full batch for each family and precision.
+    """Compares training steps on one full batch for each family and precision.
 
     Raises:
-        Unavailable: Ours cannot compute so many groups side by side.
+        Unavailable: If our model cannot compute `--groups` groups in parallel.
     """
     results = []
     num_threads = torch.get_num_threads() if device.type == "cpu" else 1
@@ -120,7 +129,7 @@ def full_steps(arguments: argparse.Namespace, device: torch.device) -> list[Comp
         if not 1 <= arguments.groups <= most:
             raise Unavailable(
                 f"--groups {arguments.groups}: must be from 1 to {most} for {batch_size} rows on {device.type}: each "
-                "takes rows of its own, and a thread of a CPU"
+                "group needs at least one row and a CPU thread"
             )
         batch = {
             name: tensor.to(device)
@@ -160,7 +169,7 @@ def full_steps(arguments: argparse.Namespace, device: torch.device) -> list[Comp
 def steps_apart(
     family: str, name: str, precision: str, batch: dict[str, torch.Tensor], arguments: argparse.Namespace
 ) -> Work:
-    """Steps of one subject, in a process where ours keeps memory as our recipes do."""
+    """Returns the repeated step of one model. Called in the model's process; ours keeps freed memory, as in recipes."""
     if name.startswith("ours"):
         keep_memory_and_kernels()
     device = next(iter(batch.values())).device
@@ -169,14 +178,14 @@ def steps_apart(
 
 
 def step_of(subject: Subject, name: str, precision: str, arguments: argparse.Namespace) -> Callable[[Batch], None]:
-    """The step of a subject, ours in groups where that was asked for."""
+    """Returns the training step of a model; that of our model in groups if `--groups` is 2 or more."""
     if name.startswith("ours") and arguments.groups > 1:
         return training_step_in_groups(subject, precision, arguments.groups)
     return training_step(subject, precision)
 
 
 def real_steps(arguments: argparse.Namespace, device: torch.device) -> list[Comparison]:
-    """Rows of real lengths for each family and precision."""
+    """Compares training on rows of realistic lengths for each family and precision."""
     results = []
     for family in arguments.family:
         shape = SHAPES[family]
@@ -216,7 +225,7 @@ def _over(step: Callable[[Batch], None], batches: list[dict[str, torch.Tensor]])
 
 
 def _spread(count: int, wanted: int) -> list[int]:
-    """So many numbers, evenly spread, of a series."""
+    """Returns up to `wanted` evenly spread indices of a sequence of `count` items."""
     return sorted({round(place) for place in np.linspace(0, count - 1, min(count, wanted))})
 
 

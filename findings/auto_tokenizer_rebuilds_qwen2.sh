@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Beside a Qwen2 or Qwen3.5 model of your own, AutoTokenizer does not read the tokenizer you saved: it builds Qwen's
-# rules around your vocabulary. The same folder with a Llama or Qwen3 configuration is read as it is.
+# In the folder of a Qwen2 or Qwen3.5 model, AutoTokenizer does not load the tokenizer that you saved: it builds a
+# tokenizer with Qwen's rules and your vocabulary. With a Llama or Qwen3 configuration it loads the saved tokenizer.
 #
 # Date: 2026-11-30. Versions: transformers 5.24.0, tokenizers 0.23.3, Python 3.11.
 #

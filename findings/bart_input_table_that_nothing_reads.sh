@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# A BART made with `tie_word_embeddings=False` has four token tables, and the one that `get_input_embeddings` returns is
-# used by nothing. Vectors written into it have no effect; resizing overwrites the trained tables with it.
+# A BART with `tie_word_embeddings=False` has four token embeddings. `get_input_embeddings` returns one that the model
+# does not use: vectors written into it have no effect, and resizing overwrites the trained embeddings with it.
 #
 # Date: 2026-11-30. Versions: transformers 5.24.0, torch 2.13.0, Python 3.11. The same in mBART, M2M100, Pegasus.
 #

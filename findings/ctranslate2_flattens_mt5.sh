@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# CTranslate2 converts mT5 and T5 v1.1 (so also Flan-T5) without complaint and with the wrong output scale when
-# transformers 5 reads the folder: greedy search agrees with transformers, scores, beams and samples do not.
+# With transformers 5, CTranslate2 converts mT5 and T5 v1.1 (so also Flan-T5) without an error, but with the wrong scale
+# of the output: greedy search agrees with transformers; scores, beam search and sampling do not.
 #
 # Date: 2026-11-30. Versions: ctranslate2 4.8.5, transformers 5.24.0, torch 2.13.0, Python 3.11.
 #

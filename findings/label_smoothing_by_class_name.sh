@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# `label_smoothing_factor` teaches a subclass of a stock language model to repeat its input: the Trainer goes by the
-# NAME of the class when it decides whether the labels must be shifted.
+# With `label_smoothing_factor` a subclass of a transformers language model learns to repeat its input: the Trainer
+# decides by the NAME of the class whether the labels must be shifted.
 #
 # Date: 2026-11-30. Versions: transformers 5.24.0, accelerate 1.15.0, torch 2.13.0, Python 3.11.
 #

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# In transformers 5.24 `"past_key_values" in outputs` is true and `"past_key_values" in outputs.keys()` is false: each
-# way to look one name up knows the old name of the cache, and no way to list or unpack the entries does.
+# In transformers 5.24 `"past_key_values" in outputs` is true and `"past_key_values" in outputs.keys()` is false: the old
+# name of the cache works if code looks it up, and is missing if code lists or unpacks the entries of the output.
 #
 # Date: 2026-11-30. Versions: transformers 5.23.0 and 5.24.0, accelerate 1.15.0, torch 2.13.0, Python 3.11.
 #

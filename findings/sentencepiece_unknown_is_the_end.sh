@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# A SentencePiece model trained with its own settings reads other ids in transformers 5: T5Tokenizer writes `</s>` for
-# each unknown letter, LlamaTokenizer leaves the letter out or skips the model's normalization.
+# A SentencePiece model trained with SentencePiece's default settings gives other ids in transformers 5: T5Tokenizer
+# writes `</s>` for each unknown letter, LlamaTokenizer leaves the letter out or skips the model's normalization.
 #
 # Date: 2026-11-30. Versions: transformers 5.24.0 (5.23.0 alike), tokenizers 0.23.3, sentencepiece 0.2.3, Python 3.11.
 #

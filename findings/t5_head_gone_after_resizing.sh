@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Adding a token to a T5 v1.1 or mT5 model throws its output layer away: `resize_token_embeddings` puts the input table
-# in its place, in memory and in what is saved.
+# Adding a token to a T5 v1.1 or mT5 model discards its output layer: `resize_token_embeddings` replaces the layer with
+# the input embeddings, in memory and in the saved model.
 #
 # Date: 2026-11-30. Versions: transformers 5.24.0, torch 2.13.0, Python 3.11.
 #

@@ -1,4 +1,4 @@
-"""Launches the recipe `classification` under its former name, for `accelerate launch` and `torchrun`."""
+"""Launches the recipe `classification` under its former name `sentiment`, for `accelerate launch` and `torchrun`."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Tiny saved models of every class, shared by all tests."""
+"""Fixtures for all tests (saved tiny models, a tokenizer), and the order of the test files."""
 
 from pathlib import Path
 
@@ -14,17 +14,17 @@ SLOWEST = (
     "test_private_names", "test_translation_learns", "test_generation_learns", "test_round_trip", "test_upload",
     "test_masked_lm_learns", "test_push", "test_space", "test_classification_learns", "test_renewal", "test_benchmarks",
 )  # fmt: skip
-"""Files whose tests take longest, up to 110 s. They begin first, so that no process waits for one at the end."""
+"""Test files that take longest, up to 110 s. They start first, so that no process runs alone at the end."""
 
 
 def pytest_collection_modifyitems(items):
     order = {name: number for number, name in enumerate(SLOWEST)}
-    items.sort(key=lambda item: order.get(item.path.stem, len(order)))  # stable: the others stay in their order
+    items.sort(key=lambda item: order.get(item.path.stem, len(order)))  # stable: all other tests keep their order
 
 
 @pytest.fixture(scope="session")
 def tokenizer() -> PreTrainedTokenizerFast:
-    """Words `w5`, `w6`, ... with their number as id, between `<s>` and `</s>`."""
+    """A tokenizer with the words `w5`, `w6`, ...; the id of a word is its number. It adds `<s>` and `</s>`."""
     vocabulary = {token: index for index, token in enumerate(SPECIAL_TOKENS)}
     vocabulary |= {f"w{index}": index for index in range(len(SPECIAL_TOKENS), VOCAB_SIZE)}
     backend = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
@@ -48,7 +48,7 @@ def tokenizer() -> PreTrainedTokenizerFast:
 
 @pytest.fixture(scope="session")
 def saved_models(tmp_path_factory, tokenizer) -> dict[str, Path]:
-    """A folder saved by `save_pretrained` from each class, with a tokenizer, by class name without `Vanilla`."""
+    """A saved folder (`save_pretrained`) with model and tokenizer for each class, by class name without `Vanilla`."""
     folders = {}
     for model_class in MODELS:
         folder = tmp_path_factory.mktemp(name_of(model_class))

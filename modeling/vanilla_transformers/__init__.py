@@ -1,14 +1,14 @@
 """The original Transformer and its BERT- and GPT-style descendants as Hugging Face models.
 
-Importing the package registers its classes with transformers' Auto classes, so that `AutoModel.from_pretrained` and its
-kin load them.
+Importing the package registers its classes with transformers' Auto classes, so that `AutoModel.from_pretrained` and the
+other Auto classes load them.
 """
 
 import importlib
 import os
 from typing import TYPE_CHECKING, Any
 
-from vanilla_transformers import releases  # noqa: F401  # first: another release may lack what is imported below
+from vanilla_transformers import releases  # noqa: F401  # first, to warn before an import below fails
 
 # isort: split
 import transformers
@@ -68,7 +68,7 @@ def _register() -> None:
 
 
 _register()
-if os.environ.get("VANILLA_TRANSFORMERS_FAST") != "0":  # to see whether a fault is theirs
+if os.environ.get("VANILLA_TRANSFORMERS_FAST") != "0":  # 0, to see whether a fast function causes an error
     fast.plug_in()
 
 _LAZY = {
@@ -77,7 +77,8 @@ _LAZY = {
     "pipeline": "vanilla_transformers.text.pipelines",
     "publish": "vanilla_recipes.publishing.publication",
 }
-"""Functions that most programs have no use for, with the modules that are imported for them; these have other names."""
+"""Public functions that are imported on first use, and their modules. No module may have the name of its function,
+because importing the module would replace the function."""
 
 
 def __getattr__(name: str) -> Any:
@@ -107,5 +108,5 @@ __all__ = [
     "attention_maps",
     "convert",
     "pipeline",
-    "publish",  # a package above this one has it
+    "publish",  # a function of vanilla_recipes, which depends on this package
 ]

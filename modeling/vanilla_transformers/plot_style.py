@@ -19,7 +19,7 @@ PLOT_STYLE = {
     "axes.axisbelow": True,
     "axes.xmargin": 0.02,
     "axes.formatter.useoffset": False,
-    # Paul Tol's bright scheme: colour-blind readers can distinguish its colours.
+    # Paul Tol's bright scheme: color-blind readers can distinguish its colors.
     "axes.prop_cycle": "cycler('color', ['#4477AA', '#EE6677', '#228833', '#CCBB44', '#66CCEE', '#AA3377'])",
     "grid.color": "#E6E6E6",
     "lines.linewidth": 1.4,

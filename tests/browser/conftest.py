@@ -1,4 +1,4 @@
-"""A headless Chromium, and pages in it that are watched."""
+"""A headless Chromium, and pages whose errors and requests are checked."""
 
 import shutil
 
@@ -10,9 +10,9 @@ CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", 
 
 @pytest.fixture(scope="module")
 def browser():
-    """Chromium, where it and Playwright are at hand."""
+    """A running Chromium. Without Chromium the test is skipped."""
     if CHROMIUM is None:
-        pytest.skip("there is no Chromium on the path")
+        pytest.skip("no Chromium was found on PATH")
     with sync_playwright() as started:
         chromium = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])  # tests may run as root
         yield chromium
@@ -21,9 +21,10 @@ def browser():
 
 @pytest.fixture
 def new_page(browser):
-    """Makes pages; afterwards there must be no complaint, no failed request and none to anywhere else.
+    """A function that opens pages: `new_page(allowed, scheme, width, height, **options)`.
 
-    The first argument of what is yielded is a tuple of the beginnings of the addresses that a page may ask for.
+    A page may request only addresses that begin with one of `allowed`. The test fails if a page requested another
+    address, a request failed, or a page reported an error, a console message (other than info) or a dialog.
     """
     faults, contexts = [], []
 

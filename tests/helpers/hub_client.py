@@ -1,4 +1,4 @@
-"""The real client of a Hub in a process of its own: it reads its endpoint when it is imported."""
+"""Runs the real Hub client (huggingface_hub) in a separate process, because it reads its endpoint when imported."""
 
 import os
 import subprocess
@@ -14,7 +14,10 @@ Client = Callable[..., subprocess.CompletedProcess[str]]
 
 
 def make_client(hub: LocalHub, folder: Path) -> Client:
-    """Runs a script: `client(script, *arguments, token=..., **environment)`; its cache is in the folder."""
+    """Returns a function that runs a script: `client(script, *arguments, token=..., **environment)`.
+
+    The client's cache is in `folder`.
+    """
 
     def run(script: str, *arguments: object, token: str | None = TOKEN, **environment: str):
         settings = {"HF_ENDPOINT": hub.endpoint, "HF_HOME": str(folder / "home"), "HF_HUB_DISABLE_XET": "1"}

@@ -1,8 +1,8 @@
-"""Runs of the recipes that are killed with kill -9 again and again, and go on each time.
+"""Runs of the recipes that are killed by `kill -9` several times and resumed each time.
 
-A kill comes at a random time of the training, or before a random one of the operations on files: between the files of a
-checkpoint, before and after a rename, while an old one is removed. The moments are random, spread over the run, and the
-same in every test run.
+A run is killed at a random time of the training, or before a random file operation: between the files of a checkpoint,
+before or after a rename, or while an old checkpoint is removed. The random moments are spread over the run. Every test
+run uses the same moments.
 """
 
 import dataclasses
@@ -24,7 +24,7 @@ import psutil
 from two_processes import SERVER, free_port
 
 FILE_EVENTS = ("os.rename", "os.remove", "os.rmdir", "os.mkdir")
-LONGEST_RUN = 240.0  # seconds; on a busy machine
+LONGEST_RUN = 240.0  # seconds; enough on a busy machine
 
 
 def no_preparation(folder: Path) -> list[str]:
@@ -33,7 +33,13 @@ def no_preparation(folder: Path) -> list[str]:
 
 @dataclass(frozen=True)
 class Kind:
-    """Runs of one recipe with certain settings; `prepare` makes what they need in a folder, and names it."""
+    """A recipe with settings that is run and killed.
+
+    Attributes:
+        recipe: name of the recipe's module.
+        settings: command-line overrides of the run.
+        prepare: writes files that the run needs into a folder; returns further overrides, which name the files.
+    """
 
     recipe: str
     settings: Sequence[str] = ()
@@ -42,9 +48,12 @@ class Kind:
 
 @dataclass(frozen=True)
 class Kill:
-    """Which process dies when: after so many seconds of its own work, or before the file operation of this number.
+    """Which process of a run is killed, and when. Without `seconds` and `operation` no process is killed.
 
-    Its own seconds, because those on the wall depend on what else the machine does.
+    Attributes:
+        rank: rank of the process.
+        seconds: kill after this much CPU time of the process. Wall-clock time would depend on the load of the machine.
+        operation: kill before the file operation with this number, counted from 1.
     """
 
     rank: int = 0
@@ -54,17 +63,23 @@ class Kill:
 
 @dataclass(frozen=True)
 class Course:
-    """When a run begins its first step and when it ends, in seconds of its own work, and its operations on files."""
+    """The course of an undisturbed run, from which the moments of the kills are derived.
+
+    Attributes:
+        begins: CPU time of the process before the first step, in seconds.
+        ends: CPU time of the process at its end, in seconds.
+        operations: number of file operations.
+    """
 
     begins: float
     ends: float
     operations: int
 
     def moment(self, place: float, rank: int | None) -> Kill:
-        """A kill at a place between 0 and 1 of the run, while that process trains, scores and saves.
+        """Returns a kill at `place` (0 to 1) of the run.
 
-        Without a process it is one of the first one's operations on files. A run that goes on has less to do and may be
-        over by then.
+        `place` is a fraction of the time in which process `rank` trains, scores and saves. If `rank` is None, it is a
+        fraction of the file operations of process 0. A resumed run has less to do, so it may end before the kill.
         """
         if rank is None:
             return Kill(operation=1 + int(place * self.operations))
@@ -75,7 +90,7 @@ class Course:
 
 
 def on_file_operation(folder: str, act: Callable[[], None]) -> None:
-    """Calls `act` before each file is opened in the folder, and before anything is renamed, removed or made."""
+    """Calls `act` before a file in `folder` is opened, and before any file or folder is renamed, removed or made."""
 
     def hook(event: str, arguments: tuple) -> None:
         if event in FILE_EVENTS or (event == "open" and folder in str(arguments[0])):
@@ -85,7 +100,11 @@ def on_file_operation(folder: str, act: Callable[[], None]) -> None:
 
 
 def work(recipe: str, arguments: list[str], folder: Path, environment: dict[str, str], operation: int | None) -> None:
-    """One process of a run; leaves its output, the rows of its batches and its course beside the folder."""
+    """The main function of one process of a run.
+
+    Writes three files next to `folder`, whose names begin with the folder's name and the rank: the output (.log), the
+    row numbers of the batches (.rows) and the course (.course).
+    """
     import torch
 
     from vanilla_recipes.engine import run as engine_run
@@ -98,7 +117,7 @@ def work(recipe: str, arguments: list[str], folder: Path, environment: dict[str,
     os.dup2(log, 1)
     os.dup2(log, 2)
     operations = count(1)
-    begins: list[float] = []  # of the steps
+    begins: list[float] = []  # CPU times at which batches are made
     tasks: list = []
 
     def operate() -> None:
@@ -120,7 +139,8 @@ def work(recipe: str, arguments: list[str], folder: Path, environment: dict[str,
         tasks.append(task)
         return dataclasses.replace(task, make_batch=logged)
 
-    certificates = engine_run.certificates  # whose batches are not those of steps
+    # The certificates make batches too, which are not batches of steps: they get the task that does not log.
+    certificates = engine_run.certificates
     on_file_operation(f"{folder}{os.sep}", operate)
     with (
         mock.patch.object(MetricsLog, "draw"),
@@ -136,7 +156,7 @@ def work(recipe: str, arguments: list[str], folder: Path, environment: dict[str,
 
 
 def run(folder: Path, recipe: str, arguments: Sequence[str], num_processes: int = 1, kill: Kill = Kill()) -> bool:
-    """Starts a run; whether it came to its end before it was killed."""
+    """Starts a run; returns whether it ended before it was killed."""
     started = []
     for rank, environment in enumerate(environments(num_processes)):
         operation = kill.operation if rank == kill.rank else None
@@ -151,17 +171,17 @@ def run(folder: Path, recipe: str, arguments: Sequence[str], num_processes: int 
     killed = dying.exitcode == -signal.SIGKILL
     for process in started:
         if killed:
-            process.kill()  # as a launcher does; on its own it would wait for the dead one
+            process.kill()  # as a launcher does: the process would wait for the dead process
         process.join(LONGEST_RUN)
     codes = [process.exitcode for process in started]
     for process in started:
-        process.kill()  # one that hangs
+        process.kill()  # in case it hangs
     assert killed or codes == [0] * num_processes, (codes, Path(f"{folder}.0.log").read_text()[-3000:])
     return not killed
 
 
 def wait_for_work(pid: int, seconds: float) -> None:
-    """Waits until a process has worked for so many seconds, or has ended."""
+    """Waits until a process has used `seconds` of CPU time, or has ended."""
     with suppress(psutil.NoSuchProcess):
         process = psutil.Process(pid)
         while sum(process.cpu_times()[:2]) < seconds:
@@ -176,12 +196,12 @@ def environments(num_processes: int) -> list[dict[str, str]]:
 
 
 def course(folder: Path) -> Course:
-    """How a run went that nothing killed."""
+    """Returns the course of a run that was not killed."""
     return Course(*json.loads(Path(f"{folder}.0.course").read_text()))
 
 
 def rows(folder: Path, rank: int = 0) -> list[list[int]]:
-    """The rows of the batches that a process made, run after run."""
+    """Returns the row numbers of the batches that a process made, in all its runs."""
     return [json.loads(line) for line in Path(f"{folder}.{rank}.rows").read_text().splitlines()]
 
 
@@ -190,14 +210,14 @@ def losses(folder: Path) -> list[float]:
 
 
 def records(folder: Path) -> list[dict]:
-    """What a run wrote down, but for times and memory."""
+    """Returns the records of `metrics.jsonl` without times, speeds and memory."""
     timeless = ("second", "memory", "mfu")
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     return [{k: v for k, v in line.items() if not any(word in k for word in timeless)} for line in lines]
 
 
 def outcome(folder: Path) -> dict:
-    """All that a run leaves but times and the number of resumes: names of files, records, scores, samples, weights."""
+    """Returns the results of a run: file names, records, scores, samples, weights. Times and resumes are left out."""
     files = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
     results = json.loads((folder / "results.json").read_text())
     del results["run"], results["certificates"]["resume"]["times"]
@@ -208,7 +228,7 @@ def outcome(folder: Path) -> dict:
 
 
 def check_kills(folder: Path, kind: Kind, num_kills: int, num_processes: int = 1) -> None:
-    """Kills runs so many times in all, and compares what they come to with a run that was left alone."""
+    """Kills and resumes runs until there were `num_kills` kills; compares each outcome with that of a straight run."""
     arguments = [*kind.settings, *kind.prepare(folder)]
     assert run(folder / "straight", kind.recipe, arguments, num_processes)
     expected, straight = outcome(folder / "straight"), course(folder / "straight")
@@ -230,10 +250,10 @@ def check_kills(folder: Path, kind: Kind, num_kills: int, num_processes: int = 1
             assert actual[name] == expected[name], f"run {number}: {name}"
         if num_killed == num_kills:
             return
-        assert number < 2 * num_kills, "too many kills came when the run was over"
+        assert number < 2 * num_kills, "too many runs ended before their kill"
 
 
 def spread(chance: random.Random) -> Iterator[float]:
-    """Places between 0 and 1, from a random one on, of which any few lie apart: steps of the golden section."""
+    """Yields numbers between 0 and 1. Steps of the golden ratio from a random start keep successive numbers apart."""
     start = chance.random()
     return ((start + number * 0.618034) % 1 for number in count())

@@ -1,7 +1,8 @@
-"""A small Hugging Face Hub on this machine, for tests with the real client.
+"""A small server on this machine that imitates the Hugging Face Hub, for tests with the real client.
 
-It speaks what huggingface_hub 2.4 asks for when a repository is made, pushed to and loaded from: create, preupload,
-LFS, commit, branches and pull requests, revisions, trees, resolve. Files live in a folder by their SHA-256.
+It answers the requests that huggingface_hub 2.4 sends when a repository is created, pushed to and loaded: create,
+preupload, LFS, commit, branches and pull requests, revisions, trees, resolve. The files are stored in a folder, each
+named by its SHA-256.
 """
 
 import base64
@@ -29,7 +30,7 @@ CHUNK = 2**16
 
 @dataclass(frozen=True)
 class Commit:
-    """One state of a repository: the SHA-256 of each file."""
+    """A commit of a repository: the SHA-256 of each file, by path."""
 
     oid: str
     title: str
@@ -38,7 +39,7 @@ class Commit:
 
 @dataclass
 class Repository:
-    """A model, data set or Space with its branches, each a list of commits, the newest last."""
+    """A model, data set or Space. Each branch is a list of commits, the newest last."""
 
     name: str
     kind: str
@@ -47,7 +48,7 @@ class Repository:
     num_pull_requests: int = 0
 
     def commit(self, revision: str) -> Commit | None:
-        """The commit that a branch, a reference or an id stands for."""
+        """Returns the commit of a branch, a reference or a commit id; None if there is none."""
         if revision in self.refs:
             return self.refs[revision][-1]
         commits = (commit for history in self.refs.values() for commit in history)
@@ -55,7 +56,7 @@ class Repository:
 
 
 class RefusedError(Exception):
-    """An answer other than 200, with the code that the client tells errors apart by."""
+    """Raised to answer with an error status. The client tells errors apart by `code`."""
 
     def __init__(self, status: HTTPStatus, code: str, headers: Mapping[str, str] | None = None, **details: str) -> None:
         super().__init__(code)
@@ -63,18 +64,18 @@ class RefusedError(Exception):
 
 
 class LocalHub:
-    """The server, in a thread of its own while its context lasts.
+    """The server. Within a `with` block it runs in a separate thread.
 
     Args:
-        folder: where the files live.
-        tokens: the user of each access token; a name that ends in `:read` is that of a user whose token may only read.
-        large_files: how files of weights and pictures are to come: `"lfs"`, or `"regular"`, inside the commit, which a
-            client that has xet needs here.
+        folder: folder in which files are stored.
+        tokens: the user of each access token; if a name ends in `:read`, the token may only read.
+        large_files: how clients upload weights and pictures: `"lfs"`, or `"regular"`, that is inside the commit. A
+            client that uses xet needs `"regular"`, because this server has no xet.
 
     Attributes:
-        repositories: by kind and name, such as `("model", "user/name")`.
+        repositories: the repositories by kind and name, such as `("model", "user/name")`.
         requests: method and path of each request.
-        is_full: whether there is no room for anything more.
+        is_full: whether uploads are refused because the storage is full.
     """
 
     def __init__(self, folder: Path, tokens: Mapping[str, str], large_files: str = "lfs") -> None:
@@ -91,7 +92,7 @@ class LocalHub:
 
     @property
     def endpoint(self) -> str:
-        """What `HF_ENDPOINT` must be."""
+        """The value of `HF_ENDPOINT` for clients of this server."""
         return f"http://127.0.0.1:{self._server.server_address[1]}"
 
     def __enter__(self) -> "LocalHub":
@@ -104,38 +105,38 @@ class LocalHub:
         self._thread.join()
 
     def cut_uploads(self, *after: int) -> None:
-        """Drops the connections of the next uploads, each after so many bytes, and of no others."""
+        """Drops the connection of the next uploads: the n-th upload after the n-th number of bytes."""
         with self.lock:
             self._cuts = list(after)
 
     def next_cut(self) -> int | None:
-        """After how many bytes the coming upload is to be cut, if it is."""
+        """Returns the number of bytes after which the next upload is cut, or None."""
         with self.lock:
             return self._cuts.pop(0) if self._cuts else None
 
     def blob(self, sha256: str) -> Path:
-        """Where a file lives."""
+        """Returns the path of a stored file."""
         return self.folder / sha256
 
     def store(self, content: bytes) -> str:
-        """Keeps a file; its SHA-256."""
+        """Stores a file; returns its SHA-256."""
         sha256 = hashlib.sha256(content).hexdigest()
         self.blob(sha256).write_bytes(content)
         return sha256
 
     def add(self, name: str, folder: Path, kind: str = "model") -> None:
-        """A repository that is there already, with the files of a folder."""
+        """Adds a repository with the files of a folder."""
         files = {file.relative_to(folder).as_posix(): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
         kept = {path: self.store(content) for path, content in files.items()}
         repository = Repository(name, kind, private=False, refs={MAIN: [Commit(_new_oid(), "added", kept)]})
         self.repositories[kind, name] = repository
 
     def text(self, commit: Commit, path: str) -> str:
-        """A file of a commit; empty where there is none."""
+        """Returns the text of a file in a commit; empty if the file does not exist."""
         return self.blob(commit.files[path]).read_text("utf-8") if path in commit.files else ""
 
     def files(self, name: str, revision: str = MAIN, kind: str = "model") -> dict[str, bytes]:
-        """What a repository holds, for a test to look at."""
+        """Returns the files of a repository by path, for assertions of a test."""
         commit = self.repositories[kind, name].commit(revision)
         assert commit is not None, revision
         return {path: self.blob(sha256).read_bytes() for path, sha256 in commit.files.items()}
@@ -148,7 +149,7 @@ _FILES = r"(?:/(?P<kind>dataset|space)s)?/(?P<name>[^/]+/[^/]+?)"
 
 
 def route(method: str, pattern: str) -> Callable[[Answer], Answer]:
-    """Lets a function answer requests whose whole path has that form."""
+    """Registers a function that answers requests whose complete path matches `pattern`."""
 
     def register(answer: Answer) -> Answer:
         _ROUTES.append((method, re.compile(pattern), answer))
@@ -165,7 +166,7 @@ class _Handler(BaseHTTPRequestHandler):
         super().__init__(*arguments)
 
     def log_message(self, *arguments: object) -> None:
-        """Silent."""
+        """Logs nothing."""
 
     def _answer(self) -> None:
         parts = urlsplit(self.path)
@@ -197,7 +198,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _send(self, content: bytes, status: HTTPStatus, headers: Mapping[str, str]) -> None:
         if self.command == "POST":
-            self.body()  # what was not read would be taken for the next request
+            self.body()  # unread bytes would be parsed as the next request
         self.send_response(status)
         for name, value in headers.items():
             self.send_header(name, value)
@@ -209,18 +210,18 @@ class _Handler(BaseHTTPRequestHandler):
     _body: bytes | None = None
 
     def handle_one_request(self) -> None:
-        """Forgets the body of the request before."""
+        """Clears the body of the previous request."""
         self._body = None
         super().handle_one_request()
 
     def body(self) -> bytes:
-        """What the client sent."""
+        """Returns the body of the request."""
         if self._body is None:
             self._body = b"".join(self.pieces())
         return self._body
 
     def pieces(self) -> Iterator[bytes]:
-        """The same as it comes in."""
+        """Yields the body of the request in pieces, as they arrive."""
         if self.headers.get("Transfer-Encoding", "").lower() == "chunked":
             while size := int(self.rfile.readline().split(b";")[0], 16):
                 yield self.rfile.read(size)
@@ -231,29 +232,33 @@ class _Handler(BaseHTTPRequestHandler):
         while left:
             piece = self.rfile.read(min(left, CHUNK))
             if not piece:
-                raise ConnectionError("the client went away")
+                raise ConnectionError("the client closed the connection within a request")
             left -= len(piece)
             yield piece
 
     def json(self) -> dict[str, Any]:
-        """What the client sent, as JSON."""
+        """Returns the body of the request, parsed as JSON."""
         return json.loads(self.body() or b"{}")
 
     @property
     def user(self) -> str | None:
-        """Whose token came with the request."""
+        """The user of the request's token; None if the token is missing or unknown."""
         token = self.headers.get("Authorization", "").removeprefix("Bearer ")
         name = self.hub.tokens.get(token)
         return name and name.removesuffix(READ)
 
     @property
     def may_write(self) -> bool:
-        """Whether the token is for writing too."""
+        """Whether the token of the request may write."""
         token = self.headers.get("Authorization", "").removeprefix("Bearer ")
         return not self.hub.tokens.get(token, READ).endswith(READ)
 
     def writer(self) -> str:
-        """The user, who must be known and may write."""
+        """Returns the user.
+
+        Raises:
+            RefusedError: If the user is unknown or may not write.
+        """
         if self.user is None:
             raise RefusedError(HTTPStatus.UNAUTHORIZED, "Unauthorized")
         if not self.may_write:
@@ -261,7 +266,11 @@ class _Handler(BaseHTTPRequestHandler):
         return self.user
 
     def repository(self, kind: str | None, name: str) -> Repository:
-        """A repository that the user may see."""
+        """Returns a repository.
+
+        Raises:
+            RefusedError: If it does not exist, or is private and belongs to another user.
+        """
         found = self.hub.repositories.get((kind or "model", name))
         if found is None or (found.private and self.user != name.split("/")[0]):
             status = HTTPStatus.NOT_FOUND if self.user else HTTPStatus.UNAUTHORIZED
@@ -269,14 +278,18 @@ class _Handler(BaseHTTPRequestHandler):
         return found
 
     def commit_of(self, repository: Repository, revision: str) -> Commit:
-        """A state of it."""
+        """Returns a commit of a repository.
+
+        Raises:
+            RefusedError: If the revision does not exist.
+        """
         commit = repository.commit(revision)
         if commit is None:
             raise RefusedError(HTTPStatus.NOT_FOUND, "RevisionNotFound")
         return commit
 
 
-# Who and what there is
+# Users, repositories and files
 
 
 @route("GET", r"/api/whoami-v2")
@@ -362,7 +375,7 @@ def _resolve(request: _Handler, kind: str | None, name: str, revision: str, path
     return request.hub.blob(sha256).read_bytes(), headers | {"ETag": f'"{sha256}"'}
 
 
-# Writing
+# Requests that write
 
 
 @route("POST", rf"{_REPO}/preupload/(?P<revision>[^/]+)")
@@ -448,7 +461,7 @@ def _commit(request: _Handler, kind: str, name: str, revision: str) -> dict[str,
 
 
 def _apply(hub: LocalHub, key: str, value: dict[str, Any], files: dict[str, str]) -> None:
-    """One line of a commit."""
+    """Applies one line of a commit to `files`, the SHA-256 by path."""
     if key == "file":
         files[value["path"]] = hub.store(base64.b64decode(value["content"]))
     elif key == "lfsFile":

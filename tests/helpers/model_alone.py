@@ -1,6 +1,7 @@
-"""`python model_alone.py FOLDER OUT`: trains, saves, loads and generates with a copy of `model/` that lies in FOLDER.
+"""`python model_alone.py FOLDER OUT`: trains, saves, loads and generates with the copy of `model/` in FOLDER.
 
-Neither package can be imported meanwhile. Writes losses and tokens of each language model to OUT, in JSON.
+Neither of our packages can be imported in this process. Writes the losses and tokens of each language model to OUT, as
+JSON.
 """
 
 import importlib
@@ -9,7 +10,7 @@ import sys
 from pathlib import Path
 
 for name in ("vanilla_transformers", "vanilla_recipes"):
-    sys.modules[name] = None  # type: ignore[assignment]  # any import of it fails from here on
+    sys.modules[name] = None  # type: ignore[assignment]  # every import of it fails from here on
 
 import torch  # noqa: E402
 
@@ -25,7 +26,7 @@ CLASSES = {
 
 
 def use(module: str, name: str, layers: dict[str, int], out: Path) -> dict[str, list]:
-    """Two losses, the second after a step, saving and loading; and tokens by three searches."""
+    """Returns two losses, the second after a step, saving and loading, and the tokens of three searches."""
     model_class = getattr(importlib.import_module(f"model.{module}"), name)
     torch.manual_seed(0)
     model = model_class(model_class.config_class(**SIZES, **layers)).train()

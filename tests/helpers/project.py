@@ -1,4 +1,4 @@
-"""Where things lie in the checkout."""
+"""Paths of folders in the checkout."""
 
 from pathlib import Path
 
@@ -6,4 +6,4 @@ ROOT = Path(__file__).resolve().parents[2]
 HELPERS = ROOT / "tests" / "helpers"
 FIXTURES = ROOT / "tests" / "fixtures"
 SHARED = ROOT.parent / "shared"
-"""Real data and weights, which a checkout need not have."""
+"""Folder of real data and weights; it may be missing."""

@@ -1,4 +1,4 @@
-"""Reads saved folders in a process that lacks the package, and writes down what it finds.
+"""Loads saved folders in a process that cannot import the package, and writes the outputs to files.
 
 Run by `test_remote_code.py` as `python remote_reader.py MANIFEST.json`.
 """
@@ -7,7 +7,7 @@ import json
 import sys
 from pathlib import Path
 
-sys.modules["vanilla_transformers"] = None  # type: ignore[assignment]  # any import of it fails from here on
+sys.modules["vanilla_transformers"] = None  # type: ignore[assignment]  # every import of it fails from here on
 
 import torch  # noqa: E402
 import transformers  # noqa: E402
@@ -23,7 +23,7 @@ def package_is_importable() -> bool:
 
 
 def outputs(auto_class, folder: str, inputs: dict) -> tuple[dict[str, torch.Tensor], dict]:
-    """Logits (or hidden states) of the model and hidden states of its base model."""
+    """Returns the logits (or hidden states) of a model, the hidden states of its base model, and the loading info."""
     model, info = auto_class.from_pretrained(folder, trust_remote_code=True, output_loading_info=True)
     assert type(model).__module__.startswith("transformers_modules."), type(model)
     model = model.eval()

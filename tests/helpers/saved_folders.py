@@ -1,8 +1,8 @@
-"""Saves a tiny model of every class, and reads such folders, in a process with one release of transformers.
+"""Saves a tiny model of every class, or loads such folders. The tests run it with different releases of transformers.
 
-python saved_folders.py save FOLDER              a folder for each class, with its inputs
-python saved_folders.py read FOLDER OUT          what the models there give, with this package
-python saved_folders.py read-alone FOLDER OUT    the same without it, by the code in the folders
+python saved_folders.py save FOLDER              saves a folder for each class, with inputs for the model
+python saved_folders.py read FOLDER OUT          loads the folders with this package and writes the models' outputs
+python saved_folders.py read-alone FOLDER OUT    the same without this package, with the code in the folders
 """
 
 import json
@@ -11,7 +11,7 @@ from pathlib import Path
 
 ALONE = sys.argv[1:2] == ["read-alone"]
 if ALONE:
-    sys.modules["vanilla_transformers"] = None  # type: ignore[assignment]  # any import of it fails from here on
+    sys.modules["vanilla_transformers"] = None  # type: ignore[assignment]  # every import of it fails from here on
 
 import torch  # noqa: E402
 import transformers  # noqa: E402
@@ -19,12 +19,15 @@ from safetensors.torch import save_file  # noqa: E402
 
 INPUTS = "inputs.json"
 SEARCHES = {"greedy": {}, "beams": {"num_beams": 4}, "sampled": {"do_sample": True, "top_k": 0}}
-NUM_TOKENS = 16  # more than a search takes through the modules
+NUM_TOKENS = 16  # enough that our fast search packs the weights
 PROMPTS = [[7, 8, 9, 10, 11], [12, 13, 14, 15, 16], [21, 20, 19, 18, 17]]
 
 
 def save(folder: Path) -> None:
-    """Weights far apart, so that no search has to choose between tokens that are nearly as likely."""
+    """Saves a model of every class.
+
+    The weights have a large variance. So no two tokens are almost equally likely, and rounding changes no search.
+    """
     from tiny import MODELS, name_of, tiny_inputs, tiny_model
 
     for model_class in MODELS:
@@ -37,7 +40,7 @@ def save(folder: Path) -> None:
 
 
 def read(folder: Path) -> tuple[dict[str, torch.Tensor], dict[str, list]]:
-    """Outputs of each model, and the tokens that its searches find."""
+    """Returns the output of each model and the tokens of its searches."""
     outputs, tokens = {}, {}
     for saved in sorted(path.parent for path in folder.glob(f"*/{INPUTS}")):
         told = json.loads((saved / INPUTS).read_text())

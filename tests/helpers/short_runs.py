@@ -1,4 +1,4 @@
-"""A translation run of six steps, and its figures."""
+"""Settings of a translation run of six steps, and a function that reads its losses and scores."""
 
 import json
 from pathlib import Path
@@ -21,7 +21,7 @@ SHORT = [
 
 
 def figures(folder: Path) -> list[float]:
-    """Losses, gradient norms and scores, in the order in which they arose."""
+    """Returns losses, gradient norms and scores, in the order in which they were recorded."""
     lines = (folder / "metrics.jsonl").read_text().splitlines()
     names = ("loss", "grad_norm", "validation_loss", "validation_bleu")
     return [value for line in lines for name, value in json.loads(line).items() if name in names]

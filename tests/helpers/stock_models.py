@@ -1,4 +1,4 @@
-"""Tiny random models of transformers' own classes, saved with tokenizers as people have them."""
+"""Saves tiny random models of transformers' own classes, with tokenizers of their usual kinds."""
 
 import json
 from pathlib import Path
@@ -31,7 +31,10 @@ def toy_texts(task: str) -> list[str]:
 
 
 def save(model: PreTrainedModel, tokenizer, folder: Path) -> Path:
-    """Biases and norms are random too, so that one that gets lost is noticed."""
+    """Saves a model and its tokenizer.
+
+    Biases and norms get random values, so that a test notices if one of them is not copied.
+    """
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.ndim == 1:
@@ -42,7 +45,7 @@ def save(model: PreTrainedModel, tokenizer, folder: Path) -> Path:
 
 
 def save_encoder(folder: Path, kind: str = "bert") -> Path:
-    """A masked language model."""
+    """Saves a masked language model."""
     torch.manual_seed(0)
     tokenizer = train_encoder_tokenizer(toy_texts("sentiment"), 500, 128)
     shared = {"vocab_size": len(tokenizer), "pad_token_id": tokenizer.pad_token_id}
@@ -59,7 +62,7 @@ def save_encoder(folder: Path, kind: str = "bert") -> Path:
 
 
 def save_gpt2(folder: Path) -> Path:
-    """A causal language model with a fused projection of queries, keys and values."""
+    """Saves a causal language model. GPT-2 projects queries, keys and values with one fused matrix."""
     torch.manual_seed(0)
     tokenizer = train_decoder_tokenizer(toy_texts("stories"), 500, 128)
     ids = {"bos_token_id": tokenizer.eos_token_id, "eos_token_id": tokenizer.eos_token_id}
@@ -68,7 +71,7 @@ def save_gpt2(folder: Path) -> Path:
 
 
 def save_marian(folder: Path) -> Path:
-    """An encoder-decoder with two SentencePiece models over one vocabulary, as Opus-MT's are."""
+    """Saves an encoder-decoder. As in Opus-MT, two SentencePiece models share one vocabulary."""
     torch.manual_seed(0)
     tokenizer = marian_tokenizer(folder)
     pad = tokenizer.pad_token_id
@@ -84,7 +87,7 @@ def save_marian(folder: Path) -> Path:
 
 
 def marian_tokenizer(folder: Path) -> MarianTokenizer:
-    """Trained on the toy sentences; its files stand in the folder."""
+    """Trains a tokenizer on the toy sentences; writes its files into the folder."""
     import sentencepiece
 
     folder.mkdir(parents=True, exist_ok=True)

@@ -7,7 +7,11 @@ import vanilla_transformers as vt
 
 
 def load_exactly(model: nn.Module, state: dict[str, torch.Tensor]) -> nn.Module:
-    """Load `state` into `model`; each parameter must be given, a tied one by any name, and each tensor used."""
+    """Loads `state` into `model` and puts it into evaluation mode.
+
+    Raises:
+        AssertionError: If a parameter is not in `state` (a tied one by any of its names), or a tensor is not used.
+    """
     result = model.load_state_dict(state, strict=False)
     tied = {name for pair in model.all_tied_weights_keys.items() for name in pair}
     assert not result.unexpected_keys, result.unexpected_keys
@@ -16,7 +20,7 @@ def load_exactly(model: nn.Module, state: dict[str, torch.Tensor]) -> nn.Module:
 
 
 def renamed(state: dict[str, torch.Tensor], names: dict[str, str]) -> dict[str, torch.Tensor]:
-    """`state` with the first part of `names` that occurs in a key replaced, for all parts in turn."""
+    """Returns `state` with renamed keys: the replacements of `names` are applied to each key, in their order."""
     result = {}
     for key, value in state.items():
         for old, new in names.items():
@@ -38,7 +42,7 @@ MARIAN_NAMES = {
 
 
 def from_marian(marian) -> vt.VanillaSeq2SeqForConditionalGeneration:
-    """Our model with a MarianMTModel's weights."""
+    """Returns our encoder-decoder with the weights of a MarianMTModel."""
     c = marian.config
     config = vt.VanillaSeq2SeqConfig(
         vocab_size=c.vocab_size,
@@ -85,7 +89,7 @@ BERT_NAMES = {
 
 
 def from_bert(bert, our_class: type) -> nn.Module:
-    """One of our encoders with the weights of a BERT model that has the same head."""
+    """Returns one of our encoders with the weights of a BERT model that has the same head."""
     c = bert.config
     config = vt.VanillaEncoderConfig(
         vocab_size=c.vocab_size,
@@ -120,7 +124,7 @@ GPT2_NAMES = {
 
 
 def from_gpt2(gpt2, our_class: type) -> nn.Module:
-    """One of our decoders with the weights of a GPT-2 model that has the same head."""
+    """Returns one of our decoders with the weights of a GPT-2 model that has the same head."""
     c = gpt2.config
     config = vt.VanillaDecoderConfig(
         vocab_size=c.vocab_size,
@@ -147,7 +151,7 @@ def from_gpt2(gpt2, our_class: type) -> nn.Module:
 
 
 def from_torch_layer(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Names and shapes of ours for the weights of torch's encoder or decoder layers."""
+    """Returns the weights of torch's encoder or decoder layers with the names and shapes of our layers."""
     names = {
         "self_attn.out_proj": "self_attn.o_proj",
         "multihead_attn.out_proj": "cross_attn.o_proj",

@@ -59,7 +59,7 @@ HEADS = [(model_type, head) for model_type, each in ARCHITECTURES.items() for he
 
 
 def stock_model(model_type: str, head: str, seed: int = 0, **changes: Any) -> PreTrainedModel:
-    """A model of a stock class in evaluation mode, every weight and buffer of it random."""
+    """Returns a model of a transformers class in evaluation mode, with random weights and buffers."""
     fields = CONFIGS[model_type] | ({"num_labels": 2} if head == "question-answering" else {}) | changes
     if "attention_heads" in changes:
         fields |= {f"{side}_attention_heads": fields["attention_heads"] for side in ("encoder", "decoder")}
@@ -72,10 +72,10 @@ def stock_model(model_type: str, head: str, seed: int = 0, **changes: Any) -> Pr
 
 @torch.no_grad()
 def randomize(model: PreTrainedModel) -> None:
-    """Give every saved weight a random value, norms and biases too, which start as ones and zeros.
+    """Gives every saved weight a random value, also norms and biases, which are ones and zeros in a new model.
 
-    A norm's weight stays near 1 and projections are wide: attention would be flat otherwise, and queries and keys could
-    be swapped unseen.
+    The weight of a norm stays near 1, and the projections have a large variance. Otherwise all attention weights would
+    be almost equal, and no test would notice swapped queries and keys.
     """
     generator = torch.Generator().manual_seed(1)
     for name, tensor in (*model.named_parameters(), *model.named_buffers()):

@@ -51,7 +51,7 @@ DEFAULTS = {
 
 
 def name_of(model_class) -> str:
-    """Test id of a class."""
+    """Returns the name of a class without `Vanilla`, used as a test id."""
     return model_class.__name__.removeprefix("Vanilla")
 
 
@@ -61,7 +61,7 @@ def is_seq2seq(model_class) -> bool:
 
 
 def tiny_config(model_class, **knobs):
-    """Configuration of a tiny model: no dropout, knobs as the family has them unless given."""
+    """Returns the configuration of a tiny model without dropout. `knobs` replaces settings; others are the defaults."""
     settings = DEFAULTS | knobs
     if is_seq2seq(model_class):
         num_layers = settings.pop("num_hidden_layers")
@@ -70,7 +70,10 @@ def tiny_config(model_class, **knobs):
 
 
 def tiny_model(model_class, seed: int = 0, **knobs):
-    """A random model in evaluation mode. Biases and norms are random too, so that one that gets lost is noticed."""
+    """Returns a random model in evaluation mode.
+
+    Biases and norms are random too, so that a test notices if one of them is lost.
+    """
     torch.manual_seed(seed)
     model = model_class(tiny_config(model_class, **knobs)).eval()
     with torch.no_grad():
@@ -81,12 +84,12 @@ def tiny_model(model_class, seed: int = 0, **knobs):
 
 
 def random_ids(*shape: int, seed: int = 1) -> torch.Tensor:
-    """Ids of ordinary tokens."""
+    """Returns random ids of ordinary (not special) tokens."""
     return torch.randint(5, VOCAB_SIZE, shape, generator=torch.Generator().manual_seed(seed))
 
 
 def tiny_inputs(model_class, batch_size: int = 2, length: int = LENGTH) -> dict[str, torch.Tensor]:
-    """Model inputs, of which every second row ends in two padding tokens."""
+    """Returns inputs of the model. Every second row ends in two padding tokens."""
     input_ids = random_ids(batch_size, length)
     attention_mask = torch.ones_like(input_ids)
     attention_mask[1::2, -2:] = 0
@@ -100,7 +103,7 @@ def tiny_inputs(model_class, batch_size: int = 2, length: int = LENGTH) -> dict[
 
 
 def tiny_labels(model_class, inputs: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Labels for `tiny_inputs`, with a different number of targets in each row where the head allows it."""
+    """Returns labels for `tiny_inputs`. If each token has a label, the number of targets differs from row to row."""
     name = model_class.__name__
     batch_size, length = inputs["input_ids"].shape[0], inputs["input_ids"].shape[-1]
     rows = torch.arange(batch_size)
@@ -119,6 +122,6 @@ def tiny_labels(model_class, inputs: dict[str, torch.Tensor]) -> dict[str, torch
 
 
 def first_output(model, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
-    """Logits, or the hidden states of a base model."""
+    """Returns the logits of a model, or the hidden states of a base model."""
     with torch.no_grad():
         return model(**inputs)[0]

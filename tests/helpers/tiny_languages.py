@@ -1,4 +1,4 @@
-"""Tiny multilingual translation models: stock classes whose tokenizers name the language of a text."""
+"""Tiny multilingual translation models of transformers' own classes. Their tokenizers add language codes."""
 
 import torch
 from transformers import (

@@ -1,4 +1,4 @@
-"""A tiny task, and runs of it: copying random tokens with an encoder-decoder of six thousand parameters."""
+"""A tiny task and its runs: an encoder-decoder of six thousand parameters learns to copy half of a row."""
 
 import dataclasses
 import json
@@ -27,7 +27,10 @@ from vanilla_transformers import VanillaSeq2SeqConfig, VanillaSeq2SeqForConditio
 
 
 def tiny_task(dropout: float = 0.1, scores: list[float] | None = None) -> Task:
-    """Copying random tokens; the scores of the evaluations are given, or rise."""
+    """Returns the task of copying the first half of random tokens.
+
+    The evaluations return `scores` one after the other; by default 0, 1, 2, and so on.
+    """
     torch.manual_seed(0)
     config = VanillaSeq2SeqConfig(
         vocab_size=20,
@@ -79,7 +82,7 @@ def tiny_experiment(folder: Path, **changes) -> Experiment:
 
 
 def train(experiment: Experiment, task: Task | None = None) -> FitResult:
-    with mock.patch.object(MetricsLog, "draw"):  # drawing takes longer than all the rest
+    with mock.patch.object(MetricsLog, "draw"):  # drawing takes longer than the training
         return fit(task or tiny_task(), experiment, RunFolder(experiment), build_accelerator(experiment))
 
 
@@ -100,11 +103,11 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
 
 
 class KilledError(Exception):
-    """Stands for a process that ends between two instructions."""
+    """Raised in place of killing the process."""
 
 
 def kill_after(step: int):
-    """A task whose process dies in the step after `step`."""
+    """Returns a task that raises `KilledError` in the step after `step`."""
     task = tiny_task()
     calls = iter(range(1000))
 

@@ -1,4 +1,4 @@
-"""What makes a run of any recipe small enough for a test."""
+"""Overrides that make a run of any recipe small enough for a test."""
 
 TINY = [
     "max_duration=2 steps",

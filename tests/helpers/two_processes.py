@@ -1,5 +1,7 @@
-"""Runs a function in several processes that gloo connects, in seconds: they are forked from a server that has imported
-everything."""
+"""Runs a function in several processes that are connected by gloo.
+
+The processes start fast: they are forked from a server process that has already imported the recipes.
+"""
 
 import functools
 import multiprocessing
@@ -24,13 +26,19 @@ SERVER.set_forkserver_preload(
 
 
 def in_processes(num_processes: int, function: Callable, *arguments: Any, shards: str | None = None) -> list[Any]:
-    """What the function returns in each process, which has its rank in the environment, as torchrun sets it.
+    """Runs a function in each process; returns the results in the order of the ranks.
+
+    The environment of a process is as torchrun sets it (RANK, WORLD_SIZE and so on).
 
     Args:
-        num_processes: how many.
-        function: a function of a module; what it takes and returns can be pickled.
-        arguments: what it takes.
-        shards: "fsdp", "zero2" or "zero3" has Accelerate cut the model up accordingly.
+        num_processes: number of processes.
+        function: a module-level function; its arguments and its result are pickled.
+        arguments: arguments of the function.
+        shards: how Accelerate shards the model: "fsdp", "zero2", "zero3", or None for no shards.
+
+    Raises:
+        AssertionError: If the function fails in a process; the message is the traceback.
+        TimeoutError: If a process does not answer within 240 seconds.
     """
     port = free_port()
     pipes, processes = [], []
@@ -70,7 +78,7 @@ def _work(end: Any, environment: dict[str, Any], shards: str | None, function: C
 
 def _answer(pipe: Any) -> Any:
     if not wait([pipe], timeout=240):
-        raise TimeoutError("a process did not answer")
+        raise TimeoutError("a process did not answer within 240 seconds")
     good, answer = pipe.recv()
     if not good:
         raise AssertionError(answer)
@@ -84,7 +92,10 @@ def free_port() -> int:
 
 
 def shard_on_cpu(shards: str) -> None:
-    """Makes Accelerate use FSDP2 or DeepSpeed on gloo, which it offers on GPUs only; all that it then calls is real."""
+    """Makes Accelerate use FSDP2 or DeepSpeed on a CPU with gloo.
+
+    Accelerate offers them on GPUs only. Only its choice between them is patched; the code that it then calls is real.
+    """
     zero = shards.startswith("zero")
     os.environ |= zero_environment(shards[-1]) if zero else FSDP_ENVIRONMENT
     original = AcceleratorState.__init__

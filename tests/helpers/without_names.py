@@ -1,8 +1,8 @@
-"""Takes private names of torch and transformers away, one in a process, and trains, searches and saves without each.
+"""Hides one private name of torch or transformers in each process, and trains, searches and saves without the name.
 
-Run by `test_private_names.py` as `python without_names.py FOLDER WORK NAME ...`; the work is "models" or "recipe".
-Torch and transformers are imported once; each process is a fork. A name is taken from this package's view alone: torch
-itself uses many of them.
+Run by `test_private_names.py` as `python without_names.py FOLDER WORK NAME ...`; the work is "models", "recipe" or
+"folders". Torch and transformers are imported once, and the processes are forked. A name is hidden from our code only,
+because torch and transformers use many of these names themselves.
 """
 
 import json
@@ -17,11 +17,13 @@ from transformers.integrations import sdpa_attention  # noqa: F401
 from transformers.utils import generic, output_capturing  # noqa: F401
 
 OURS = ("vanilla_transformers", "vanilla_recipes")
+LOADED = (*OURS, "transformers_modules")
+"""Packages with our code; transformers puts the code of a saved folder under the last name."""
 GONE = object()
 
 
 def take_away(taken: str) -> None:
-    """From now on, modules of this package find nothing under a name."""
+    """Hides a name: modules of this package that are imported from now on do not find it by getattr and hasattr."""
 
     def lacking_getattr(owner, name, *default):
         if name != taken:
@@ -36,7 +38,7 @@ def take_away(taken: str) -> None:
     execute = SourceFileLoader.exec_module
 
     def exec_module(self, module):
-        if module.__name__.split(".")[0] in OURS:
+        if module.__name__.split(".")[0] in LOADED:
             module.getattr, module.hasattr = lacking_getattr, lacking_hasattr
         execute(self, module)
 
@@ -44,7 +46,7 @@ def take_away(taken: str) -> None:
 
 
 def losses(model_class, folder: Path) -> list[float]:
-    """Of two steps of training, the second after saving and loading."""
+    """Returns the losses of two training steps, the second after saving and loading."""
     from tiny import tiny_inputs, tiny_labels, tiny_model
 
     model = tiny_model(model_class).train()
@@ -59,7 +61,7 @@ def losses(model_class, folder: Path) -> list[float]:
 
 
 def tokens(model_class) -> list[list[list[int]]]:
-    """What greedy, beam and sampled search find."""
+    """Returns the tokens of greedy search, beam search and sampling."""
     from tiny import random_ids, tiny_model
 
     model = tiny_model(model_class, initializer_range=1.0, norm_position="pre", tie_word_embeddings=False)
@@ -72,7 +74,7 @@ def tokens(model_class) -> list[list[list[int]]]:
 
 
 def models(folder: Path) -> dict:
-    """Training, saving and searching with the three families."""
+    """Trains, saves and searches with models of the three families; returns losses and tokens."""
     from tiny import LM_HEADS, name_of
 
     report = {f"losses {name_of(each)}": losses(each, folder / name_of(each)) for each in LM_HEADS}
@@ -80,7 +82,7 @@ def models(folder: Path) -> dict:
 
 
 def recipe(folder: Path) -> dict:
-    """A short run with averaged weights, and attention maps of what it has saved."""
+    """Trains a short run with weight averaging, and computes attention maps of the saved model."""
     from tiny_settings import TINY
     from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
@@ -97,11 +99,38 @@ def recipe(folder: Path) -> dict:
     return {"status": status, "weights": weights, "loss": maps.loss}
 
 
-WORK = {"models": models, "recipe": recipe}
+def saved_folders(folder: Path) -> dict:
+    """Training, saving and searching with models of the folder `saved` beside this one, without this package."""
+    from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoModelForSeq2SeqLM
+
+    for name in OURS:
+        sys.modules[name] = None  # type: ignore[assignment]  # any import of it fails from here on
+    report: dict[str, list] = {}
+    for auto in (AutoModelForSeq2SeqLM, AutoModelForMaskedLM, AutoModelForCausalLM):
+        name = auto.__name__.removeprefix("AutoModelFor")
+        ids = torch.randint(5, 67, (3, 6), generator=torch.Generator().manual_seed(1))
+        model = auto.from_pretrained(folder.parent / "saved" / name, trust_remote_code=True)
+        assert type(model).__module__.startswith("transformers_modules."), type(model)
+        model.eval()
+        report[f"tokens {name}"] = []
+        for settings in ({}, {"num_beams": 3}, {"do_sample": True}) if model.can_generate() else ():
+            torch.manual_seed(7)
+            report[f"tokens {name}"].append(model.generate(ids, max_new_tokens=14, **settings).tolist())
+        optimizer = torch.optim.SGD(model.train().parameters(), lr=0.1)
+        first = model(input_ids=ids, labels=ids).loss
+        first.backward()
+        optimizer.step()
+        model.save_pretrained(folder / name)
+        again = auto.from_pretrained(folder / name, trust_remote_code=True)
+        report[f"losses {name}"] = [float(loss.detach()) for loss in (first, again(input_ids=ids, labels=ids).loss)]
+    return report
+
+
+WORK = {"models": models, "recipe": recipe, "folders": saved_folders}
 
 
 def report_without(work: str, name: str, folder: Path) -> dict:
-    """What the work comes to without a name, or how it fails."""
+    """Returns the result of the work without a name, or the traceback if the work fails."""
     folder.mkdir()
     torch.set_num_threads(1)
     take_away(name)

@@ -6,7 +6,7 @@ import torch
 
 @pytest.fixture(autouse=True, scope="session")
 def one_thread():
-    """One thread: tiny tensors gain nothing from more, and sums are taken in the same order."""
+    """Uses one thread. More threads do not speed up tiny tensors, and they change the order of sums."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

@@ -1,7 +1,7 @@
-"""What makes models faster when the package is installed: the same tokens, and the same numbers within 1e-5.
+"""Faster functions for the models. They give the same tokens and, within 1e-5, the same numbers.
 
-Nothing here is saved with a model. `plug_in` puts these functions into `OPERATIONS` of `model/operations.py`, the only
-place where the code of the models calls them. Without them everything works, but slower.
+No file of this folder is saved with a model. `plug_in` puts the functions into `OPERATIONS` of `model/operations.py`,
+and the code of the models calls them only through `OPERATIONS`. Without them the models work, but more slowly.
 """
 
 from collections.abc import Iterator
@@ -20,18 +20,18 @@ OURS = Operations(
     before_generate=generation.mark_callers_caches,
     search=generation.find_tokens,
 )
-"""The fast functions of this folder, one for each operation that the models let others replace."""
+"""The fast functions of this folder, one for each operation that can be replaced."""
 
 
 def plug_in(operations: Operations = OURS) -> None:
-    """Put functions into use."""
+    """Make all models use the given functions."""
     for name, function in asdict(operations).items():
         setattr(OPERATIONS, name, function)
 
 
 @contextmanager
 def unplugged() -> Iterator[None]:
-    """Context in which models compute as they do where the package is not installed."""
+    """Context in which models use the default operations, as if the package were not installed."""
     before = Operations(**asdict(OPERATIONS))
     plug_in(Operations())
     try:

@@ -1,9 +1,9 @@
 """Dropout (Srivastava et al. 2014) in a quarter of torch's time on a CPU (benchmarks/dropout.py).
 
 On a CPU torch draws one random number for each element, in one thread: a fifth of the training step of a small model.
-Here one 64-bit number of the same generator decides on four elements.
+Here one 64-bit random number of the same generator decides about four elements.
 
-State: the generator of a thread, set by `drawing_from`.
+State: each thread can have its own generator, set by `drawing_from`.
 """
 
 import threading

@@ -1,11 +1,11 @@
 """One decoding step, computed from the weights directly.
 
-A step has one row for each sentence or beam. With so few rows, calling modules and re-laying out weights cost more than
-the products. So oneDNN packs the weights once for each search, queries, keys and values are one product, and activation
-and residual sum are fused into products.
+A step has one row for each sentence or beam. With few rows, calling modules and changing the memory layout of weights
+take longer than the matrix products. Therefore oneDNN packs the weights once for each search, one product computes
+queries, keys and values, and activations and residual sums are fused into products.
 
-Shapes: B sentences, K alternatives, N slots of the cache, S source length, D width, H heads, W head width,
-M = B x K rows.
+Shapes: B sentences, K alternatives (beams) of a sentence, N slots of the cache, S source length, D width, H heads,
+W head width, M = B x K rows.
 """
 
 from typing import Any
@@ -51,11 +51,11 @@ _FUSED_ACTIVATIONS = {
 
 
 class Product:
-    """Linear layers with the same input, as one product.
+    """One or more linear layers with the same input, computed as one matrix product.
 
     Args:
         linears: The linear layers.
-        activation: Applied to the outputs, or `None`.
+        activation: The activation of the outputs, or `None`.
         is_packed: Whether oneDNN packs the weights.
     """
 
@@ -124,7 +124,7 @@ class FusedLayers:
         """(B, K, D) -> (B, K, D).
 
         Args:
-            hidden_states: Of the newest tokens.
+            hidden_states: Input of the first layer, for the newest tokens.
             slots: The cache of each layer, to which the keys and values of these tokens are appended.
             mask: (B, 1, K, N), added to the attention scores; or `None`.
             source: Keys and values (B, H, S, W) of the source for each layer; empty for a decoder.
@@ -141,7 +141,7 @@ class FusedLayers:
 
 
 class _FusedLayer:
-    """One layer."""
+    """One layer of [`FusedLayers`]: self attention, feed-forward and, with an encoder, cross attention."""
 
     def __init__(self, layer: Any, is_packed: bool):
         attention, feed_forward = layer.self_attn, layer.feed_forward
@@ -194,7 +194,7 @@ def _after(rows: torch.Tensor, residual: Any) -> torch.Tensor:
 def attention(
     query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, mask: torch.Tensor | None, scaling: float
 ) -> torch.Tensor:
-    """softmax(Q K^T x scaling + mask) V of queries (B, H, K, W) -> (B x K, H x W), in the dtype of the keys."""
+    """softmax(Q K^T x scaling + mask) V of queries (B, H, K, W) -> (B x K, H x W), computed in the dtype of keys."""
     dtype, query = query.dtype, query.to(keys.dtype)
     num_heads = query.shape[0] * query.shape[1]
     if query.device.type != "cpu" or (num_heads < _MANY_HEADS and keys.dtype != torch.bfloat16):
@@ -208,7 +208,7 @@ def attention(
 
 
 def can_fuse(stack: Any, head: Any) -> bool:
-    """Whether the layers and the head are untouched and in evaluation mode, and small enough for a packed copy."""
+    """Whether the layers and the head are untouched, in evaluation mode and small enough to copy and pack."""
     dtype = head.weight.dtype
     modules = [head, *stack.layers.modules()]
     modules.remove(stack.layers)

@@ -1,8 +1,8 @@
-"""Chooses between our searches and transformers' loops for a call of `generate`.
+"""Chooses between the searches of this package and those of transformers for a call of `generate`.
 
-Our searches find the same tokens in less time. Left to transformers are: beam sampling, streaming, scores or attentions
-in the output, stopping criteria other than length and end tokens, logits processors that combine several sequences, a
-cache of the caller, flash and flex attention, and models on several devices.
+Our searches find the same tokens in less time. The searches of transformers run for: beam sampling, streaming, scores
+or attentions in the output, stopping criteria other than length and end tokens, logits processors that combine several
+sequences, a cache that the caller passes, flash and flex attention, and models on several devices.
 """
 
 from collections.abc import Callable, Mapping
@@ -22,9 +22,9 @@ from vanilla_transformers.fast.untouched import is_untouched_model
 from vanilla_transformers.model.attention import attention_implementation
 from vanilla_transformers.model.caches import CACHE
 
-# Logits processors that treat each sequence independently. Our searches allow no other processors, because finished
-# sentences leave the batch, and the first step scores one beam for each sentence. The classes are given by name: if
-# transformers moves or renames a class, the search loops of transformers run.
+# Logits processors that treat each sequence independently. Our searches accept only these processors, because
+# finished sentences leave the batch, and the first step scores one beam for each sentence. The classes are given by
+# name: if transformers moves or renames a class, the search loops of transformers run.
 _PROCESSORS = {
     "MinLengthLogitsProcessor",
     "MinNewTokensLengthLogitsProcessor",
@@ -49,7 +49,8 @@ _PROCESSORS = {
 _INPUTS = {"attention_mask", "logits_to_keep", CACHE, "use_cache"}
 _ATTENTION = ("eager", "sdpa")
 _FROM_CALLER = "is_from_caller_of_vanilla_generate"
-"""Attribute that marks a cache which the caller of `generate` passed. The caller expects `generate` to fill it."""
+"""Attribute that marks a cache which the caller of `generate` passed. The caller expects `generate` to fill this cache,
+so transformers' search runs."""
 
 
 def mark_callers_caches(kwargs: Mapping[str, Any]) -> None:
@@ -60,11 +61,12 @@ def mark_callers_caches(kwargs: Mapping[str, Any]) -> None:
 
 
 def find_tokens(model: Any, stock_search: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """The token ids (rows, longest length) for inputs that `generate` has prepared, by our search or transformers'.
+    """Find the token ids (rows, longest length) by our search if it supports the call, else by transformers' search.
 
     Args:
         model: An encoder-decoder or a decoder with a language-model head.
-        stock_search: transformers' method, a function of the other arguments.
+        stock_search: The search method of transformers, which takes `args` and `kwargs`.
+        args, kwargs: The arguments that `generate` has prepared for this method.
     """
     if not HAS_KNOWN_SEARCHES or not can_search(model, *args, **kwargs):
         return stock_search(*args, **kwargs)
@@ -80,7 +82,7 @@ def find_tokens_here(
     *_: Any,
     **kwargs: Any,
 ) -> torch.Tensor:
-    """The token ids (rows, longest length), by our search."""
+    """Find the token ids (rows, longest length) by our search."""
     processors, banned = logits_processor, None
     if not generation_config.do_sample:
         processors, banned = without_banned(logits_processor, model.config.vocab_size, input_ids.device)
@@ -91,7 +93,7 @@ def find_tokens_here(
 
 
 def step_decoder(model: Any, input_ids: torch.Tensor, num_beams: int, num_steps: int, **kwargs: Any) -> StepDecoder:
-    """The decoder for inputs that `generate` has prepared, with one row for each sentence instead of `num_beams`."""
+    """The decoder for inputs that `generate` has prepared: one row for each sentence instead of `num_beams` rows."""
     mask, positions, encoded = (kwargs.get(name) for name in ("attention_mask", "position_ids", "encoder_outputs"))
     states = None if encoded is None else encoded[0]
     once = (None if tensor is None else tensor[::num_beams] for tensor in (mask, positions, states))
@@ -120,9 +122,12 @@ def search_settings(criteria: Any, config: GenerationConfig, banned: torch.Tenso
 def without_banned(
     processors: LogitsProcessorList, vocab_size: int, device: torch.device
 ) -> tuple[LogitsProcessorList, torch.Tensor | None]:
-    """If the only processor bans single tokens, the token ids instead of it.
+    """If the only processor bans single tokens, replace it by the ids of these tokens.
 
-    Setting their scores to minus infinity avoids two copies of all scores.
+    Our searches set the scores of banned ids to minus infinity. This avoids two copies of all scores.
+
+    Returns:
+        The processors that remain, and the ids of the banned tokens or `None`.
     """
     if len(processors) != 1 or _name(processors[0]) != "NoBadWordsLogitsProcessor":
         return processors, None
@@ -142,7 +147,7 @@ def can_search(
     streamer: Any = None,
     **kwargs: Any,
 ) -> bool:
-    """Whether our searches can do what a call of `generate` asks for."""
+    """Whether our searches support all settings of a call of `generate`."""
     given = {name for name, value in kwargs.items() if value is not None}
     # In an encoder-decoder `position_ids` are the positions of the source, not of the new tokens. So our searches
     # accept `position_ids` for a decoder only.

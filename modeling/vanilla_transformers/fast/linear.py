@@ -1,4 +1,4 @@
-"""Products of linear layers by the faster library of a CPU.
+"""Linear layers on a CPU, computed by oneDNN where it is faster than MKL.
 
 Shapes: M rows, K inputs, N outputs.
 """
@@ -17,16 +17,17 @@ MIN_ROWS = 32
 """Number of rows from which oneDNN is faster than MKL (measured: benchmarks/LOG.md)."""
 
 _ROW_COUNTS_PER_OCTAVE = 8
-"""Number of row counts in use between a power of two and the next power. For each row count oneDNN compiles a kernel,
-which takes 1 to 2 ms and 0.6 MB."""
+"""Number of different row counts between a power of two and the next power. Inputs are padded to one of these row
+counts, because oneDNN compiles a kernel for each row count, which takes 1 to 2 ms and 0.6 MB."""
 
 
 def linear(input: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
     """`torch.nn.functional.linear`, in half the time on AMD processors with AVX-512.
 
-    For fp32 torch uses MKL, which does not use AVX-512 on AMD. oneDNN, which torch uses for bf16, does. Everything but
-    dense fp32 tensors on such a processor goes to torch's function: other types, autocast, forward-mode derivatives,
-    traced, compiled and exported code, sharded and quantized weights.
+    For fp32 torch uses MKL, which does not use AVX-512 on AMD. oneDNN, which torch uses for bf16, uses AVX-512. oneDNN
+    computes only products of dense fp32 tensors with at least `MIN_ROWS` rows on such a processor. torch's function
+    computes all others: other dtypes, autocast, forward-mode derivatives, traced, compiled and exported code, sharded
+    and quantized weights.
 
     Args:
         input: (..., K).
@@ -41,7 +42,7 @@ def linear(input: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None 
     if free:
         rows = nn.functional.pad(rows, (0, 0, 0, free))
     output = (_Linear.apply if torch.is_grad_enabled() else onednn_linear)(rows, weight, bias)
-    if free:  # the backward pass of a needless slice would copy all rows
+    if free:  # the backward pass of a slice copies all rows, so there is no slice without padding
         output = output[:num_rows]
     return output.unflatten(0, input.shape[:-1])
 
@@ -59,7 +60,7 @@ class _Linear(torch.autograd.Function):
     def backward(ctx, grad):
         input, weight = ctx.saved_tensors
         grad = grad.contiguous()
-        # The gradients are computed by `linear` again, so there are derivatives of any order.
+        # The gradients are computed by `linear`, so second and higher derivatives are available.
         return (
             None if weight is None else linear(grad, weight.t()),
             None if input is None else linear(grad.t(), input.t()),
@@ -68,7 +69,7 @@ class _Linear(torch.autograd.Function):
 
 
 def row_count(num_rows: int) -> int:
-    """The smallest row count in use that is not below `num_rows`."""
+    """Round a number of rows up to the next of the row counts that `_ROW_COUNTS_PER_OCTAVE` allows."""
     step = max(1, (1 << num_rows.bit_length() - 1) // _ROW_COUNTS_PER_OCTAVE)
     return -(-num_rows // step) * step
 

@@ -38,7 +38,7 @@ def linear_cross_entropy_loss(
     """`cross_entropy_loss(projection(hidden_states), labels, ...)` without storing all logits.
 
     If `projection` is not an untouched `nn.Linear` (adapted, hooked, sharded or compiled), the logits are computed and
-    stored. There are no second derivatives.
+    stored. Second derivatives are not available.
     """
     if (
         torch.compiler.is_compiling()
@@ -185,14 +185,14 @@ def _smooth_and_divide(total, grads, divisor, vectors, weight, bias, label_smoot
 
 
 def _blocks(num_rows: int, weight: torch.Tensor) -> list[slice]:
-    """The rows of each block, whose errors are stored together."""
+    """Slices of the rows, one for each block. The errors (logit gradients) of a block are stored together."""
     if weight.device.type != "cpu":
         return _equal_slices(0, num_rows, GPU_CHUNK_SIZE // len(weight))
     return _equal_slices(0, num_rows, CPU_BLOCK_BYTES // (len(weight) * weight.element_size()))
 
 
 def _chunks(block: slice, weight: torch.Tensor) -> list[slice]:
-    """The rows of each chunk of a block, whose logits are stored together."""
+    """Slices of the rows of a block, one for each chunk. The logits of a chunk are stored together."""
     size = CPU_CHUNK_SIZE if weight.device.type == "cpu" else GPU_CHUNK_SIZE
     return _equal_slices(block.start, block.stop, size // len(weight))
 

@@ -1,6 +1,6 @@
-"""torch's attention kernel for packed rows, registered as `torch_varlen`: it computes nothing that a mask would hide.
+"""torch's attention kernel for packed rows, registered as `torch_varlen`. It skips all scores that a mask would hide.
 
-Where rows are not packed, or the kernel cannot run, `torch_varlen` is sdpa with sdpa's masks.
+If rows are not packed, or the kernel cannot run, `torch_varlen` computes attention by sdpa with sdpa's masks.
 
 Shapes: B batch, T queries, S keys, D width, H heads, K head width, N packed sequences.
 """
@@ -26,7 +26,7 @@ class PackedLengths(NamedTuple):
 
     Attributes:
         cu_seq_lens_q, cu_seq_lens_k: Cumulative lengths (N + 1,), int32, from 0 to B x T and to B x S with padding.
-        max_length_q, max_length_k: The greatest length, a Python number.
+        max_length_q, max_length_k: Length of the longest sequence, a Python number.
     """
 
     cu_seq_lens_q: torch.Tensor
@@ -45,22 +45,22 @@ def packed_lengths(
     """The packed lengths among the keyword arguments of a forward pass; `None` if the kernel needs a mask.
 
     Args:
-        model: The stack, whose configuration and mode decide.
+        model: The stack. The kernel must support its configuration and its mode (training or evaluation).
         inputs_embeds: (B, T, D).
-        attention_mask: (B, S) or `None`; the kernel takes no mask.
-        position_ids: (B or 1, T), which must start again in each sequence.
+        attention_mask: (B, S) or `None`; with a mask, the result is `None`.
+        position_ids: (B or 1, T), which must restart in each packed sequence.
         kwargs: The keyword arguments.
 
     Raises:
-        ValueError: There are lengths, but no position ids.
+        ValueError: If there are packed lengths, but no position ids.
     """
     is_complete = all(kwargs.get(name) is not None for name in PackedLengths._fields)
     if attention_implementation(model.config) != VARLEN or attention_mask is not None or not is_complete:
         return None
     if position_ids is None:
         raise ValueError(
-            "cu_seq_lens_q and cu_seq_lens_k are given without position_ids, but each packed sequence has positions "
-            "of its own: give position_ids that begin anew with each"
+            "cu_seq_lens_q and cu_seq_lens_k are given without position_ids, but positions restart in each packed "
+            "sequence: give position_ids that restart in each packed sequence"
         )
     device, dtype = inputs_embeds.device, inputs_embeds.dtype
     if torch.is_autocast_enabled(device.type):
@@ -71,7 +71,7 @@ def packed_lengths(
 
 
 def varlen_problem(config: PreTrainedConfig, device: torch.device, dtype: torch.dtype, is_training: bool) -> str | None:
-    """Why the kernel cannot run, as words that follow its name; `None` if it can."""
+    """The reason why the kernel cannot run, phrased to follow the kernel's name; `None` if it can run."""
     head_dim = config.hidden_size // config.num_attention_heads
     if not _has_kernel(device):
         return "needs an NVIDIA GPU of compute capability 8.0 or higher"
@@ -103,18 +103,18 @@ def varlen_attention_forward(
     dropout: float = 0.0,
     **kwargs,
 ) -> tuple[torch.Tensor, None]:
-    """softmax(Q K^T / sqrt(K)) V (equation 1) within each packed sequence.
+    """softmax(scaling Q K^T) V (equation 1) within each packed sequence.
 
     Args:
         query: (B, H, T, K).
         key, value: (B, H, S, K).
-        attention_mask: The packed lengths; or a mask, with which sdpa attends.
+        attention_mask: The packed lengths; or a mask (or `None`), with which sdpa computes attention.
 
     Returns:
         The attended values (B, T, H, K), and `None` for the attention weights.
     """
-    # The test is for a tuple, not for `PackedLengths`: code that was loaded with a checkpoint defines another class of
-    # this name.
+    # The test is for a tuple, not for `PackedLengths`: checkpoints of earlier versions contain a copy of this module,
+    # which defines another class for the lengths.
     if not isinstance(attention_mask, tuple):
         return AttentionInterface()["sdpa"](module, query, key, value, attention_mask, dropout, scaling, **kwargs)
     queries, keys, values = (states.transpose(1, 2).flatten(0, 1) for states in (query, key, value))
@@ -125,7 +125,7 @@ def varlen_attention_forward(
     return attended.unflatten(0, (query.shape[0], query.shape[2])), None
 
 
-# Another copy of this module, loaded with a checkpoint, may have registered the kernel already.
+# The copy of this module in a checkpoint of an earlier version may have registered the kernel already.
 if VARLEN not in AttentionInterface().valid_keys():
     AttentionInterface.register(VARLEN, varlen_attention_forward)
     AttentionMaskInterface.register(VARLEN, AttentionMaskInterface()["sdpa"])

@@ -1,7 +1,8 @@
 """Private names of torch and transformers, each looked up once, here.
 
-A later release may remove any of them. None is required at import. If one is missing, the function here that stands for
-it answers "not available", and its callers use public functions, which take more time and give the same result.
+A later release may remove any of these names. No name is required at import. If a name is missing, the function of this
+file that uses it reports that the fast code cannot be used. Its callers then use public functions, which take more time
+and give the same result.
 
 Shapes: M rows, K inputs, N outputs.
 """
@@ -37,14 +38,14 @@ HAS_KNOWN_SEARCHES = all(
     for search in (getattr(GenerationMixin, name, None) for name in ("_sample", "_beam_search"))
     if search is not None
 )
-"""Whether `generate` of transformers calls its search loops with the arguments that our loops take. A loop that
-transformers does not have is never called."""
+"""Whether the search methods of transformers take the arguments that our searches take. A method that transformers
+does not have is ignored, because `generate` never calls it."""
 
 
 def operators_are_intercepted() -> bool:
     """Whether a dispatch mode, forward-mode derivatives or a functorch transform intercepts operators.
 
-    Also true if torch has no way to ask.
+    Also true if torch offers no way to find out.
     """
     return (
         not _TELLS_INTERCEPTION
@@ -86,22 +87,22 @@ def onednn_packed(weight: torch.Tensor, num_rows: int) -> torch.Tensor:
 
 
 def has_forward_hooks(module: nn.Module) -> bool:
-    """Whether a module has forward hooks; also true if torch has no way to ask."""
+    """Whether a module has forward hooks; also true if torch offers no way to find out."""
     return _any_of(module, "_forward_hooks", "_forward_pre_hooks")
 
 
 def has_backward_hooks(module: nn.Module) -> bool:
-    """Whether a module has backward hooks; also true if torch has no way to ask."""
+    """Whether a module has backward hooks; also true if torch offers no way to find out."""
     return _any_of(module, "_backward_hooks", "_backward_pre_hooks")
 
 
 def has_hooks_with_kwargs(module: nn.Module) -> bool:
-    """Whether a forward pre-hook reads keyword arguments; also true if torch has no way to ask."""
+    """Whether a forward pre-hook reads keyword arguments; also true if torch offers no way to find out."""
     return _any_of(module, "_forward_pre_hooks_with_kwargs")
 
 
 def has_global_hooks() -> bool:
-    """Whether there are hooks on all modules; also true if torch has no way to ask."""
+    """Whether there are hooks on all modules; also true if torch offers no way to find out."""
     return _has_global_hook is None or _has_global_hook()
 
 

@@ -20,11 +20,12 @@ _NEVER = -1e9
 """Score of a candidate that must not be chosen, as in transformers."""
 
 _SENTENCES = 8
-"""Finished sentences are removed only when at least an eighth of the batch can go, and the new batch size is a multiple
-of 8 (or a power of two below). Removing copies the other sentences, and CPU kernels are compiled for each row count."""
+"""Finished sentences are removed only when at least an eighth of the batch can be removed. The new batch size is a
+multiple of 8, or a power of two up to 8. Removing copies the other sentences, and CPU kernels are compiled for each row
+count."""
 
 _FREE_TOKENS = 32
-"""Minimum number of tokens by which a sequence buffer grows. A longer buffer doubles its length."""
+"""Minimum number of tokens by which a sequence buffer grows. A buffer of more tokens doubles its length."""
 
 _LOGITS_ON_CPU, _LOGITS_ELSEWHERE = 1 << 19, 1 << 27
 """Number of logits that are computed at once: on a CPU as many as fit into the cache, elsewhere half a GB in fp32."""
@@ -36,9 +37,9 @@ class SearchSettings:
 
     Attributes:
         max_length: L, prompt included.
-        ends: End token ids (number,), or `None`.
-        fill: Padding id after the end of a sentence.
-        banned: Token ids (number,) that are never chosen, or `None`.
+        ends: End token ids, a vector, or `None`.
+        fill: Token id that pads a sentence after its end.
+        banned: Token ids that are never chosen, a vector, or `None`.
         num_beams: K; 1 is greedy search or sampling.
         do_sample: Whether tokens are drawn (sampling) instead of the likeliest (greedy search).
         num_results: Number of beams that are returned for each sentence.
@@ -61,9 +62,9 @@ def token_search(decoder: StepDecoder, processors: LogitsProcessorList, settings
     """Greedy search or sampling: token ids (B, up to L), prompt included.
 
     Args:
-        decoder: With one alternative.
+        decoder: The decoder, with one alternative for each sentence.
         processors: Change the logits (B, V) before each choice; each row must be processed independently.
-        settings: With one beam.
+        settings: The settings, with `num_beams` 1.
     """
     prompt = decoder.prompt
     length = prompt.shape[1]
@@ -99,13 +100,14 @@ def token_search(decoder: StepDecoder, processors: LogitsProcessorList, settings
 
 
 def drawn(scores: torch.Tensor, rows: torch.Tensor, num_rows: int) -> torch.Tensor:
-    """A token (B',) for each row of scores (B', V), drawn from their softmax.
+    """Draw a token (B',) for each row of scores (B', V) from the softmax of the row.
 
-    Random numbers are drawn for all B sentences, so that those of a sentence do not change when another one leaves.
+    Random numbers are drawn for all B sentences. So the random numbers of a sentence do not change when another
+    sentence leaves the batch.
 
     Args:
-        scores: Of the sentences in the batch.
-        rows: Index (B',) of each of them among all sentences.
+        scores: Scores of the sentences in the batch.
+        rows: Index (B',) of each of these sentences among all sentences.
         num_rows: B.
     """
     probs = scores.softmax(-1)
@@ -118,9 +120,9 @@ def beam_search(decoder: StepDecoder, processors: LogitsProcessorList, settings:
     """Beam search: the best finished sequences (B x number of results, up to L), for each sentence the best one first.
 
     Args:
-        decoder: With K alternatives.
+        decoder: The decoder, with K alternatives for each sentence.
         processors: Change the log-probabilities (rows, V) before each choice; each row must be processed independently.
-        settings: With K beams.
+        settings: The settings, with `num_beams` K.
     """
     beams = Beams(decoder.prompt, settings)
     hidden_states = decoder.read_prompt()
@@ -161,7 +163,11 @@ def staying(is_active: torch.Tensor) -> torch.Tensor | None:
 
 
 def logits_by_part(decoder: StepDecoder, hidden_states: torch.Tensor) -> Iterator[tuple[slice, torch.Tensor]]:
-    """Logits in fp32 of hidden states (B, ..., D), of some sentences at a time, so that they stay in the cache."""
+    """Compute logits in fp32 for hidden states (B, ..., D) of some sentences at a time, to limit their size.
+
+    Yields:
+        A slice of the sentences, and their logits. On a CPU the logits fit into the cache.
+    """
     size = decoder.vocab_size * hidden_states[0, ..., 0].numel()
     most = _LOGITS_ON_CPU if hidden_states.device.type == "cpu" else _LOGITS_ELSEWHERE
     step = max(1, most // size)
@@ -206,7 +212,7 @@ class Beams:
 
         Args:
             logits: (B', K, V), or (B', 1, V) in the first step, when all beams are equal; overwritten.
-            part: The sentences.
+            part: The slice of these sentences in the batch.
             processors: Change the log-probabilities.
         """
         num_ends = 0 if self.settings.ends is None else len(self.settings.ends)
@@ -226,7 +232,7 @@ class Beams:
     def extend(
         self, scores: torch.Tensor, tokens: torch.Tensor, parents: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Choose the K best candidates of each sentence that have not ended; store those that have.
+        """Choose the K best candidates of each sentence that have not ended; store candidates that have ended.
 
         Args:
             scores, tokens, parents: (B', C) each, from [`candidates`].
@@ -296,7 +302,7 @@ class Beams:
         }
 
     def _hypothetical_length(self) -> int:
-        """The length at which a running beam would get its best score."""
+        """The number of new tokens with which the best possible score of a running beam is computed."""
         settings = self.settings
         longest = settings.early_stopping == "never" and settings.length_penalty > 0
         return (settings.max_length if longest else self.length) - self.prompt_length

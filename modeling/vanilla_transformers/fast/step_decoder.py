@@ -21,7 +21,8 @@ _FREE_STEPS = 8
 
 
 _FEW_STEPS = 10
-"""Packing the weights costs about as much time as it saves over this many steps; shorter searches skip it."""
+"""Packing the weights takes about as much time as it saves in this many steps. Searches of at most this many steps do
+not pack them."""
 
 _MOST_IN_FP32 = 2**23
 """With bf16 weights, keys and values stay in fp32 up to this many bytes. While they fit into the cache, fp32 is faster;
@@ -35,7 +36,8 @@ class SlotLayer(DynamicLayer):
     """Keys and values (B, H, N, W) of one layer, in buffers (B, H, capacity, W).
 
     Args:
-        num_free: Free slots after a buffer has grown; half as many as are in use if that is more.
+        num_free: Minimum number of free slots after a buffer has grown. A long buffer gets half as many free slots as
+            it has used slots.
 
     Attributes:
         is_whole: Whether `update` returns the whole buffer, unused slots (zeros) included, instead of a slice.
@@ -53,7 +55,7 @@ class SlotLayer(DynamicLayer):
         return self.buffers[0].shape[2] if self.buffers else 0
 
     def update(self, key_states: torch.Tensor, value_states: torch.Tensor, *args, **kwargs):
-        """Append keys and values (B, H, T, W); returns all of them (B, H, N or capacity, W)."""
+        """Append keys and values (B, H, T, W). Return all keys and values (B, H, N or capacity, W)."""
         new = key_states, value_states
         start = self.get_seq_length()
         end = start + key_states.shape[2]
@@ -78,7 +80,7 @@ class SlotLayer(DynamicLayer):
         self._show(self.get_seq_length())
 
     def become_whole(self, dtype: torch.dtype) -> None:
-        """From now on, return whole buffers, in another dtype."""
+        """Convert the buffers to a dtype, and return whole buffers from `update` from now on."""
         self.is_whole = True
         length = self.get_seq_length()
         self._grow([buffer[:, :, :length].to(dtype) for buffer in self.buffers], length)
@@ -91,7 +93,7 @@ class SlotLayer(DynamicLayer):
         return length + max(self.num_free, length // 2)
 
     def keep_slots(self, slots: torch.Tensor) -> None:
-        """Keep the slots with the indices (B, N'), different ones for each sentence."""
+        """Keep the slots with the given indices (B, N'). Each sentence has its own indices."""
         length = slots.shape[1]
         num_rows, num_heads, capacity, width = self.buffers[0].shape
         heads = torch.arange(num_rows * num_heads, device=slots.device).view(num_rows, num_heads, 1)
@@ -116,15 +118,17 @@ class SlotLayer(DynamicLayer):
 class StepDecoder:
     """The decoder of a model, one token of each alternative at a time.
 
-    Call `read_prompt` once, then `step` for each new token; `keep` between steps removes sentences. The first of two
-    modes is fused: steps go through `FusedLayers`, with keys and values in fp32, or, from a certain size on, in the
-    dtype of the weights and in whole buffers (`is_whole`). The other mode calls the modules of the model.
+    Call `read_prompt` once, then `step` for each new token; `keep` between steps removes sentences.
+
+    There are two modes. In the fused mode `FusedLayers` computes the steps. On a CPU, keys and values are then in fp32;
+    those of a decoder with packed bf16 weights change to bf16 and to whole buffers (`is_whole`) when they exceed
+    `_MOST_IN_FP32`. In the other mode the modules of the model compute the steps.
 
     Args:
         model: An encoder-decoder or a decoder with a language-model head, with sdpa or eager attention.
         prompt: Token ids (B, P).
         num_alternatives: K.
-        num_steps: Maximum number of steps, which decides whether packing the weights pays.
+        num_steps: Maximum number of steps. The fused mode needs more than `_FEW_STEPS`.
         attention_mask: (B, S) of the source, or (B, P) of a decoder's prompt, 0 at padding; or `None`.
         position_ids: (B, P) of a decoder's prompt, or `None`.
         encoder_states: (B, S, D) of an encoder-decoder, or `None`.
@@ -222,7 +226,7 @@ class StepDecoder:
         return self.cache.cross_attention_cache.layers if isinstance(self.cache, EncoderDecoderCache) else []
 
     def _prepare_fused_steps(self, dtype: torch.dtype) -> torch.dtype:
-        """Convert keys, values and masks for the fused steps; returns the dtype in which they compute attention."""
+        """Convert keys, values and masks for the fused steps. Return the dtype of their attention."""
         if self._is_too_much_for_fp32():
             self._become_whole()
             return dtype
@@ -258,7 +262,7 @@ class StepDecoder:
             self.mask = _additive(self.mask == 0, dtype)
 
     def _mask_of_buffers(self) -> torch.Tensor | None:
-        """The mask of a step, padded for unused slots if layers return them."""
+        """The mask of a step. If `update` returns whole buffers, the mask is padded for the unused slots."""
         slots = self.slot_layers[0]
         if not slots.is_whole:
             return self.mask
@@ -288,7 +292,7 @@ class StepDecoder:
         self.mask = torch.cat((mask, own.expand(*mask.shape[:2], -1, -1)), dim=-1)
 
     def _forget_slots(self, mask: torch.Tensor) -> torch.Tensor:
-        """Remove the slots of the cache that the mask hides from every alternative; returns the mask without them.
+        """Remove the slots of the cache that the mask hides from every alternative. Return the mask without them.
 
         A slot holds the keys and values of one token. Dropped beams leave such slots behind. Removing them makes space
         without growing the buffers.

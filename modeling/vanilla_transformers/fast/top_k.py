@@ -14,7 +14,7 @@ def likeliest(scores: torch.Tensor, banned: torch.Tensor | None) -> torch.Tensor
 
     Args:
         scores: (rows, V); overwritten.
-        banned: indices that are ignored, or `None`.
+        banned: Indices that are ignored, or `None`.
     """
     if banned is not None:
         scores[:, banned] = -torch.inf

@@ -1,7 +1,7 @@
-"""May fast code bypass this tensor, module or model? One answer for each of the three.
+"""Decides whether fast code may bypass the usual calls of a tensor, a module or a model.
 
-Code that computes from weights directly, or removes rows from a batch, is right only if nothing else takes part: no
-hook, adapter, shard or quantized weight, and no overridden method.
+Fast code computes directly from weights, or removes rows from a batch. It is correct only if nothing was changed: there
+is no hook, adapter, shard, quantized weight or overridden method.
 """
 
 from typing import Any
@@ -18,7 +18,7 @@ from vanilla_transformers.model.operations import Dropout, Linear
 
 _MODULES = (VanillaLayer, MultiHeadAttention, FeedForward, Residual, Linear, nn.Linear, nn.LayerNorm, Dropout)
 _FORWARDS: dict[type[nn.Module], Any] = {module_class: module_class.forward for module_class in _MODULES}
-_METHODS = {
+_SET_BY_OTHERS = {
     "forward",
     "decode",
     "embed",
@@ -26,11 +26,11 @@ _METHODS = {
     "_update_model_kwargs_for_generation",
     "_hf_hook",
 }
-"""Attributes of an instance that PEFT (prompts) or accelerate (hooks) sets: overridden methods, and `_hf_hook`."""
+"""Attributes that PEFT (prompts) or accelerate (hooks) sets on an instance: overridden methods, and `_hf_hook`."""
 
 
 def is_untouched_tensor(tensor: torch.Tensor, dtype: torch.dtype) -> bool:
-    """Whether a tensor is an ordinary dense one of a given dtype: no shard, no quantized or offloaded weight."""
+    """Whether a tensor is an ordinary dense tensor of a given dtype: not a shard, not quantized or offloaded."""
     return (
         type(tensor) in (torch.Tensor, nn.Parameter)
         and tensor.dtype == dtype
@@ -41,7 +41,7 @@ def is_untouched_tensor(tensor: torch.Tensor, dtype: torch.dtype) -> bool:
 
 
 def is_untouched_module(module: nn.Module, dtype: torch.dtype) -> bool:
-    """Whether a module of ours, a linear layer or a layer norm computes only what its class and its weights say."""
+    """Whether the class of a module is one of `_MODULES`, and a call runs only its `forward` on ordinary weights."""
     module_class = type(module)
     return _FORWARDS.get(module_class) is module_class.forward and is_called_alone(module, dtype)
 
@@ -59,15 +59,15 @@ def is_called_alone(module: nn.Module, dtype: torch.dtype) -> bool:
 def is_untouched_model(model: Any) -> bool:
     """Whether our searches may call the decoder of a language model instead of the model, and remove rows.
 
-    False with an overridden method, a hook of a module that is then not called, a hook that reads keyword arguments
-    (PEFT for batches with several adapters), or layers whose index is not that of their cache.
+    False if a method is overridden, if a module that our searches may bypass has a hook, if a hook reads keyword
+    arguments (PEFT for batches with several adapters), or if `layer_idx` of a layer is not its index in the stack.
     """
     called = [model, model.model, model.lm_head]
     if model.config.is_encoder_decoder:
         called.append(model.model.decoder)
     return (
         VanillaGenerationMixin in type(model).__bases__
-        and not any(has_forward_hooks(module) or _METHODS & vars(module).keys() for module in called)
+        and not any(has_forward_hooks(module) or _SET_BY_OTHERS & vars(module).keys() for module in called)
         and not any(map(has_hooks_with_kwargs, model.modules()))
         and _layers_are_in_order(called[-1] if model.config.is_encoder_decoder else model.model)
     )

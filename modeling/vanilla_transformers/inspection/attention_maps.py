@@ -43,8 +43,8 @@ def attention_maps(
 ) -> AttentionMaps:
     """Computes the attention maps of a text, and the effect of each head on the loss.
 
-    One forward pass runs on sdpa, and the requested maps are computed beside it. The effects need one more pass for
-    each head; heads of a layer share a batch as far as memory allows. The loss is the mean of -log p, in nats, of
+    One forward pass runs with sdpa and also computes the requested maps. The effects need one more pass for each head;
+    several heads of a layer share a batch, up to a fixed number of logits. The loss is the mean of -log p, in nats, of
 
     - the target tokens given the text, for an encoder-decoder;
     - each token of the text given the tokens before it, for a causal language model;
@@ -53,10 +53,10 @@ def attention_maps(
     - the prediction of the model with all heads, for a classifier of texts or tokens and for a span head.
 
     Args:
-        model: any model that goes through transformers' attention interface, of this package or not.
+        model: any model that uses transformers' attention interface; it need not be a model of this package.
         tokenizer: the tokenizer of the model.
         text: the input text. A text that is too long for the model is cut, with a warning that counts the tokens.
-        target: the target of an encoder-decoder; by default the model generates one with its own settings.
+        target: the target of an encoder-decoder; by default the model generates it with its generation settings.
         layers: the layers to show, from 0; by default all.
         heads: the heads to show in each layer, from 0; by default all.
         kinds: "encoder", "decoder" (self attention) or "cross"; by default all kinds of the model.
@@ -67,8 +67,8 @@ def attention_maps(
         The maps (T, S) of the chosen heads, with the loss and the effects.
 
     Raises:
-        AttentionMapError: a text is empty, a layer, head or kind does not exist, the maps have more than `MOST_WEIGHTS`
-            weights together, or the class of the model has no attention maps.
+        AttentionMapError: If a text is empty; a layer, head or kind does not exist; all maps together have more than
+            `MOST_WEIGHTS` weights; or the class of the model does not use transformers' attention interface.
     """
     sites = attention_sites(model)
     chosen = choose(sites, layers, heads, kinds)
@@ -117,10 +117,10 @@ def choose(
     heads: Sequence[int] | None,
     kinds: Sequence[str] | None,
 ) -> list[tuple[Site, list[int]]]:
-    """The attention modules of the chosen kinds and layers, each with its chosen heads.
+    """The attention modules of the chosen kinds and layers, with their chosen heads.
 
     Raises:
-        AttentionMapError: a kind, layer or head does not exist, or no head is chosen. The message names the way out.
+        AttentionMapError: If a kind, layer or head does not exist, or no head is chosen. The message names the way out.
     """
     there = [kind for kind in KINDS if any(site.kind == kind for site in sites)]
     for kind in there if kinds is None else kinds:
@@ -143,7 +143,7 @@ def _kinds(sites: Sequence[Site]) -> list[str]:
 
 
 def _check_numbers(what: str, numbers: Sequence[int] | None, last: dict[str, int]) -> None:
-    """Raises an error if a layer or head exists in no kind. `last` holds the largest number for each kind."""
+    """Raises an error if no kind of attention has this layer or head. `last` has the largest number of each kind."""
     for number in numbers or ():
         if not 0 <= number <= max(last.values()):
             ends = {"this model": max(last.values())} if len(set(last.values())) == 1 else last

@@ -1,7 +1,7 @@
 """Measures the loss of a model on a text, and its change without each head. This code is not saved with models.
 
 Shapes: H heads, V vocabulary or classes, R rows on which a loss is measured, N predictions of a row, S source length,
-T target or only length, D width.
+T target length (or the length of the only sequence), D width.
 """
 
 from collections.abc import Sequence
@@ -62,7 +62,7 @@ def measure_of(
     outputs: Any,
     sites: Sequence[Site],
 ) -> Measure | str:
-    """How the loss is measured, or the reason why it cannot be. `outputs` come from the model with all heads."""
+    """How the loss is measured, or why it cannot be measured. `outputs` come from the model with all heads."""
     logits = _logits(outputs)
     if logits is None:
         return "no loss: the model has no prediction head"
@@ -91,7 +91,7 @@ def _prediction_measure(model: PreTrainedModel, passage: Passage, logits: torch.
 
 
 def masked_measure(tokenizer: PreTrainedTokenizerBase, passage: Passage) -> Measure | str:
-    """The loss of masked tokens: up to `NUM_MASKED` copies of the text, each with another masked token."""
+    """How the loss of masked tokens is measured: at most `NUM_MASKED` copies of the text, with one mask per copy."""
     if tokenizer.mask_token_id is None:
         return "no loss: the tokenizer has no mask token"
     ids = passage.inputs["input_ids"]  # (1, T)
@@ -133,10 +133,10 @@ def effects_of(
     outputs: Any,
     progress: bool,
 ) -> tuple[float, dict[Head, float]]:
-    """The loss of the model with all heads, and the increase of the loss without each of the heads."""
+    """The loss of the model with all heads, and the increase of the loss for each head that is switched off alone."""
     most = max(1, _LOGITS_AT_ONCE // _logits(outputs)[0].numel())  # type: ignore[index]
     if model.get_output_embeddings() is None and model.config.pad_token_id is None:
-        most = 1  # without a padding token, transformers' decoders classify one row at a time only
+        most = 1  # without a padding token, transformers' decoder classifiers accept only one row
     encoded = outputs.get("encoder_last_hidden_state") if model.config.is_encoder_decoder else None
     if measure.logits is not None:
         loss = row_losses(measure.logits, measure.labels).mean().item()
@@ -160,14 +160,14 @@ def _losses_without(
     encoded: torch.Tensor | None,
     most: int,
 ) -> list[float]:
-    """The loss without each of the heads of one attention module.
+    """The losses of the model if heads of one attention module are switched off, one head at a time.
 
     Args:
         model: the model.
         site: the attention module.
-        heads: the heads that are switched off, one at a time; `None` stands for the model with all heads.
+        heads: the heads that are switched off; `None` stands for the model with all heads.
         measure: how the loss is measured.
-        encoded: the output (1, S, D) of the encoder, which is reused if all heads of the encoder are on.
+        encoded: the output (1, S, D) of the encoder with all heads, to be reused; `None` to run the encoder.
         most: the largest number of rows of a forward pass.
 
     Returns:

@@ -56,7 +56,7 @@ class AttentionMaps:
         Path(path).write_text(page(self), encoding="utf-8")
 
     def save_png(self, path: str | Path) -> None:
-        """Writes a PNG picture of the maps; of more than `MOST_PANELS`, the maps with the largest effects."""
+        """Writes a PNG picture of the maps, at most the `MOST_PANELS` maps with the largest effects on the loss."""
         draw_maps(self, path)
 
 
@@ -102,7 +102,7 @@ def signed(change: float) -> str:
 
 
 def draw_maps(maps: AttentionMaps, path: str | Path) -> None:
-    """Writes a PNG with a panel for each head; of more than 24 heads, those with the largest effects on the loss."""
+    """Writes a PNG with a panel for each head, at most the `MOST_PANELS` heads with the largest effects on the loss."""
     import matplotlib.style  # imported here, because the import is slow
     from matplotlib.figure import Figure
 

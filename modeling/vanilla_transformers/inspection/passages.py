@@ -1,6 +1,6 @@
 """Prepares texts for attention maps: model inputs and displayed tokens. This code is not saved with models.
 
-Shapes: S source length, T target or only length.
+Shapes: S source length, T target length (or the length of the only sequence).
 """
 
 import logging
@@ -38,11 +38,11 @@ class Passage(NamedTuple):
 
 
 def read(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, text: str, target: str | None) -> Passage:
-    """Encodes the text and, for an encoder-decoder, its target, which is generated if it is `None`.
+    """Encodes the text and, for an encoder-decoder, its target. If `target` is `None`, the model generates the target.
 
     Raises:
-        AttentionMapError: a text is empty or has no token, a target is given for another kind of model, no target can
-            be made, or the model reads several texts at once.
+        AttentionMapError: If a text is empty or has no token, a target is given for a model that is not an
+            encoder-decoder, the decoder inputs cannot be made, or the model reads several texts at once.
     """
     if "MultipleChoice" in type(model).__name__:
         raise AttentionMapError(f"{type(model).__name__} reads several texts at once: load the model with another head")
@@ -72,7 +72,7 @@ def _shifted(model: PreTrainedModel, labels: torch.Tensor) -> torch.Tensor:
     start = model.config.decoder_start_token_id
     if start is None:
         raise AttentionMapError(f"{type(model).__name__} has no decoder_start_token_id: leave target out")
-    # No label is -100, so the padding id, which would replace -100, is not used.
+    # The padding id would replace labels of -100. No label is -100, so any padding id will do.
     return shift_labels_right(labels, model.config.pad_token_id or 0, start)
 
 
@@ -86,7 +86,7 @@ def _encoded(
     ids = tokenizer(**argument)["input_ids"]
     special = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}  # a text of unknown words is not empty
     if special.issuperset(ids):
-        raise AttentionMapError(f"the {what} is {text!r}, from which the tokenizer makes no token: give another one")
+        raise AttentionMapError(f"the {what} is {text!r}, from which the tokenizer makes no token: give another text")
     limit = longest_input(model, tokenizer)
     notes = []
     if len(ids) > limit:
@@ -111,7 +111,7 @@ def _generated(model: PreTrainedModel, inputs: dict[str, torch.Tensor]) -> tuple
 
 
 def token_labels(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> list[str]:
-    """The tokens as readable strings: GPT-2's bytes are decoded, and white space becomes visible marks."""
+    """The tokens as readable strings: byte-level tokens (GPT-2) are decoded, and white space becomes visible marks."""
     pieces = [str(piece) for piece in tokenizer.convert_ids_to_tokens(ids)]
     decoder = getattr(getattr(tokenizer, "backend_tokenizer", None), "decoder", None)
     if "ByteLevel" in repr(decoder):

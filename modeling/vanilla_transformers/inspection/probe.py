@@ -1,6 +1,6 @@
 """Reads attention weights and switches heads off while a model runs on sdpa. This code is not saved with models.
 
-It works for every class that goes through transformers' attention interface, of this package or not.
+This works for every model class that uses transformers' attention interface, not only for classes of this package.
 
 Shapes: B batch, T queries, S keys, H heads, K head width.
 """
@@ -77,14 +77,14 @@ def attention_sites(model: PreTrainedModel) -> list[Site]:
     """The attention modules in the layers of a model, sorted by kind (in the order of `KINDS`) and layer.
 
     Raises:
-        AttentionMapError: the class does not go through transformers' attention interface.
+        AttentionMapError: If the class does not use transformers' attention interface.
     """
     submodels = [module for module in model.modules() if isinstance(module, PreTrainedModel)]
     names = {name: module for name, module in model.named_modules() if _is_attention(module) and _LAYER.search(name)}
     if not names or not all(map(_lets_kernels_be_set, submodels)):
         raise AttentionMapError(
-            f"{type(model).__name__} has no layers that go through transformers' attention interface, which maps "
-            "need; `vanilla import` converts many such models to ours"
+            f"{type(model).__name__} has no layers that go through transformers' attention interface, which the "
+            "maps need; `vanilla import` converts many such models to models of this package"
         )
     sites = [
         Site(_kind(name, module), int(_LAYER.search(name)[1]), _num_heads(module), module)  # type: ignore[index]
@@ -96,8 +96,8 @@ def attention_sites(model: PreTrainedModel) -> list[Site]:
 def _lets_kernels_be_set(model: PreTrainedModel) -> bool:
     """Whether transformers can set the attention implementation of the class.
 
-    If the installed transformers cannot answer, the result is true, and [`probing`] detects a module that ignores the
-    setting.
+    If the installed version of transformers cannot tell, the result is true, and [`probing`] detects a module that
+    ignores the setting.
     """
     return getattr(model, "_can_set_attn_implementation", lambda: True)()
 
@@ -129,7 +129,7 @@ def probing(model: PreTrainedModel, probes: Mapping[nn.Module, Probe]) -> Iterat
         probes: the probe of each attention module.
 
     Raises:
-        AttentionMapError: at the end of the block, if a module did not compute the weights that its probe requests.
+        AttentionMapError: At the end of the block, if a module did not compute the weights that its probe requests.
     """
     before = [(config, attention_implementation(config)) for config in _configs(model)]
     _PROBES.update(probes)
@@ -146,12 +146,12 @@ def probing(model: PreTrainedModel, probes: Mapping[nn.Module, Probe]) -> Iterat
         if probe.heads and probe.weights is None:
             raise AttentionMapError(
                 f"{type(module).__name__} of {type(model).__name__} does not go through transformers' attention "
-                "interface, which maps need"
+                "interface, which the maps need"
             )
 
 
 def _configs(model: PreTrainedModel) -> list[PreTrainedConfig]:
-    """The configs of a model and its submodels, each once, outer configs first: they set the inner ones."""
+    """The configs of a model and its submodels, outer configs first, because they also set their inner configs."""
     found: dict[int, PreTrainedConfig] = {}
     queue = [module.config for module in model.modules() if isinstance(module, PreTrainedModel)]
     while queue:
@@ -185,7 +185,7 @@ def probed_attention_forward(
         The attended values (B, T, H, K), and `None` instead of weights.
 
     Raises:
-        AttentionMapError: the attention is more than a softmax, or one module serves several layers.
+        AttentionMapError: If the attention is more than a softmax, or one module serves several layers.
     """
     if kwargs.get("softcap") is not None or kwargs.get("s_aux") is not None:
         raise AttentionMapError(
@@ -220,7 +220,7 @@ def head_weights(
     """The weights softmax(Q K^T * scaling + mask) of some heads, as the eager implementations compute them, in fp32.
 
     Args:
-        module: the attention module, whose `is_causal` counts if the argument is `None`.
+        module: the attention module, whose `is_causal` is used if the argument `is_causal` is `None`.
         query: (B, H, T, K).
         key: (B, H or a divisor of H, S, K).
         attention_mask: (B, 1 or H, T, S), boolean (true where a query sees a key) or added to the scores; or `None`.

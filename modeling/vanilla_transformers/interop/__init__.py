@@ -1,4 +1,7 @@
-"""Converts stock models to ours and back: BERT, RoBERTa, DistilBERT, GPT-2, OPT, Marian, BART, mBART, M2M100 and FSMT.
+"""Converts transformers' own models to models of this package, and back.
+
+The supported models of transformers are BERT, RoBERTa, DistilBERT, GPT-2, OPT, Marian, BART, mBART, M2M100 and FSMT. In
+the names of functions and arguments, `stock` means a class that transformers itself defines, such as `BertForMaskedLM`.
 
 This code is not saved with a model and registers nothing with transformers. An imported model is saved as one of our
 model types and loads without the converters.
@@ -25,7 +28,7 @@ from vanilla_transformers.model.configuration_base import VanillaConfig
 def convert(
     model: PreTrainedModel | str | os.PathLike, to: str | None = None, head: str | None = None, **kwargs: Any
 ) -> PreTrainedModel:
-    """Converts a stock model to one of ours or, with `to`, one of ours to a stock model.
+    """Converts a transformers model to a model of this package or, if `to` is given, in the other direction.
 
         model = vanilla_transformers.convert("google-bert/bert-base-uncased")
         stock = vanilla_transformers.convert(model, to="bert")
@@ -33,15 +36,16 @@ def convert(
     The result is in evaluation mode, has the dtype and the device of `model`, and shares no tensor with it.
 
     Args:
-        model: a model, its folder, or its name on the Hub.
-        to: the stock model type to export to, such as `"marian"`, `"bart"`, `"bert"` or `"gpt2"`; `None` imports a
-            stock model.
-        head: the task head with which a stock checkpoint is loaded, such as `"base"` or `"sequence-classification"`;
-            by default the head of the class that config.json names. Only for a model given by folder or name.
-        kwargs: passed to `from_pretrained`. Only for a model given by folder or name.
+        model: a loaded model, a model folder, or the name of a model on the Hub.
+        to: the model type of transformers to export to, such as `"marian"`, `"bart"`, `"bert"` or `"gpt2"`; `None`
+            imports a transformers model.
+        head: the task head with which a transformers checkpoint is loaded, such as `"base"` or
+            `"sequence-classification"`; by default the head of the class that config.json names. Only allowed if
+            `model` is a folder or a name.
+        kwargs: passed to `from_pretrained`. Only allowed if `model` is a folder or a name.
 
     Raises:
-        InteropError: the target architecture cannot express a property of the model, or a weight is missing. The
+        InteropError: If the target architecture cannot express a property of the model, or a weight is missing. The
             message names the property or the weight.
     """
     if not isinstance(model, PreTrainedModel):
@@ -54,8 +58,8 @@ def convert(
     is_ours = isinstance(model.config, VanillaConfig)
     if to is not None and not is_ours:
         raise InteropError(
-            f"the model is a {model.config.model_type}, but to={to!r} exports only our models: convert it to one of "
-            "ours first, without `to`"
+            f"the model is a {model.config.model_type}, but to={to!r} exports only our models: convert it to a "
+            "model of this package first, without `to`"
         )
     if to is not None:
         return to_stock(model, to)

@@ -1,4 +1,4 @@
-"""The base class of stock architectures: how configurations and tensors are converted, in both directions."""
+"""`Architecture`, the base class of the converters between a model type of transformers and our models."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -17,11 +17,11 @@ from vanilla_transformers.model.embeddings import SinusoidalPositions
 
 @dataclass(frozen=True)
 class Head:
-    """Our model class and the stock model class for one task.
+    """Our model class and the transformers model class for one task.
 
     Attributes:
         ours: our class.
-        theirs: the name of the stock class in transformers.
+        theirs: the name of the class in transformers.
     """
 
     ours: type[PreTrainedModel]
@@ -29,18 +29,18 @@ class Head:
 
     @property
     def stock_class(self) -> type[PreTrainedModel]:
-        """The stock class. transformers imports its module on first access."""
+        """The class in transformers, whose module is imported on first access."""
         return getattr(transformers, self.theirs)
 
 
 class Architecture(ABC):
-    """The conversion between one stock model type and our models.
+    """The conversion between one model type of transformers and our models, in both directions.
 
     Attributes:
-        model_type: the stock model type, as config.json names it.
+        model_type: the model type in the config.json of transformers' model.
         config_class: our configuration class.
-        heads: our class and the stock class by the name of the task; `"base"` is the model without a head.
-        has_position_table: whether the stock model's table of positions limits the length of a sequence.
+        heads: our class and the transformers class by the name of the task; `"base"` is the model without a head.
+        has_position_table: whether the position table of the transformers model limits the length of a sequence.
     """
 
     model_type: ClassVar[str]
@@ -50,26 +50,26 @@ class Architecture(ABC):
 
     @abstractmethod
     def config_in(self, model: PreTrainedModel, head: str) -> dict[str, Any]:
-        """The fields of our configuration for a stock model.
+        """The fields of our configuration for a transformers model.
 
         Raises:
-            InteropError: our configuration cannot express a property of the stock model.
+            InteropError: If our configuration cannot express a property of the model.
         """
 
     @abstractmethod
     def config_out(self, config: Any, head: str) -> dict[str, Any]:
-        """The fields of the stock configuration for one of our configurations.
+        """The fields of the transformers configuration for one of our configurations.
 
         Raises:
-            InteropError: the stock configuration cannot express a property of ours.
+            InteropError: If the transformers configuration cannot express a property of our model.
         """
 
     @abstractmethod
     def rules(self, config: Any, stock: Any, head: str) -> Iterator[Rule]:
-        """The rules that convert the weights, given our configuration and the stock configuration."""
+        """The rules that convert the weights, given our configuration and the transformers configuration."""
 
     def notes(self, stock: PreTrainedConfig) -> list[str]:
-        """One line for each training-only setting of a stock configuration that our configuration lacks."""
+        """One line for each training-only setting of a transformers configuration that our configuration lacks."""
         found = []
         for name in ("activation_dropout", "encoder_layerdrop", "decoder_layerdrop", "layerdrop"):
             if getattr(stock, name, 0):
@@ -77,7 +77,7 @@ class Architecture(ABC):
         return found
 
     def notes_out(self, ours: Any, stock: PreTrainedModel) -> list[str]:
-        """One line for each difference of an exported model from our model, whose configuration is `ours`."""
+        """One line for each difference between the exported model and our model, whose configuration is `ours`."""
         found = []
         if ours.label_smoothing:
             found.append(f"label_smoothing={ours.label_smoothing} is left out: it acts in training only")
@@ -93,11 +93,11 @@ def refuse_unless(holds: bool, name: str, value: object, rule: str) -> None:
     Args:
         holds: whether the target can express the property.
         name: the name of the property.
-        value: its value.
+        value: the value of the property.
         rule: the rule that the value breaks; it follows "but" in the message.
 
     Raises:
-        InteropError: `holds` is false.
+        InteropError: If `holds` is false.
     """
     if not holds:
         raise InteropError(f"{name} is {value!r}, but {rule}")
@@ -106,11 +106,11 @@ def refuse_unless(holds: bool, name: str, value: object, rule: str) -> None:
 def position_table(ours: str, theirs: str, config: Any, their_offset: int) -> Rule:
     """The rule for the position embeddings, whose table may begin with unused rows.
 
-    Our table begins with `config.position_offset` unused rows, the stock table with `their_offset`. If these numbers
-    differ, the unused rows of the converted table are dropped, and the needed number of zero rows is put before it.
+    Our table begins with `config.position_offset` unused rows, the transformers table with `their_offset` unused rows.
+    If these numbers differ, the conversion drops the unused rows and puts the needed number of zero rows in front.
 
-    If our position embeddings are sinusoidal, or our model has none, our model has no such table. An export then
-    computes the stock table, for `max_position_embeddings` positions. An import ignores the stock table.
+    If the positions of our model are sinusoidal, or our model has no positions, our state dict has no position table.
+    An export then computes the transformers table for `max_position_embeddings` positions. An import ignores the table.
     """
     if config.position_embedding_type != "learned":
         return Rule((), (theirs,), lambda _: [], lambda _: [fixed_positions(config, their_offset)])
@@ -143,7 +143,7 @@ def fixed_positions(config: Any, offset: int) -> torch.Tensor:
 
 
 def classes_in(stock: PreTrainedConfig) -> dict[str, Any]:
-    """The labels and the problem type of a classifier. Our configuration and the stock one use the same names."""
+    """The labels and the problem type of a classifier. Both configurations use the same field names."""
     return {
         "id2label": dict(stock.id2label or {}),
         "label2id": dict(stock.label2id or {}),
@@ -152,11 +152,11 @@ def classes_in(stock: PreTrainedConfig) -> dict[str, Any]:
 
 
 def special_ids(config: PreTrainedConfig, *more: str) -> dict[str, Any]:
-    """The ids of the special tokens. Our configuration and the stock one use the same names.
+    """The ids of the special tokens. Our configuration and the transformers configuration use the same field names.
 
     Args:
-        config: our configuration or a stock one.
-        more: names of further ids, beside those of padding, start and end.
+        config: our configuration or a transformers configuration.
+        more: names of further fields, besides the ids of the padding, start and end tokens.
     """
     names = ("pad_token_id", "bos_token_id", "eos_token_id", *more)
     return {name: getattr(config, name, None) for name in names}

@@ -1,4 +1,4 @@
-"""The comparisons that an import or export must pass before its result is kept: each gives one `Check`."""
+"""The comparisons that an import or export must pass before its result is kept. Each comparison returns a `Check`."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -43,7 +43,7 @@ def difference_check(name: str, ours: torch.Tensor, theirs: torch.Tensor, tolera
 def tokens_check(
     name: str, ours: Iterable[Sequence[int]], theirs: Iterable[Sequence[int]], at_least: float = 1.0
 ) -> Check:
-    """Checks that a share of at least `at_least` of the rows has the same tokens in both lists."""
+    """Checks that the share of rows with the same tokens in both lists is at least `at_least` (0 to 1)."""
     pairs = list(zip(ours, theirs, strict=True))
     equal = sum(list(one) == list(other) for one, other in pairs)
     return Check(name, f"{equal} of {len(pairs)} rows equal", equal >= at_least * len(pairs))

@@ -33,16 +33,16 @@ SEARCH_SETTINGS = (
     *("forced_bos_token_id", "forced_eos_token_id", "bad_words_ids", "suppress_tokens", "begin_suppress_tokens"),
     *("no_repeat_ngram_size", "repetition_penalty", "length_penalty"),
 )
-"""Settings of the generation config that the compared searches keep; they fix sampling, beams and lengths."""
+"""Settings of the generation config that the compared searches keep. Other settings are the same in both searches."""
 
 Inputs = dict[str, torch.Tensor]
 
 
 def compare(before: PreTrainedModel, after: PreTrainedModel, tokenizer: Any = None) -> list[Check]:
-    """Compares the outputs of one of our models and a stock model; of generating models also greedy and beam search.
+    """Compares the outputs of our model and a transformers model and, if they can generate, greedy and beam search.
 
     Args:
-        before, after: our model and the stock model, in either order, in evaluation mode and fp32, on the CPU.
+        before, after: our model and the transformers model, in either order, in evaluation mode and fp32, on the CPU.
         tokenizer: the tokenizer of the models, which adds real sentences to the random inputs; may be `None`.
     """
     ours, stock = (before, after) if isinstance(before.config, VanillaConfig) else (after, before)
@@ -78,7 +78,7 @@ def tokenizer_check(before: Any, after: Any) -> Check:
 
 
 def _pairs(weights: Tensors, made: Tensors, unread: int = 0) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Yields each weight with its converted counterpart, and tables of positions without their first `unread` rows."""
+    """Yields each weight with its converted counterpart. The first `unread` rows of position tables are left out."""
     for name in weights.keys() & made.keys():
         start = unread if name.endswith("input_embedding.positions.weight") else 0
         yield weights[name][start:], made[name][start:]
@@ -168,12 +168,12 @@ def _compare_outputs(ours: PreTrainedModel, stock: PreTrainedModel, kind: str, i
     # The outputs for padding tokens are meaningless and may differ, so they are not compared. The targets of an
     # encoder-decoder have no padding.
     mask = inputs["attention_mask"].bool()
-    is_padded = mask if not is_seq2seq else None
+    is_token = mask if not is_seq2seq else None
     checks = []
     for name in ("logits", "start_logits", "end_logits", "last_hidden_state", "pooler_output"):
         if mine.get(name) is not None and theirs.get(name) is not None:
             other = theirs[name][..., order] if name == "last_hidden_state" else theirs[name]
-            checks.append(_check(f"{name}, {kind}", mine[name], other, is_padded))
+            checks.append(_check(f"{name}, {kind}", mine[name], other, is_token))
     for name in ("hidden_states", "encoder_hidden_states", "decoder_hidden_states"):
         if mine.get(name) is not None:
             one, other = torch.stack(list(mine[name]), dim=-1), torch.stack(list(theirs[name]), dim=-1)[..., order, :]
@@ -183,7 +183,7 @@ def _compare_outputs(ours: PreTrainedModel, stock: PreTrainedModel, kind: str, i
 
 
 def _order(stock: PreTrainedModel, width: int) -> torch.Tensor:
-    """The index (D,) in the stock model's residual stream of each component of ours: exports may be permuted."""
+    """The index (D,) of each component of our residual stream in the transformers model, which may be permuted."""
     return to_halves(width).argsort() if is_permuted(stock.config) else torch.arange(width)
 
 
@@ -194,7 +194,11 @@ def _check(name: str, ours: torch.Tensor, theirs: torch.Tensor, mask: torch.Tens
 
 
 def _compare_generation(ours: PreTrainedModel, stock: PreTrainedModel, kind: str, inputs: Inputs) -> list[Check]:
-    """Compares generated tokens. Prompts of a decoder are cut to the shortest one: padding would follow the prompt."""
+    """Compares generated tokens.
+
+    All prompts of a decoder are cut to the length of the shortest prompt. Otherwise padding would come between a prompt
+    and the generated tokens.
+    """
     ids, mask = inputs["input_ids"], inputs["attention_mask"]
     if not ours.config.is_encoder_decoder:
         length = int(mask.sum(-1).min())

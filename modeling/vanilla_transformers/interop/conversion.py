@@ -1,4 +1,4 @@
-"""Converts stock models to ours and our models to stock ones, in memory. The values of the weights do not change."""
+"""Converts models in memory between transformers' classes and ours. The values of the weights do not change."""
 
 import copy
 import functools
@@ -30,10 +30,10 @@ _WITH_SAME_HEAD = {"BertForPreTraining": "BertForMaskedLM"}
 
 
 def architecture_of(model_type: str) -> Architecture:
-    """The architecture of a stock model type.
+    """The `Architecture` that converts a model type of transformers.
 
     Raises:
-        InteropError: the model type is not supported.
+        InteropError: If the model type is not supported.
     """
     if model_type not in ARCHITECTURES:
         raise InteropError(
@@ -43,10 +43,10 @@ def architecture_of(model_type: str) -> Architecture:
 
 
 def stock_head(architecture: Architecture, class_name: str) -> str:
-    """The name of the task of a stock class, such as `"masked-lm"`.
+    """The task name of a transformers class, such as `"masked-lm"`.
 
     Raises:
-        InteropError: none of our classes corresponds to the stock class.
+        InteropError: If none of our classes corresponds to the transformers class.
     """
     class_name = _WITH_SAME_HEAD.get(class_name, class_name)
     for head, classes in architecture.heads.items():
@@ -59,14 +59,15 @@ def stock_head(architecture: Architecture, class_name: str) -> str:
 
 
 def class_for_head(config: PreTrainedConfig, head: str | None = None) -> type[PreTrainedModel]:
-    """The stock class with which a checkpoint is loaded.
+    """The transformers class with which a checkpoint is loaded.
 
     Args:
-        config: the stock configuration.
-        head: the name of the task; by default the class that the configuration names, or else the bare model.
+        config: the transformers configuration.
+        head: the task name; by default the task of the class that the configuration names. If the configuration names
+            no class, the default is the model without a head, or the first head if `"base"` is not supported.
 
     Raises:
-        InteropError: the model type has no such head, or the class that the configuration names is not supported.
+        InteropError: If the model type has no such head, or the class that the configuration names is not supported.
     """
     architecture = architecture_of(config.model_type)
     if head is not None:
@@ -81,7 +82,7 @@ def our_class(config: PreTrainedConfig) -> type[PreTrainedModel]:
     """Our model class that one of our configurations names in `architectures`.
 
     Raises:
-        InteropError: the configuration names no class, or one that cannot be converted.
+        InteropError: If the configuration names no class, or a class that cannot be converted.
     """
     classes = {each.ours.__name__: each.ours for every in ARCHITECTURES.values() for each in every.heads.values()}
     name = (config.architectures or [""])[0]
@@ -93,10 +94,10 @@ def our_class(config: PreTrainedConfig) -> type[PreTrainedModel]:
 
 
 def our_head(architecture: Architecture, model: PreTrainedModel) -> str:
-    """The name of the task of one of our models, such as `"masked-lm"`.
+    """The task name of one of our models, such as `"masked-lm"`.
 
     Raises:
-        InteropError: the stock architecture has no such head.
+        InteropError: If the transformers architecture has no such head.
     """
     for head, classes in architecture.heads.items():
         if type(model) is classes.ours:
@@ -106,10 +107,11 @@ def our_head(architecture: Architecture, model: PreTrainedModel) -> str:
 
 
 def from_stock(stock: PreTrainedModel) -> PreTrainedModel:
-    """Converts a stock model to ours, with the same dtype and device, in evaluation mode. Weights are copied.
+    """Converts a transformers model to our model of the same dtype and device, in evaluation mode. Weights are copied.
 
     Raises:
-        InteropError: our model cannot express a property or a weight of the stock model. The message names it.
+        InteropError: If our model cannot express a property or a weight of the transformers model. The message names
+            the property or the weight.
     """
     architecture = architecture_of(stock.config.model_type)
     head = stock_head(architecture, type(stock).__name__)
@@ -121,10 +123,11 @@ def from_stock(stock: PreTrainedModel) -> PreTrainedModel:
 
 
 def to_stock(model: PreTrainedModel, model_type: str) -> PreTrainedModel:
-    """Converts our model to a stock one, with the same dtype and device, in evaluation mode. Weights are copied.
+    """Converts our model to a transformers model of the same dtype and device, in evaluation mode. Weights are copied.
 
     Raises:
-        InteropError: the stock model cannot express a property or a weight of ours. The message names it.
+        InteropError: If the transformers model cannot express a property or a weight of our model. The message names
+            the property or the weight.
     """
     architecture = architecture_of(model_type)
     head = our_head(architecture, model)
@@ -140,16 +143,17 @@ def to_stock(model: PreTrainedModel, model_type: str) -> PreTrainedModel:
 
 
 def tensors_in(architecture: Architecture, config: Any, stock: PreTrainedModel, head: str) -> Tensors:
-    """The weights of a stock model, converted to the state dict of one of our models.
+    """The weights of a transformers model, converted to the state dict of one of our models.
 
     Args:
-        architecture: the architecture of the stock model.
+        architecture: the architecture of the transformers model.
         config: our configuration.
-        stock: the stock model.
-        head: the name of the task.
+        stock: the transformers model.
+        head: the task name.
 
     Raises:
-        InteropError: a weight is missing, left over, or has no counterpart in our model.
+        InteropError: If a weight is missing, has no counterpart in our model, or has values that our model cannot
+            express.
     """
     tensors = carry_in(architecture.rules(config, stock.config, head), stock.state_dict())
     if is_permuted(stock.config):
@@ -158,10 +162,10 @@ def tensors_in(architecture: Architecture, config: Any, stock: PreTrainedModel, 
 
 
 def tensors_out(architecture: Architecture, ours: PreTrainedModel, config: Any, head: str) -> Tensors:
-    """The weights of our model, converted to the state dict of a stock model with the configuration `config`.
+    """The weights of our model, converted to the state dict of a transformers model with the configuration `config`.
 
     Raises:
-        InteropError: as in [`tensors_in`].
+        InteropError: As in [`tensors_in`], in the other direction.
     """
     tensors: Tensors = dict(ours.state_dict())
     if is_permuted(config):
@@ -170,17 +174,17 @@ def tensors_out(architecture: Architecture, ours: PreTrainedModel, config: Any, 
 
 
 def load_stock(stock_class: Any, name: str, **kwargs: Any) -> tuple[PreTrainedModel, dict[str, Any]]:
-    """Loads a stock model and returns it with transformers' loading report.
+    """Loads a transformers model and returns the model and the loading report of `from_pretrained`.
 
-    A bare encoder is loaded without a pooler if the checkpoint has none.
+    If the checkpoint of an encoder without a head has no pooler, the model is loaded without a pooler.
 
     Args:
         stock_class: the class to load.
-        name: a folder, or a name on the Hub.
+        name: a model folder, or the name of a model on the Hub.
         kwargs: passed to `from_pretrained`.
 
     Raises:
-        InteropError: the checkpoint has more layers than its configuration.
+        InteropError: If the checkpoint has more layers than its configuration.
     """
     stock, report = stock_class.from_pretrained(name, output_loading_info=True, **kwargs)
     _refuse_spare_layers(stock, report["unexpected_keys"])
@@ -193,7 +197,7 @@ def load_stock(stock_class: Any, name: str, **kwargs: Any) -> tuple[PreTrainedMo
 def _refuse_spare_layers(stock: PreTrainedModel, unexpected: Iterable[str]) -> None:
     """Raises an error if the checkpoint has layers that the model lacks.
 
-    Without a layer the outputs change. Without the weights of an unused head they do not.
+    Leaving out a layer would change the outputs. Leaving out the weights of an unused head does not.
     """
     known = {layer for name in stock.state_dict() for layer in _LAYER.findall(name)}
     spare = sorted({layer for name in unexpected for layer in _LAYER.findall(name)} - known)
@@ -211,17 +215,18 @@ def _may_lack_pooler(stock_class: Any) -> bool:
 def _filled(model_class: Any, config: Any, tensors: Tensors, source: PreTrainedModel) -> PreTrainedModel:
     """Builds a model from its class, configuration and weights, with the device and generation settings of `source`.
 
-    Weights named `embed_positions` may be missing from `tensors`: the class computes its sinusoids.
+    Weights named `embed_positions` may be missing from `tensors`, because the class computes its sinusoids.
     """
     if source.device.type == "meta":
         raise InteropError("the model is on the device meta, where it has no weights: load them first")
-    # from_pretrained sets the default dtype in the same way. Position tables that a class computes then stay in fp32.
+    # As in `from_pretrained`, the default dtype is set while the model is built. Position tables that the class
+    # computes then stay in fp32.
     with local_torch_dtype(next(iter(tensors.values())).dtype):
         model = model_class(config)
     lacking, unknown = model.load_state_dict(tensors, strict=False)
     lacking = [name for name in lacking if "embed_positions" not in name]
     if lacking or unknown:  # a bug in the conversion rules, not in the model
-        raise RuntimeError(f"{type(model).__name__}: the rules leave out {lacking} and make the unknown {unknown}")
+        raise RuntimeError(f"{type(model).__name__}: the rules leave out {lacking} and write unknown weights {unknown}")
     if model.can_generate() and source.generation_config is not None:
         model.generation_config = copy.deepcopy(source.generation_config)
     return model.to(source.device).eval()

@@ -1,7 +1,8 @@
-"""Exports our models to CTranslate2, a C++ runtime that translates and generates text, with int8 weights too.
+"""Exports our models to CTranslate2, a C++ runtime that translates and generates text, also with int8 weights.
 
-CTranslate2's specification of a Transformer is filled directly from our weights. CTranslate2's own converters need
-stock classes, and the converter for Marian replaces the embedding of the decoder's start token with zeros.
+This module fills CTranslate2's specification of a Transformer directly from our weights. CTranslate2's own converters
+accept only transformers' classes, and the converter for Marian replaces the embedding of the decoder's start token with
+zeros.
 """
 
 import json
@@ -48,7 +49,7 @@ def write(
         quantization: one of CTranslate2's types, such as `"float32"`, `"float16"`, `"bfloat16"`, `"int8"`.
 
     Raises:
-        InteropError: CTranslate2 is not installed, or cannot represent the model. The message names the property.
+        InteropError: If CTranslate2 is not installed, or cannot represent the model. The message names the property.
     """
     require_ctranslate2()
     check_representable(model)
@@ -71,7 +72,7 @@ def require_ctranslate2() -> None:
 
 
 def check_quantization(quantization: str) -> None:
-    """Raises an `InteropError` if CTranslate2 does not know the type."""
+    """Raises an `InteropError` if CTranslate2 does not support the type."""
     from ctranslate2.specs.model_spec import ACCEPTED_MODEL_TYPES
 
     if quantization not in ACCEPTED_MODEL_TYPES:
@@ -86,7 +87,7 @@ def check_representable(model: PreTrainedModel) -> None:
     if name not in ("VanillaSeq2SeqForConditionalGeneration", "VanillaDecoderForCausalLM"):
         raise InteropError(
             f"{name}: CTranslate2 takes VanillaSeq2SeqForConditionalGeneration and VanillaDecoderForCausalLM only; "
-            "export our other heads to onnx, and convert a stock model with `vanilla import` first"
+            "export our other heads to onnx, and convert a transformers model with `vanilla import` first"
         )
     if config.hidden_act not in ACTIVATIONS:
         raise InteropError(
@@ -96,7 +97,7 @@ def check_representable(model: PreTrainedModel) -> None:
     if getattr(config, "source_vocab_size", None) is not None:
         raise InteropError(
             f"source_vocab_size is {config.source_vocab_size}: source and target have separate vocabularies, but the "
-            "tokenizer has one; export to onnx"
+            "tokenizer has only one; export to onnx"
         )
     if config.type_vocab_size:
         raise InteropError(
@@ -110,7 +111,7 @@ def check(
     folder: Path,
     sources: list[str],
 ) -> list[Check]:
-    """Compares the outputs of CTranslate2 with those of the exported model.
+    """Compares the outputs of CTranslate2 with the outputs of the exported model.
 
     In float32 the log-probabilities and the tokens must agree. In any other type the mean difference of the
     log-probabilities must be within a tolerance; the number of equal outputs is reported but not required.
@@ -182,7 +183,7 @@ class Seq2SeqRuntime(Runtime):
         return [[self.ids[token] for token in result.hypotheses[0]] for result in results]
 
     def our_scores(self, rows: list[list[int]], targets: list[list[int]]) -> torch.Tensor:
-        """The log-probabilities of all target tokens and end tokens by our model, in one tensor."""
+        """Our model's log-probabilities of all target tokens and end tokens, in one tensor."""
         scores = []
         for row, target in zip(rows, targets, strict=True):
             logits = self.model(torch.tensor([row]), decoder_input_ids=torch.tensor([[self.start, *target]])).logits
@@ -190,7 +191,7 @@ class Seq2SeqRuntime(Runtime):
         return torch.cat(scores)
 
     def their_scores(self, rows: list[list[int]], targets: list[list[int]]) -> torch.Tensor:
-        """The log-probabilities of all target tokens and end tokens by CTranslate2, in one tensor."""
+        """CTranslate2's log-probabilities of all target tokens and end tokens, in one tensor."""
         results = self.translator.score_batch(self.named(rows), self.named(targets), max_input_length=0)
         return torch.tensor([score for result in results for score in result.log_probs])
 
@@ -212,7 +213,7 @@ class DecoderRuntime(Runtime):
         return [result.sequences_ids[0] for result in results]
 
     def our_scores(self, rows: list[list[int]], targets: list[list[int]]) -> torch.Tensor:
-        """The log-probabilities by our model of all tokens of rows and targets except the first, in one tensor."""
+        """Our model's log-probabilities of all tokens of prompts and targets, except each prompt's first token."""
         scores = []
         for row, target in zip(rows, targets, strict=True):
             ids = [*row, *target]
@@ -221,7 +222,7 @@ class DecoderRuntime(Runtime):
         return torch.cat(scores)
 
     def their_scores(self, rows: list[list[int]], targets: list[list[int]]) -> torch.Tensor:
-        """The log-probabilities by CTranslate2 of all tokens of rows and targets except the first, in one tensor."""
+        """CTranslate2's log-probabilities of all tokens of prompts and targets, except each prompt's first token."""
         whole = [[*row, *target] for row, target in zip(rows, targets, strict=True)]
         results = self.generator.score_batch(self.named(whole))
         return torch.tensor([score for result in results for score in result.log_probs])

@@ -14,7 +14,7 @@ from vanilla_transformers.interop.ctranslate2 import write
 from vanilla_transformers.interop.ctranslate2_spec import special_id, vocabulary
 
 _DEFAULT_LENGTH = 20  # tokens: the default max_length of transformers, which includes the start token
-# Settings of `generate` that CTranslate2 does not support, each with the value that turns the setting off.
+# Settings of `generate` that CTranslate2 does not support -> the value that turns the setting off.
 _WITHOUT_EQUAL = {
     "do_sample": False, "num_beam_groups": 1, "diversity_penalty": 0.0, "penalty_alpha": 0.0, "guidance_scale": 1.0,
     "encoder_repetition_penalty": 1.0, "encoder_no_repeat_ngram_size": 0, "prompt_lookup_num_tokens": 0,
@@ -40,7 +40,7 @@ def generate_with_ctranslate2(
         The model.
 
     Raises:
-        InteropError: CTranslate2 is not installed, or cannot represent the model.
+        InteropError: If CTranslate2 is not installed, or cannot represent the model.
     """
     if not model.config.is_encoder_decoder:
         raise InteropError(f"{type(model).__name__}: {quantization} is for encoder-decoders; export this model instead")
@@ -69,7 +69,7 @@ class CTranslate2Search:
             # On a CPU, several batches at a time with one thread each are faster than one batch with all threads.
             self.num_workers = torch.get_num_threads() if model.device.type == "cpu" else 1
             settings = {"device": model.device.type, "inter_threads": self.num_workers, "intra_threads": 1}
-            # The constructor changes torch's number of threads for the calling thread. So a temporary thread calls it.
+            # The constructor changes torch's number of threads in the calling thread. So it runs in a temporary thread.
             with ThreadPoolExecutor(1) as elsewhere:
                 self.translator = elsewhere.submit(ctranslate2.Translator, str(folder), **settings).result()
         self.pad, self.defaults, self.device = model.config.pad_token_id, model.generation_config, model.device
@@ -91,7 +91,7 @@ class CTranslate2Search:
             Token ids (B * num_return_sequences, T), with padding after the end token.
 
         Raises:
-            ValueError: CTranslate2 does not support a setting.
+            ValueError: If CTranslate2 does not support a setting.
         """
         search = copy.deepcopy(settings.pop("generation_config", None) or self.defaults)
         options = self._options(search, search.update(**settings))
@@ -122,10 +122,10 @@ class CTranslate2Search:
 
         Args:
             search: the generation config of the call.
-            others: arguments of the call that are no field of a generation config; any is refused.
+            others: arguments of the call that are not fields of a generation config; any such argument is an error.
 
         Raises:
-            ValueError: CTranslate2 does not support a setting.
+            ValueError: If CTranslate2 does not support a setting.
         """
         unknown = [name for name, usual in _WITHOUT_EQUAL.items() if getattr(search, name, None) not in (None, usual)]
         unknown += others

@@ -142,7 +142,7 @@ def vocabulary(tokenizer: PreTrainedTokenizerBase, vocab_size: int) -> list[str]
     """The token of each id below `vocab_size`. Ids that the tokenizer lacks get the name `<unused ID>`.
 
     Raises:
-        InteropError: the tokenizer has an id of `vocab_size` or more.
+        InteropError: If the tokenizer has an id of `vocab_size` or more.
     """
     known = sorted(tokenizer.get_vocab().values())
     if known and known[-1] >= vocab_size:
@@ -159,7 +159,7 @@ def vocabulary(tokenizer: PreTrainedTokenizerBase, vocab_size: int) -> list[str]
 def fill_config(
     spec_config: Any, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, tokens: list[str]
 ) -> None:
-    """Fills the norm's epsilon and the special tokens of the specification's config."""
+    """Sets the layer norm's epsilon and the special tokens in the specification's config."""
     end = tokens[special_id(model, "eos_token_id")]
     spec_config.layer_norm_epsilon = model.config.layer_norm_eps
     spec_config.eos_token = end
@@ -173,7 +173,7 @@ def special_id(model: PreTrainedModel, name: str) -> int:
     """The id of a special token, from the generation config or else from the config of the model.
 
     Raises:
-        InteropError: the model has no such token, or several.
+        InteropError: If the model has no such token, or several such tokens.
     """
     index = getattr(model.generation_config, name, None)
     index = getattr(model.config, name, None) if index is None else index
@@ -181,6 +181,6 @@ def special_id(model: PreTrainedModel, name: str) -> int:
         index = index[0]
     if not isinstance(index, int):
         raise InteropError(
-            f"{name} is {index}, but CTranslate2 needs one token: set model.generation_config.{name} to it"
+            f"{name} is {index}, but CTranslate2 needs one token: set model.generation_config.{name} to one id"
         )
     return index

@@ -62,7 +62,7 @@ class DecoderArchitecture(Architecture):
         }
 
     def lm_rules(self, config: VanillaDecoderConfig) -> Iterator[Rule]:
-        """The rules of the language-model head. The stock head has no bias."""
+        """The rules of the language-model head. The head of the transformers model has no bias."""
         yield same("lm_head.weight", "lm_head.weight")
         if config.lm_head_bias:
             yield absent_there("lm_head.bias", (config.vocab_size,), 0.0)

@@ -32,7 +32,7 @@ SEQUENCE_HEADS = ("sequence-classification", "multiple-choice")
 
 @dataclass(frozen=True)
 class Names:
-    """The names of a stock encoder's modules.
+    """The module names of an encoder in transformers.
 
     Attributes:
         layers: the list of layers, relative to the encoder.
@@ -54,8 +54,8 @@ class EncoderArchitecture(Architecture):
     """The common part of BERT, RoBERTa and DistilBERT.
 
     Attributes:
-        class_name: the prefix of the names of the stock classes.
-        names: the names of the stock modules.
+        class_name: the prefix of the class names in transformers.
+        names: the module names in transformers.
         pooler_act: the activation before a sequence classifier.
     """
 
@@ -127,7 +127,7 @@ class EncoderArchitecture(Architecture):
         yield from self.head_rules(config, head)
 
     def head_rules(self, config: VanillaEncoderConfig, head: str) -> Iterator[Rule]:
-        """The rules of the head."""
+        """The rules for the weights of the head."""
         if head == "masked-lm":
             yield from self.lm_rules()
         elif head in SEQUENCE_HEADS:
@@ -143,18 +143,18 @@ class EncoderArchitecture(Architecture):
 
     @abstractmethod
     def lm_rules(self) -> Iterator[Rule]:
-        """The rules of the masked-language-model head."""
+        """The rules for the weights of the masked-language-model head."""
 
     @abstractmethod
     def sequence_names(self, head: str) -> tuple[str, str]:
-        """The stock names of the pooler and the output layer of a head in `SEQUENCE_HEADS`."""
+        """The transformers names of the pooler and the output layer of a head in `SEQUENCE_HEADS`."""
 
     def lm_head_act(self, config: VanillaEncoderConfig) -> str:
-        """The activation that the stock masked-language-model head uses for our configuration."""
+        """The activation that the masked-language-model head in transformers uses for our configuration."""
         return config.hidden_act
 
     def offset(self, config: Any) -> int:
-        """The index of the first position."""
+        """The index of the first position in the position table of the transformers model."""
         return 0
 
     def token_type_rules(self, config: VanillaEncoderConfig, ours: str, theirs: str) -> Iterator[Rule]:
@@ -180,7 +180,7 @@ class EncoderArchitecture(Architecture):
             yield from module(f"{ours}.{our_part}", f"{theirs}.{their_part}")
 
     def check(self, config: VanillaEncoderConfig, head: str) -> None:
-        """Raises an error that names the first property that the stock architecture cannot express."""
+        """Raises an `InteropError` if the transformers architecture cannot express a property of our configuration."""
         kind = self.model_type
         facts: list[tuple[str, object, object]] = [
             ("norm_position", config.norm_position, "post"),

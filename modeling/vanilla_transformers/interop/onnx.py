@@ -43,7 +43,7 @@ def write(model: PreTrainedModel, folder: Path) -> None:
         folder: created if it does not exist.
 
     Raises:
-        InteropError: a package is not installed, or the model's class cannot be exported.
+        InteropError: If a package is not installed, or the model's class cannot be exported.
     """
     require_packages()
     check_exportable(model)
@@ -72,7 +72,7 @@ def check_exportable(model: PreTrainedModel) -> None:
     name = type(model).__name__
     if not name.startswith("Vanilla") or name == "VanillaSeq2SeqModel":
         raise InteropError(
-            f"{name} has no ONNX graph; export one of our models with a head, and convert a stock model with "
+            f"{name} has no ONNX graph; export one of our models with a head, and convert a transformers model with "
             "`vanilla import` first"
         )
 
@@ -109,7 +109,7 @@ def quiet() -> Iterator[None]:
 
 
 def free_axes(name: str, tensor: torch.Tensor) -> dict[int, str]:
-    """The axes of an input whose sizes may vary, with the names that Optimum gives them."""
+    """The axes of an input whose sizes may vary, with Optimum's names of the axes."""
     if name.startswith("past_key_values"):
         return {0: "batch_size", 2: "encoder_sequence_length" if ".encoder." in name else "past_sequence_length"}
     if name.startswith("encoder_"):
@@ -139,7 +139,7 @@ def check(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Pa
 
 
 def output_checks(model: PreTrainedModel, folder: Path, source: str, rows: Rows) -> Iterator[Check]:
-    """Compares the outputs of a padded batch and of its first row. `source` names the input in the checks."""
+    """Compares the outputs for a padded batch and for its first row alone. `source` names the input in the checks."""
     run = runner(folder / "model.onnx")
     for name in output_names(model):
         pairs = [

@@ -2,8 +2,7 @@
 
 An encoder, with or without a head, is one graph. A decoder with a language-model head is one graph, whose inputs
 include the cached keys and values of earlier tokens (length 0 at the first step). Any other decoder is one graph
-without a cache. An encoder-decoder is three graphs: the encoder, the first
-decoding step, and the later decoding steps.
+without a cache. An encoder-decoder is three graphs: the encoder, the first decoding step, and the later decoding steps.
 """
 
 from collections.abc import Sequence
@@ -25,7 +24,7 @@ class Graph:
     Attributes:
         file: the name of the file.
         module: takes the tensors of `inputs` as positional arguments and returns the tensors that `outputs` names.
-        inputs: an example tensor for the name of each input.
+        inputs: an example tensor for each input, by the name of the input.
         outputs: the names of the output tensors.
     """
 

@@ -1,4 +1,4 @@
-"""Reorders the residual width, so that interleaved sinusoids (our default) become the halves that Marian expects."""
+"""Reorders the residual stream: interleaved sinusoids (our default) become Marian's, first sines, then cosines."""
 
 import torch
 from transformers import PreTrainedConfig
@@ -6,7 +6,7 @@ from transformers import PreTrainedConfig
 from vanilla_transformers.interop.rules import Tensors
 
 LAYOUT_MARK = "vanilla_sinusoidal_layout"
-"""Config field that an export sets if it permutes the width; the value is the sinusoidal layout of our model."""
+"""Config field that an export sets if it reorders the residual stream; the value is our `sinusoidal_layout`."""
 
 
 def permute_width(tensors: Tensors, order: torch.Tensor) -> Tensors:
@@ -34,10 +34,10 @@ def _permuted(name: str, tensor: torch.Tensor, order: torch.Tensor) -> torch.Ten
 
 
 def is_permuted(stock: PreTrainedConfig) -> bool:
-    """Whether the residual width of a stock model was permuted when it was exported."""
+    """Whether the residual stream of a transformers model was reordered when the model was exported."""
     return getattr(stock, LAYOUT_MARK, None) == "interleaved"
 
 
 def to_halves(width: int) -> torch.Tensor:
-    """The order (D,) that moves interleaved sines and cosines into halves. Its `argsort` is the inverse."""
+    """The order (D,) that moves interleaved sines and cosines into two halves. Its `argsort` is the inverse order."""
     return torch.cat((torch.arange(0, width, 2), torch.arange(1, width, 2)))

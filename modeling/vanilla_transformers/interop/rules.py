@@ -1,6 +1,6 @@
-"""Reversible rules that convert tensors between one of our models and a stock model.
+"""Reversible rules that convert tensors between one of our models and a transformers model.
 
-A rule names the tensors that it converts on each side. The rules of a pair of models must cover every tensor of both
+A rule names the tensors that it converts in both models. The rules of a pair of models must cover every tensor of both
 models. A tensor without a rule is an error, so no weight is dropped silently.
 """
 
@@ -17,15 +17,15 @@ Tensors = dict[str, torch.Tensor]
 
 @dataclass(frozen=True)
 class Rule:
-    """The conversion between some of our tensors and some stock tensors, in both directions.
+    """The conversion between some of our tensors and some transformers tensors, in both directions.
 
     Attributes:
         ours: names in our state dict.
-        theirs: names in the stock state dict.
-        to_ours: converts the stock tensors, in the order of `theirs`, to our tensors, in the order of `ours`.
+        theirs: names in the transformers state dict.
+        to_ours: converts the transformers tensors, in the order of `theirs`, to our tensors, in the order of `ours`.
         to_theirs: the inverse of `to_ours`.
-        is_computed: whether the stock class computes its tensors, so that its checkpoints may lack them.
-        is_copy: whether the stock tensor is a copy of a tensor that another rule converts.
+        is_computed: whether the transformers class computes these tensors, so that a checkpoint may lack them.
+        is_copy: whether the transformers tensor is a copy of a tensor that another rule converts.
     """
 
     ours: tuple[str, ...]
@@ -37,7 +37,7 @@ class Rule:
 
 
 def same(ours: str, theirs: str) -> Rule:
-    """A rule for a tensor that has the same values on both sides, under two names."""
+    """A rule for a tensor that has the same values in both models, under two names."""
     return Rule((ours,), (theirs,), list, list)
 
 
@@ -47,13 +47,13 @@ def module(ours: str, theirs: str) -> list[Rule]:
 
 
 def conv1d(ours: str, theirs: str) -> list[Rule]:
-    """Rules for a linear layer whose stock weight is transposed, (in, out), as in GPT-2."""
+    """Rules for a linear layer whose transformers weight is transposed, (in, out), as in GPT-2."""
     turned = Rule((f"{ours}.weight",), (f"{theirs}.weight",), _transposed, _transposed)
     return [turned, same(f"{ours}.bias", f"{theirs}.bias")]
 
 
 def fused_conv1d(ours: Sequence[str], theirs: str) -> list[Rule]:
-    """Rules for n linear layers that are fused in the stock model: weight (in, n * out), bias (n * out,)."""
+    """Rules for n linear layers that transformers fuses, as in GPT-2: weight (in, n * out), bias (n * out,)."""
     count = len(ours)
     weights = Rule(
         tuple(f"{name}.weight" for name in ours),
@@ -71,26 +71,26 @@ def fused_conv1d(ours: Sequence[str], theirs: str) -> list[Rule]:
 
 
 def flat_row(ours: str, theirs: str) -> Rule:
-    """A rule for a vector (n,) whose stock tensor is (1, n), such as Marian's `final_logits_bias`."""
+    """A rule for a vector (n,) whose transformers tensor is (1, n), such as Marian's `final_logits_bias`."""
     return Rule((ours,), (theirs,), lambda t: [t[0].flatten()], lambda t: [t[0].unsqueeze(0)])
 
 
 def copy_of(ours: str, theirs: str) -> Rule:
-    """A rule for a stock tensor that is tied to a tensor of another rule: only an export writes it."""
+    """A rule for a transformers tensor that is tied to a tensor of another rule. Only an export writes the tensor."""
     return Rule((ours,), (theirs,), lambda _: [], list, is_copy=True)
 
 
 def absent_there(ours: str, shape: tuple[int, ...], fill: float) -> Rule:
-    """A rule for a tensor of ours that the stock model lacks. An import fills it with `fill`.
+    """A rule for a tensor that our model has and the transformers model lacks. An import fills the tensor with `fill`.
 
-    Only a tensor that is `fill` everywhere can be exported, because the stock model then computes the same.
+    An export requires that the tensor is `fill` everywhere, because the transformers model then computes the same.
     """
 
     def to_theirs(tensors: list[torch.Tensor]) -> list[torch.Tensor]:
         if not (tensors[0] == fill).all():
             raise InteropError(
                 f"{ours} is not {fill:g} everywhere, but the target architecture has no such weight; export the "
-                "model to another one"
+                "model to another architecture"
             )
         return []
 
@@ -98,13 +98,13 @@ def absent_there(ours: str, shape: tuple[int, ...], fill: float) -> Rule:
 
 
 def absent_here(theirs: str, shape: tuple[int, ...], fill: float = 0.0) -> Rule:
-    """A rule for a stock tensor that our model lacks. An export fills it; an import needs `fill` everywhere."""
+    """A rule for a transformers tensor that our model lacks. An export writes `fill`; an import accepts only `fill`."""
 
     def to_ours(tensors: list[torch.Tensor]) -> list[torch.Tensor]:
         if not (tensors[0] == fill).all():
             raise InteropError(
-                f"{theirs} of the stock model is not {fill:g} everywhere, and our architecture has no weight for it: "
-                "the model cannot be imported"
+                f"{theirs} of the transformers model is not {fill:g} everywhere, and our architecture has no weight "
+                "for it: the model cannot be imported"
             )
         return []
 
@@ -112,21 +112,21 @@ def absent_here(theirs: str, shape: tuple[int, ...], fill: float = 0.0) -> Rule:
 
 
 def computed(theirs: str) -> Rule:
-    """A rule for a stock tensor that its class computes, such as a table of sinusoids."""
+    """A rule for a tensor that the transformers class computes, such as a table of sinusoids."""
     return Rule((), (theirs,), lambda _: [], lambda _: [], is_computed=True)
 
 
 def carry_in(rules: Iterable[Rule], theirs: Mapping[str, torch.Tensor]) -> Tensors:
-    """Converts a stock state dict to ours. All tensors get the widest dtype that occurs in the stock state dict.
+    """Converts a transformers state dict to our state dict. All tensors get the widest dtype that occurs in the former.
 
     Raises:
-        InteropError: a tensor is missing, has no rule, or has values that our model cannot express.
+        InteropError: If a tensor is missing, has no rule, or has values that our model cannot express.
     """
     return _carry(((rule, rule.theirs, rule.ours, rule.to_ours) for rule in rules), theirs)
 
 
 def carry_out(rules: Iterable[Rule], ours: Mapping[str, torch.Tensor]) -> Tensors:
-    """Converts our state dict to a stock one; see [`carry_in`]."""
+    """Converts our state dict to a transformers state dict; see [`carry_in`]."""
     return _carry(((rule, rule.ours, rule.theirs, rule.to_theirs) for rule in rules), ours)
 
 

@@ -72,7 +72,7 @@ def until_end(tokens: list[int], ends: list[int]) -> list[int]:
 
 
 def num_new_tokens(model: PreTrainedModel, rows: Rows) -> int:
-    """How many tokens are generated for each row: `NEW_TOKENS`, or fewer if the model has too few positions."""
+    """The number of tokens to generate for each row: `NEW_TOKENS`, or fewer if the model has too few positions."""
     taken = 1 if model.config.is_encoder_decoder else max(map(len, rows))
     return max(1, min(NEW_TOKENS, model.config.max_position_embeddings - taken))
 

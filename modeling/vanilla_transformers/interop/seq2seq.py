@@ -33,17 +33,17 @@ from vanilla_transformers.model.modeling_seq2seq import (
 
 @dataclass(frozen=True)
 class Seq2SeqArchitecture(Architecture):
-    """The common part of the five architectures.
+    """The common part of Marian, BART, mBART, M2M100 and FSMT.
 
     Attributes:
-        model_type: the stock model type, as config.json names it.
-        class_name: the prefix of the names of the stock classes.
-        lm_name: the suffix of the name of the generating stock class.
+        model_type: the model type in the config.json of transformers' model.
+        class_name: the prefix of the class names in transformers.
+        lm_name: the suffix of the class name of the transformers model that can generate.
         norm_position, embedding_norm: as in our configuration; a pre-norm stack also has a final norm.
-        positions: the kind of positions.
+        positions: the position embeddings, sinusoidal or learned.
         frequency: the formula of the sinusoids' wavelengths, as `sinusoidal_frequency` in our configuration.
         offset: the index of the first position; `None` means `pad_token_id + 1`.
-        logits_bias: whether the generating class has a `final_logits_bias`.
+        logits_bias: whether the class that can generate has a `final_logits_bias`.
         shared_table: whether the state dict has a `shared` embedding table.
         projection: the name of the weight of the language-model head.
         saves_sinusoids: whether the state dict contains the table of sinusoids.
@@ -89,7 +89,7 @@ class Seq2SeqArchitecture(Architecture):
             )
         if self.frequency == "tensor2tensor":
             refuse_unless(
-                stock.d_model % 2 == 0, "d_model", stock.d_model, "our sinusoids of this kind need an even width"
+                stock.d_model % 2 == 0, "d_model", stock.d_model, "our tensor2tensor sinusoids need an even width"
             )
         bias = getattr(model, "final_logits_bias", None)
         return {
@@ -118,7 +118,12 @@ class Seq2SeqArchitecture(Architecture):
 
     def config_out(self, config: VanillaSeq2SeqConfig, head: str) -> dict[str, Any]:
         self._check(config)
-        refuse_unless(config.layer_norm_eps == 1e-5, "layer_norm_eps", config.layer_norm_eps, "1e-05 is fixed there")
+        refuse_unless(
+            config.layer_norm_eps == 1e-5,
+            "layer_norm_eps",
+            config.layer_norm_eps,
+            "1e-05 is fixed in this architecture",
+        )
         fields = {
             "d_model": config.hidden_size,
             "activation_function": config.hidden_act,
@@ -191,7 +196,7 @@ class Seq2SeqArchitecture(Architecture):
             yield from module(f"{layer}.feed_forward_residual.norm", f"{layer}.final_layer_norm")
 
     def _check(self, config: VanillaSeq2SeqConfig) -> None:
-        """Raises an error that names the first property that the stock architecture cannot express."""
+        """Raises an `InteropError` if the transformers architecture cannot express a property of our configuration."""
         has_final_norm = self.norm_position == "pre"
         facts: list[tuple[str, object, object]] = [
             ("norm_position", config.norm_position, self.norm_position),
@@ -225,7 +230,7 @@ class Seq2SeqArchitecture(Architecture):
         return {"share_encoder_decoder_embeddings": stock.tie_word_embeddings, "vocab_size": stock.vocab_size}
 
     def vocabularies_out(self, config: VanillaSeq2SeqConfig) -> dict[str, Any]:
-        """The fields of the stock configuration for vocabulary sizes and tied embedding tables."""
+        """The fields of the transformers configuration for vocabulary sizes and tied embedding tables."""
         shared = config.share_encoder_decoder_embeddings or not config.tie_word_embeddings
         refuse_unless(shared, "share_encoder_decoder_embeddings", False, f"a {self.model_type} has True")
         return {"vocab_size": config.vocab_size, "tie_word_embeddings": config.tie_word_embeddings}
@@ -268,7 +273,7 @@ class Marian(Seq2SeqArchitecture):
 class Fsmt(Seq2SeqArchitecture):
     """FSMT, which ties all three embedding tables or none.
 
-    Its head `"base"` is not supported: the stock base model already projects to the vocabulary.
+    The head `"base"` is not supported: in transformers, the model without a head already projects to the vocabulary.
     """
 
     shared_table: bool = False

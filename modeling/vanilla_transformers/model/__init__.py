@@ -1,1 +1,1 @@
-"""The code that travels with a model: every file here is saved beside its weights, and nothing else is."""
+"""The model code. `save_pretrained` saves these files, and no other code, beside the weights of a model."""

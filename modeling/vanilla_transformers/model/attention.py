@@ -21,7 +21,7 @@ def eager_attention_forward(
     dropout: float = 0.0,
     **kwargs,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """softmax(Q K^T / sqrt(K)) V (equation 1), and the attention weights.
+    """softmax(scaling Q K^T) V (equation 1, with the scaling 1 / sqrt(head width)), and the attention weights.
 
     Args:
         query: (B, H, T, K).
@@ -40,7 +40,7 @@ def eager_attention_forward(
 
 
 def attention_implementation(config: Any) -> str:
-    """The name of a model's attention kernel; sdpa if a later transformers keeps the name elsewhere."""
+    """The name of a model's attention kernel; sdpa if transformers no longer keeps it in `_attn_implementation`."""
     return getattr(config, "_attn_implementation", "sdpa")
 
 
@@ -50,8 +50,8 @@ class MultiHeadAttention(nn.Module):
     The kernel is any function registered with transformers' attention interface, such as eager or sdpa.
 
     Args:
-        layer_idx: Index of the layer in its stack, by which a cache is addressed.
-        is_causal: Whether a query attends only to keys at its position and before it, if there is no mask.
+        layer_idx: Index of the layer in its stack. A cache stores keys and values under this index.
+        is_causal: Whether a query attends only to keys at its own and earlier positions; used if there is no mask.
     """
 
     def __init__(self, config, layer_idx: int, is_causal: bool = False):
@@ -78,7 +78,7 @@ class MultiHeadAttention(nn.Module):
         """Attend from `hidden_states` (B, T, D) to themselves or, in cross attention, to `key_value_states` (B, S, D).
 
         Returns:
-            The attended values (B, T, D), and the attention weights (B, H, T, S); `None` if the kernel has none.
+            The attended values (B, T, D), and the attention weights (B, H, T, S), or `None` if the kernel returns none.
         """
         query = self._split_heads(self.q_proj(hidden_states))
         key, value = self._keys_and_values(hidden_states, key_value_states, past_key_values, kwargs)
@@ -109,7 +109,7 @@ class MultiHeadAttention(nn.Module):
         past_key_values: Cache | None,
         kwargs: dict[str, Any],
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Keys and values (B, H, S, K). A cache holds the past ones or, in cross attention, all.
+        """Keys and values (B, H, S, K) of the past and the new tokens or, in cross attention, of the source tokens.
 
         A paged cache (continuous batching) writes the arguments of its kernel into `kwargs`.
         """

@@ -1,13 +1,13 @@
 """The base of all models: loading, saving and the features of transformers that they support.
 
-One alphabet of shapes for all files of this folder: B batch, T target or only length, S source length, P past (cached)
-length, D width, H heads, K head width, V vocabulary or number of classes, N number of selected tokens. `config` is
+Shapes in all files of this folder: B batch size, T target length (or the only length), S source length, P past (cached)
+length, D width, H heads, K head width, V vocabulary size or number of classes, N number of selected tokens. `config` is
 always a vanilla configuration.
 
 Each `modeling_*` file imports all files that it needs, some for type checkers only. The reason: several processes may
 load this code from the Hub at the same time. transformers copies the files that a file imports if they are missing, but
 does not look into a file that is already there. So a file that is imported indirectly could be missing in a second
-process. These imports can go when transformers copies under a lock.
+process. These imports can be removed when transformers copies files under a lock.
 """
 
 import torch
@@ -57,7 +57,7 @@ class VanillaPreTrainedModel(PreTrainedModel):
     ) -> tuple[torch.Tensor | None, torch.Tensor | None]:
         """Logits (..., V) of hidden states (..., D) and, with labels (...), the loss.
 
-        With labels and without `return_logits` the logits are `None`.
+        If there are labels and `return_logits` is false, the logits are `None`.
         """
         smoothing = self.training_label_smoothing
         if labels is None:

@@ -1,7 +1,7 @@
-"""The name of the cache, which transformers changed: `past_key_values` up to 5.23, `cache` since 5.24.
+"""The name of the cache argument: `past_key_values` up to transformers 5.23, `cache` since transformers 5.24.
 
-`generate` passes the cache to `forward` under that name, and reads it under the same name from the outputs. A model
-with another name than the installed transformers loses its cache without an error, and generates nonsense.
+`generate` passes the cache to `forward` under this name, and reads it from the outputs under the same name. A model
+that uses another name than the installed transformers loses its cache without an error, and generates nonsense.
 """
 
 import functools
@@ -23,21 +23,21 @@ CACHE = "cache" if any(field.name == "cache" for field in fields(BaseModelOutput
 """The name of the cache in the installed transformers."""
 
 NAMES = ("past_key_values", "cache")
-"""Both names of the cache, for lists of arguments that are not tensors of a batch."""
+"""Both names of the cache, for lists of arguments that are not moved to a device with the tensors of a batch."""
 
 
 def under_its_name(cache: Cache | None) -> dict[str, Any]:
-    """The cache as a keyword argument of a layer, a model or an output; empty if it is `None`."""
+    """Keyword arguments that pass the cache to a layer, a model or an output; empty if `cache` is `None`."""
     return {} if cache is None else {CACHE: cache}
 
 
 def takes_cache(forward: Forward) -> Forward:
     """Decorator that lets callers use either name for the parameter `past_key_values`; the signature shows `CACHE`.
 
-    It must be the outermost decorator, because the others read keyword arguments too.
+    It must be the outermost decorator, because the other decorators read keyword arguments too.
 
     Raises:
-        ValueError: Both names are given.
+        ValueError: If both names are given.
     """
 
     @functools.wraps(forward)
@@ -73,19 +73,19 @@ def _take_either(kwargs: dict[str, Any]) -> None:
 
 
 def refuse_unknown_cache(kwargs: dict[str, Any]) -> None:
-    """Refuse a cache under a keyword that no signature has.
+    """Refuse a cache that is passed under an unknown keyword.
 
     A single token without a cache is a valid input, so without this check the next change of the name would not be
     noticed. The paged cache of continuous batching is not a `Cache` and is let through.
 
     Raises:
-        ValueError: There is such a cache.
+        ValueError: If a cache has a name that is not in `NAMES`.
     """
     for name, value in kwargs.items():
         if isinstance(value, Cache) and name not in NAMES:  # encoders accept a known name, as in transformers
             raise ValueError(
                 f"transformers {transformers.__version__} passes the cache as {name!r}, but this code of "
-                f"vanilla_transformers knows {' and '.join(NAMES)}, and would generate nonsense: install a newer "
+                f"vanilla_transformers accepts {' and '.join(NAMES)}, and would generate nonsense: install a newer "
                 "vanilla_transformers and renew a saved folder's code with `vanilla update FOLDER`, or generate with "
                 "use_cache=False"
             )

@@ -1,4 +1,4 @@
-"""Undocumented names of transformers: each is looked up once, with a fallback by public names.
+"""Undocumented names of transformers. Each is looked up once here, with a fallback that needs only public names.
 
 A later release may remove any of these names, and a saved model may be loaded under that release.
 """
@@ -16,7 +16,7 @@ logger = logging.get_logger(__name__)
 
 
 def find(path: str, *names: str) -> Any:
-    """An attribute of a module, or an attribute of that attribute, and so on; `None` if one is missing."""
+    """Import the module `path` and look up `names` in it, one inside the other; `None` if any of them is missing."""
     try:
         found: Any = importlib.import_module(path)
     except ImportError:
@@ -37,8 +37,8 @@ merge_with_config_defaults: Callable[..., Any] = _merge or (lambda forward: forw
 def let_trainer_shift_labels(model_class: type) -> None:
     """Add a causal language model to the table by which `transformers.Trainer` decides to shift labels.
 
-    With `label_smoothing_factor` the Trainer computes the loss itself. If the class is not in the table, it compares
-    each position with its own token: the model learns to repeat its input, and no metric shows it.
+    With `label_smoothing_factor` the Trainer computes the loss itself. If the class is not in the table, the Trainer
+    does not shift the labels: the model learns to repeat its input, and no metric shows the error.
     """
     if _causal_models is not None:
         _causal_models.setdefault(f"{model_class.__module__}.{model_class.__qualname__}", model_class.__name__)
@@ -52,7 +52,7 @@ def let_trainer_shift_labels(model_class: type) -> None:
 def capture_outputs(forward: Callable[..., Any]) -> Callable[..., Any]:
     """transformers' decorator that adds `hidden_states` and `attentions` to the output of a stack.
 
-    If it is missing, asking for them raises a `ValueError`.
+    If transformers has no such decorator, `output_hidden_states` and `output_attentions` raise a `ValueError`.
     """
     if _capture_outputs is not None:
         return _capture_outputs(forward)
@@ -72,5 +72,5 @@ def capture_outputs(forward: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def output_recorder(module_class: type[nn.Module], index: int, layer_name: str) -> Any:
-    """Declares which output of a module class `capture_outputs` records, by the name of the module in a layer."""
+    """Declare which output of a module class `capture_outputs` records, if the module has this name in its layer."""
     return None if _OutputRecorder is None else _OutputRecorder(module_class, index=index, layer_name=layer_name)

@@ -1,7 +1,7 @@
 # Copyright 2026 The vanilla_transformers authors. Licensed under the Apache License, Version 2.0.
 """The base of the three configurations.
 
-Every family has every setting, so that stock checkpoints of BERT, GPT-2, Marian and related models fit without loss.
+Every family has every setting, so that transformers' BERT, GPT-2, Marian and related models convert without loss.
 No `from __future__ import annotations` here: `@strict` reads the annotations, and strings would disable its checks.
 """
 
@@ -22,9 +22,9 @@ class VanillaConfig(PreTrainedConfig):
     Args:
         vocab_size: Number of tokens V.
         hidden_size: Width D of the residual stream; a multiple of `num_attention_heads`.
-        num_attention_heads: Heads H of each attention; each is `hidden_size / num_attention_heads` wide.
+        num_attention_heads: Number H of heads of each attention. A head is `hidden_size / num_attention_heads` wide.
         intermediate_size: Inner width of the feed-forward blocks.
-        hidden_act: Activation of the feed-forward blocks, a name that transformers knows.
+        hidden_act: Activation of the feed-forward blocks: a name in the table `ACT2FN` of transformers.
         hidden_dropout_prob: Dropout after the embeddings and after each sub-layer, before the residual sum.
         attention_probs_dropout_prob: Dropout on the attention weights.
         norm_position: `"post"` normalizes after each residual sum (2017 paper, BERT), `"pre"` before each sub-layer
@@ -37,11 +37,11 @@ class VanillaConfig(PreTrainedConfig):
             (tensor2tensor, Marian).
         sinusoidal_frequency: `"paper"` divides the exponents by D / 2, so that the longest wavelength is just short of
             10000 x 2 pi; `"tensor2tensor"` by D / 2 - 1, in fp32 (fairseq, M2M100).
-        position_offset: Position of the first token. A learned table has as many more rows (BART: 2).
-        max_position_embeddings: Longest sequence with a learned table. Sinusoids continue beyond it.
+        position_offset: Position of the first token. A learned table has this many additional rows (BART: 2).
+        max_position_embeddings: Greatest sequence length with a learned table. Sinusoidal positions have no limit.
         scale_embeddings: Whether token embeddings are multiplied by `sqrt(hidden_size)`. The table of a single stack
             is then initialized with the standard deviation `hidden_size ** -0.5`. `None`: yes if positions are
-            sinusoidal, whose fixed amplitude would dominate small embeddings.
+            sinusoidal, because their fixed amplitude would dominate small embeddings.
         type_vocab_size: Number of token types; 0 for none.
         lm_head_bias: Whether the projection to the vocabulary has a bias.
         lm_head_act: Activation before the projection of a masked-language-model head. `None`: `hidden_act`.
@@ -51,13 +51,13 @@ class VanillaConfig(PreTrainedConfig):
             is not padding; `"mean"`: the mean of the tokens that are not padding.
         label_smoothing: Share of the target's probability mass that the training loss spreads evenly over all classes
             (2017 paper, section 5.4: 0.1). It is 0 in evaluation mode.
-        tie_word_embeddings: Whether the projection to the vocabulary is the token table (2017 paper, section 3.4).
+        tie_word_embeddings: Whether the token table is also the projection to the vocabulary (2017 paper, section 3.4).
         initializer_range: Standard deviation of the initial weights.
         use_cache: Whether keys and values are returned for the next decoding step.
     """
 
     keys_to_ignore_at_inference: ClassVar[list[str]] = ["past_key_values", "cache"]
-    # The map names all classes of the family: so every Auto class can load a folder from any head, without the package.
+    # Names all classes of the family, so that without the package every Auto class can load a folder from any head.
     family_auto_map: ClassVar[dict[str, str]] = {}
     minima: ClassVar[dict[str, int]] = {
         "vocab_size": 1, "hidden_size": 1, "num_attention_heads": 1, "intermediate_size": 1, "num_hidden_layers": 1,
@@ -111,7 +111,7 @@ class VanillaConfig(PreTrainedConfig):
 
     @property
     def padding_row(self) -> int | None:
-        """Row of the token table that stays zero: `pad_token_id`, unless texts begin or end with it (GPT-2)."""
+        """Row of the token table that stays zero: `pad_token_id`, unless it is also a begin or end token (GPT-2)."""
         ends = self.eos_token_id if isinstance(self.eos_token_id, list) else [self.eos_token_id]
         return None if self.pad_token_id in (self.bos_token_id, *ends) else self.pad_token_id
 
@@ -126,7 +126,7 @@ class VanillaConfig(PreTrainedConfig):
         if self.pad_token_id is not None and not 0 <= self.pad_token_id < self.vocab_size:
             raise ValueError(
                 f"pad_token_id is {self.pad_token_id}, which is no token of a vocabulary of {self.vocab_size}: set "
-                "it to the tokenizer's, or to None"
+                "it to the tokenizer's pad_token_id, or to None"
             )
         if self.sinusoidal_frequency == "tensor2tensor" and (self.hidden_size < 4 or self.hidden_size % 2):
             raise ValueError(
@@ -140,7 +140,7 @@ class VanillaConfig(PreTrainedConfig):
             )
 
     def validate_activations(self):
-        """Refuse an activation that transformers does not have, and name the nearest one that it has."""
+        """Refuse an activation that transformers does not have. The error names the most similar activation."""
         for name in ("hidden_act", "lm_head_act", "pooler_act"):
             value = getattr(self, name)
             if value is not None and value not in ACT2FN:
@@ -149,7 +149,7 @@ class VanillaConfig(PreTrainedConfig):
                 raise ValueError(f"{name} {value!r} is unknown: {hint}")
 
     def validate_problem_type(self):
-        """Refuse a problem type without a loss."""
+        """Refuse a problem type for which there is no loss."""
         if self.problem_type not in (None, *PROBLEM_TYPES):
             raise ValueError(
                 f"problem_type is {self.problem_type!r}, but must be None or one of {', '.join(PROBLEM_TYPES)}"

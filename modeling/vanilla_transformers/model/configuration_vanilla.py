@@ -20,18 +20,18 @@ class VanillaSeq2SeqConfig(VanillaConfig):
     Args:
         encoder_layers: Number of encoder layers; `num_hidden_layers` is another name for it.
         decoder_layers: Number of decoder layers.
-        decoder_start_token_id: Token that a target begins with; labels shifted right begin with it.
+        decoder_start_token_id: First token of the decoder input. Labels that are shifted right begin with this token.
         share_encoder_decoder_embeddings: Whether source and target share one token table (2017 paper, section 3.4).
-            `tie_word_embeddings` ties the projection, independently.
+            `tie_word_embeddings` decides independently whether the projection is tied.
         source_vocab_size: Number of source tokens if the tables are not shared. `None`: `vocab_size`.
 
-    See [`VanillaConfig`] for the others.
+    See [`VanillaConfig`] for the other arguments.
     """
 
     model_type = "vanilla_seq2seq"
     attribute_map = {"num_hidden_layers": "encoder_layers"}
-    # The encoder and the decoder have plans. A plan in this class would also be applied to the model around both, where
-    # no module has the names of the plan.
+    # The encoder and the decoder have their own plans. A plan in this class would also be applied to the model that
+    # contains both, where no module has the names of the plan.
     base_model_tp_plan: ClassVar[dict[str, str]] = {}
     base_model_fsdp_plan: ClassVar[dict[str, str]] = {}
     minima = VanillaConfig.minima | {"decoder_layers": 1}
@@ -53,12 +53,12 @@ class VanillaSeq2SeqConfig(VanillaConfig):
     source_vocab_size: int | None = None
 
     def __new__(cls, *args, **kwargs):
-        # In __post_init__ a given value would look like a default, and one name would have overwritten the other.
+        # In __post_init__ it is too late: given values look like defaults, and one name has overwritten the other.
         counts = [kwargs[name] for name in ("num_hidden_layers", "encoder_layers") if name in kwargs]
         if counts and counts[0] != counts[-1]:
             raise ValueError(
                 f"num_hidden_layers is {counts[0]} and encoder_layers {counts[-1]}, but both are names of one number: "
-                "give one of them; the decoder has decoder_layers"
+                "give one of them; decoder_layers sets the number for the decoder"
             )
         return super().__new__(cls)
 
@@ -88,7 +88,7 @@ class VanillaEncoderConfig(VanillaConfig):
     Args:
         num_hidden_layers: Number of layers.
 
-    See [`VanillaConfig`] for the others.
+    See [`VanillaConfig`] for the other arguments.
     """
 
     model_type = "vanilla_encoder"
@@ -131,7 +131,7 @@ class VanillaDecoderConfig(VanillaConfig):
     Args:
         num_hidden_layers: Number of layers.
 
-    See [`VanillaConfig`] for the others.
+    See [`VanillaConfig`] for the other arguments.
     """
 
     model_type = "vanilla_decoder"

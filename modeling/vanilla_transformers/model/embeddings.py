@@ -43,12 +43,12 @@ class SinusoidalPositions(nn.Module):
                 return 10000 ** -(even.double() / self.width)
             except TypeError:  # some devices have no fp64
                 return 10000 ** -(even.float() / self.width)
-        # These are the fp32 steps of fairseq and transformers. Other steps round to other angles at high positions.
+        # The steps are rounded to fp32 as in fairseq and transformers. Other rounding changes angles at high positions.
         step = math.log(10000) / (self.width // 2 - 1)
         return torch.exp(torch.arange(self.width // 2, device=device).float() * -step)
 
     def forward(self, position_ids: torch.Tensor, length: int | None) -> torch.Tensor:
-        """Position ids (B or 1, T) below `length` (`None`: not known) -> position vectors (B or 1, T, D)."""
+        """Position ids (B or 1, T) below `length` (`None`: unknown) -> position vectors (B or 1, T, D)."""
         position_ids = position_ids + self.offset
         if length is not None and length + self.offset <= self.num_positions:
             try:
@@ -67,10 +67,10 @@ class LearnedPositions(nn.Embedding):
         self.max_length = config.max_position_embeddings
 
     def forward(self, position_ids: torch.Tensor, length: int | None = None) -> torch.Tensor:
-        """Position ids (B or 1, T) below `length` (`None`: not known) -> position vectors (B or 1, T, D).
+        """Position ids (B or 1, T) below `length` (`None`: unknown) -> position vectors (B or 1, T, D).
 
         Raises:
-            ValueError: The sequence is longer than the table.
+            ValueError: If the sequence is longer than the table.
         """
         if length is not None and length > self.max_length:
             # Left padding takes no positions, so a row may have more tokens than positions. Only the positions must fit
@@ -91,7 +91,7 @@ POSITIONS = {"sinusoidal": SinusoidalPositions, "learned": LearnedPositions, "no
 
 
 class InputEmbedding(nn.Module):
-    """Scale token embeddings, add positions and token types, normalize, apply dropout, each as configured."""
+    """Scale token embeddings, add positions and token types, normalize, apply dropout: each step if configured."""
 
     def __init__(self, config):
         super().__init__()
@@ -114,7 +114,7 @@ class InputEmbedding(nn.Module):
 
         Args:
             position_ids: (B or 1, T), all below `length`.
-            length: Number of positions up to the last token, cached tokens included; `None` if it is not known.
+            length: Number of positions up to the last token, cached tokens included; `None` if unknown.
             token_type_ids: (B, T); `None` stands for zeros.
         """
         hidden_states = token_embeds * self.scale

@@ -1,4 +1,4 @@
-"""`generate` of transformers, with the hooks that our models add."""
+"""`generate` of transformers, with hooks for faster searches and for older releases of PEFT."""
 
 import functools
 from importlib.metadata import version
@@ -39,8 +39,8 @@ class VanillaGenerationMixin(GenerationMixin):
 def is_prompted_by_old_peft(model: Any) -> bool:
     """Whether PEFT < 0.22 adds learned prompts (prefix, prompt or P-tuning) to a decoder's input.
 
-    These versions look for the cache as `past_key_values`. Without it they treat each step as the first one, and add
-    the prompts before each new token. Can go when PEFT < 0.22 is no longer allowed.
+    These versions look for the cache as `past_key_values`. Without it they treat each step as the first step, and add
+    the prompts before each new token. Can be removed when PEFT < 0.22 is no longer allowed.
     """
     if CACHE == "past_key_values":
         return False

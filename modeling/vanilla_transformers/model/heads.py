@@ -8,15 +8,15 @@ from .operations import Linear
 
 
 def pool(hidden_states, config, attention_mask=None, input_ids=None) -> torch.Tensor:
-    """One vector for each sequence by `config.classifier_pooling`, (B, T, D) -> (B, D).
+    """Pool each sequence to one vector as `config.classifier_pooling` sets, (B, T, D) -> (B, D).
 
-    `"cls"`: the first token that is not padding; `"last"`: the last one; `"mean"`: the mean of all.
+    `"cls"` takes the first token that is not padding, `"last"` the last such token, `"mean"` the mean of all of them.
 
     Args:
-        attention_mask: (B, T), 0 at padding. Without it, padding is where `input_ids` equal `config.pad_token_id`.
+        attention_mask: (B, T), 0 at padding. Without it, `pad_token_id` in `input_ids` is padding (not for `"cls"`).
 
     Raises:
-        ValueError: There are several sequences, and neither a mask nor a padding id says which tokens are padding.
+        ValueError: If several rows of `input_ids` have no mask and no padding id, and pooling is not `"cls"`.
     """
     pooling, pad_token_id = config.classifier_pooling, config.pad_token_id
     mask = _token_mask(hidden_states, attention_mask, None if pooling == "cls" else input_ids, pad_token_id)
@@ -55,7 +55,7 @@ def _token_mask(hidden_states, attention_mask, input_ids, pad_token_id) -> torch
     if pad_token_id is None:
         raise ValueError(
             f"{batch_size} sequences without attention_mask, and pad_token_id is None: give the mask, or set "
-            "config.pad_token_id to the tokenizer's"
+            "config.pad_token_id to the tokenizer's pad_token_id"
         )
     return input_ids.ne(pad_token_id).to(hidden_states.device, torch.int32)
 
@@ -83,7 +83,7 @@ def take_positions(
         labels: (N,), or `None`.
 
     Raises:
-        ValueError: A position lies outside the batch, or the number of labels is another one.
+        ValueError: If a position is outside the batch, or `labels` and `positions` differ in shape.
     """
     if positions.ndim != 1 or (labels is not None and labels.shape != positions.shape):
         given = "" if labels is None else f" and labels {tuple(labels.shape)}"

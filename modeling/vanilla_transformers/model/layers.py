@@ -12,7 +12,7 @@ from .caches import takes_cache
 from .feed_forward import FeedForward
 from .operations import Dropout
 
-# Kernel arguments that describe packed rows in self attention. In cross attention the keys are in other rows.
+# Kernel arguments for packed rows in self attention. Cross attention must not get them: its keys are in other rows.
 SELF_ATTENTION_KWARGS = ("position_ids", "cu_seq_lens_q", "cu_seq_lens_k", "max_length_q", "max_length_k")
 
 
@@ -36,7 +36,7 @@ class Residual(nn.Module):
 
 
 class VanillaLayer(GradientCheckpointingLayer):
-    """Self attention, cross attention (in a decoder with a source) and feed-forward, each a residual sub-layer.
+    """Self attention, cross attention (in the decoder of an encoder-decoder) and feed-forward, as residual sub-layers.
 
     Args:
         layer_idx: Index of the layer in its stack.
@@ -64,7 +64,7 @@ class VanillaLayer(GradientCheckpointingLayer):
         past_key_values: Cache | None = None,
         **kwargs,
     ) -> torch.Tensor:
-        """(B, T, D) -> (B, T, D). `encoder_hidden_states` is (B, S, D); masks have the form that the kernel takes."""
+        """(B, T, D) -> (B, T, D). `encoder_hidden_states` is (B, S, D); masks are in the form of the kernel."""
         hidden_states = self.self_attn_residual(
             hidden_states,
             lambda states: self.self_attn(states, attention_mask, past_key_values=past_key_values, **kwargs)[0],

@@ -13,9 +13,9 @@ IGNORE_INDEX = -100
 
 
 def reduce_loss(losses: torch.Tensor, num_targets: torch.Tensor | int, num_items_in_batch=None) -> torch.Tensor:
-    """Sum of `losses` (any shape) divided by `num_items_in_batch`, or by `num_targets` if that is `None`.
+    """Sum of `losses` (any shape) divided by `num_items_in_batch` or, if that is `None`, by `num_targets`.
 
-    Without any target the result is 0, not NaN.
+    If there is no target, the result is 0, not NaN.
     """
     return losses.sum() / loss_divisor(num_targets, num_items_in_batch, losses.device)
 
@@ -43,7 +43,7 @@ def cross_entropy_loss(
         label_smoothing: Share of the probability mass that is spread (Szegedy et al. 2016; 2017 paper, section 5.4).
 
     Raises:
-        ValueError: A label is not a class id, or the labels have another shape.
+        ValueError: If a label is not a class id, or the shape of `labels` does not fit `logits`.
     """
     labels = flat_labels(labels, logits.shape[:-1]).to(logits.device)
     try:
@@ -60,10 +60,10 @@ def cross_entropy_loss(
 
 
 def flat_labels(labels: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
-    """Labels of a given shape as class ids (N,).
+    """Flatten labels of the shape `shape` to class ids (N,).
 
     Raises:
-        ValueError: The labels have another shape, or are not integers.
+        ValueError: If the labels have another shape, or are not integers.
     """
     shape = tuple(shape)
     _check_labels(labels, shape, *([(*shape, 1)] if len(shape) == 1 else []))
@@ -81,17 +81,17 @@ def out_of_range(labels: torch.Tensor, num_classes: int) -> ValueError:
 
 
 def _check_labels(labels: torch.Tensor, *shapes: tuple[int, ...]) -> None:
-    """Refuse labels of another shape, which would be matched with wrong predictions."""
+    """Refuse labels of another shape, which would be compared with the wrong predictions."""
     if tuple(labels.shape) not in shapes:
         needed = " or ".join(str(tuple(map(int, shape))) for shape in shapes)
         raise ValueError(f"labels have the shape {tuple(labels.shape)}, but the predictions call for {needed}")
 
 
 def shift_labels_left(labels: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
-    """Labels (B, T), each moved to the token before it, which predicts it.
+    """Move each label (B, T) one position to the left, to the token that predicts it; -100 fills the last position.
 
     Raises:
-        ValueError: The labels do not have the given shape.
+        ValueError: If the labels do not have the given shape.
     """
     _check_labels(labels, tuple(shape))
     return nn.functional.pad(labels, (0, 1), value=IGNORE_INDEX)[..., 1:]
@@ -103,7 +103,7 @@ def shift_labels_right(
     """Decoder input for labels (B, T): the start token, then all labels but the last; -100 becomes padding.
 
     Raises:
-        ValueError: A special id is `None`.
+        ValueError: If `pad_token_id` or `decoder_start_token_id` is `None`.
     """
     if pad_token_id is None or decoder_start_token_id is None:
         name = "pad_token_id" if pad_token_id is None else "decoder_start_token_id"
@@ -119,15 +119,15 @@ def shift_labels_right(
 def sequence_classification_loss(
     logits: torch.Tensor, labels: torch.Tensor, config, num_items_in_batch=None, label_smoothing: float = 0.0
 ) -> torch.Tensor:
-    """Loss of one prediction for each sequence, by `config.problem_type`.
+    """Loss of one prediction for each sequence, of the type that `config.problem_type` sets.
 
     `"regression"`: squared error. `"single_label_classification"`: cross entropy. `"multi_label_classification"`:
-    binary cross entropy of each class. If it is `None`, it is set from the labels: regression if `num_labels` is 1,
-    else several classes a row if the labels are floats, else one class.
+    binary cross entropy of each class. If `config.problem_type` is `None`, it is set here: to regression if
+    `num_labels` is 1, else to multi-label if the labels are floats, else to single-label classification.
 
     Args:
         logits: (B, num_labels).
-        labels: (B,), or (B, num_labels) with several classes or numbers for each sequence.
+        labels: (B,), or (B, num_labels) if a sequence has several classes or numbers.
     """
     labels = labels.to(logits.device)
     if config.problem_type is None:
@@ -176,12 +176,12 @@ def span_loss(
 
 
 def _position_loss(logits, positions, is_token, num_items_in_batch, label_smoothing) -> torch.Tensor:
-    """Cross entropy of one position a row, over the positions (B, S) where `is_token`."""
+    """Cross entropy of one target position in each row. Only positions (B, S) where `is_token` is true are classes."""
     _check_labels(positions, tuple(logits.shape[:1]), (logits.shape[0], 1))
     positions = positions.reshape(-1, 1).to(logits.device)
     inside = positions.clamp(0, logits.shape[1] - 1)
     is_target = (positions == inside) & is_token.gather(1, inside)  # (B, 1)
-    # Masked logits get the smallest number: with minus infinity, the gradient of a row of padding alone would be NaN.
+    # Masked logits get the smallest number: with minus infinity, the gradient of a row of only padding would be NaN.
     log_probs = logits.float().masked_fill(~is_token, torch.finfo(torch.float32).min).log_softmax(-1)
     losses = -log_probs.gather(1, inside)
     if label_smoothing:

@@ -1,4 +1,4 @@
-"""The decoder family: causal models in the manner of GPT-2 (Radford et al. 2019)."""
+"""The decoder family: causal models like GPT-2 (Radford et al. 2019)."""
 
 from typing import TYPE_CHECKING
 
@@ -28,7 +28,7 @@ from .parallel_plans import LM_HEAD_FSDP_PLAN, LM_HEAD_PP_PLAN, LM_HEAD_TP_PLAN
 from .stacks import VanillaStack
 
 if TYPE_CHECKING:
-    # These imports name all other files that this file needs. The docstring of `base.py` says why.
+    # These imports name all other files that this file needs. The docstring of `base.py` explains why.
     from .configuration_base import VanillaConfig as VanillaConfig
     from .embeddings import InputEmbedding as InputEmbedding
     from .feed_forward import FeedForward as FeedForward
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 
 class VanillaDecoderModel(VanillaStack):
-    """The bare decoder."""
+    """The decoder without a head, from token ids to hidden states."""
 
     config: VanillaDecoderConfig
     _can_record_outputs = {"hidden_states": VanillaLayer, "attentions": MultiHeadAttention}
@@ -74,9 +74,9 @@ class VanillaDecoderModel(VanillaStack):
         Args:
             input_ids: (B, T), or give `inputs_embeds` (B, T, D).
             attention_mask: (B, P + T), 0 at padding.
-            position_ids: (B or 1, T); without `attention_mask` they may pack several sequences into a row.
-            past_key_values: Keys and values of the P tokens before.
-            token_type_ids: (B, T), where `config.type_vocab_size` is not 0.
+            position_ids: (B or 1, T). Without `attention_mask` a row may pack sequences, see [`VanillaStack.decode`].
+            past_key_values: Keys and values of the P past tokens.
+            token_type_ids: (B, T), zeros by default; only used if `config.type_vocab_size` is not 0.
         """
         hidden_states, past_key_values = self.decode(
             self.embed(input_ids, inputs_embeds),
@@ -128,13 +128,13 @@ class VanillaDecoderForCausalLM(VanillaPreTrainedModel, VanillaGenerationMixin):
         """Logits (B, T, V) and, with labels, the loss.
 
         Args:
-            labels: (B, T), aligned with `input_ids` and shifted here; -100 where there is no target.
+            labels: (B, T), aligned with `input_ids` (the model shifts them); -100 where there is no target.
             logits_to_keep: Number of last positions that get logits, or their indices; 0 for all.
             num_items_in_batch: Number of targets in the whole optimizer step.
-            return_logits: With labels, `False` gives the loss alone, in less memory.
-            shift_labels: Among the other keyword arguments: labels (B, T) that are shifted already.
+            return_logits: If `False` and there are labels, no logits are returned, which takes less memory.
+            shift_labels: A further keyword argument, instead of `labels`: labels (B, T) that are already shifted.
         """
-        # In evaluation Trainer requires a value for each parameter named "*label*". So this is not a parameter.
+        # Not a parameter, because in evaluation the Trainer requires a value for each parameter named "*label*".
         shift_labels: torch.Tensor | None = kwargs.pop("shift_labels", None)
         has_labels = labels is not None or shift_labels is not None
         inputs = (input_ids, attention_mask, position_ids, past_key_values, inputs_embeds)
@@ -152,7 +152,7 @@ let_trainer_shift_labels(VanillaDecoderForCausalLM)
 
 
 class VanillaDecoderClassifier(VanillaPreTrainedModel):
-    """A decoder and one linear layer: the base of the classifying heads.
+    """A decoder and one linear layer: the base of the classification heads.
 
     Args:
         has_bias: Whether the linear layer has a bias.
@@ -182,7 +182,7 @@ class VanillaDecoderClassifier(VanillaPreTrainedModel):
         num_items_in_batch: torch.Tensor | int | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> SequenceClassifierOutputWithPast | TokenClassifierOutput:
-        """Logits and, with labels, the loss; the class gives the shapes."""
+        """Logits and, with labels, the loss. The docstring of each class gives their shapes."""
         inputs = (input_ids, attention_mask, position_ids, past_key_values, inputs_embeds)
         outputs = self.model(*inputs, use_cache=use_cache if labels is None else False, **kwargs)
         logits = self.classify(outputs.last_hidden_state, attention_mask, input_ids)
@@ -196,7 +196,7 @@ class VanillaDecoderClassifier(VanillaPreTrainedModel):
 class VanillaDecoderForSequenceClassification(VanillaDecoderClassifier):
     """The decoder with one prediction for each sequence, read from the last token by default.
 
-    Logits (B, num_labels) from `labels` (B,) or (B, num_labels).
+    Logits are (B, num_labels), labels (B,) or (B, num_labels).
     """
 
     output_class = SequenceClassifierOutputWithPast
@@ -209,13 +209,13 @@ class VanillaDecoderForSequenceClassification(VanillaDecoderClassifier):
         return self.score(pool(hidden_states, self.config, attention_mask, input_ids))
 
     def loss_of(self, logits, labels, num_items_in_batch) -> torch.Tensor:
-        """The loss of `config.problem_type`."""
+        """The loss that `config.problem_type` selects."""
         smoothing = self.training_label_smoothing
         return sequence_classification_loss(logits, labels, self.config, num_items_in_batch, smoothing)
 
 
 class VanillaDecoderForTokenClassification(VanillaDecoderClassifier):
-    """The decoder with one class for each token: logits (B, T, num_labels) from `labels` (B, T)."""
+    """The decoder with one class for each token: logits are (B, T, num_labels), labels (B, T)."""
 
     output_class = TokenClassifierOutput
 

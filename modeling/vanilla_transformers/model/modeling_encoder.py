@@ -1,4 +1,4 @@
-"""The encoder family: bidirectional models in the manner of BERT (Devlin et al. 2019)."""
+"""The encoder family: bidirectional models like BERT (Devlin et al. 2019)."""
 
 from typing import TYPE_CHECKING
 
@@ -26,7 +26,7 @@ from .parallel_plans import LM_HEAD_FSDP_PLAN, LM_HEAD_PP_PLAN, LM_HEAD_TP_PLAN
 from .stacks import VanillaStack
 
 if TYPE_CHECKING:
-    # These imports name all other files that this file needs. The docstring of `base.py` says why.
+    # These imports name all other files that this file needs. The docstring of `base.py` explains why.
     from .caches import CACHE as CACHE
     from .configuration_base import VanillaConfig as VanillaConfig
     from .embeddings import InputEmbedding as InputEmbedding
@@ -35,10 +35,10 @@ if TYPE_CHECKING:
 
 
 class VanillaEncoderModel(VanillaStack):
-    """The bare encoder, with a pooler if `config.pooler` is true.
+    """The encoder without a head, with a pooler if `config.pooler` is true.
 
     Args:
-        add_pooling_layer: `False` leaves the pooler out, as heads do that do not read it.
+        add_pooling_layer: `False` leaves the pooler out, for heads that do not use its output.
     """
 
     config: VanillaEncoderConfig
@@ -66,7 +66,7 @@ class VanillaEncoderModel(VanillaStack):
             input_ids: (B, T), or give `inputs_embeds` (B, T, D).
             attention_mask: (B, T), 0 at padding.
             token_type_ids: (B, T), zeros by default.
-            position_ids: (B or 1, T); without `attention_mask` they may pack several sequences into a row.
+            position_ids: (B or 1, T). Without `attention_mask` a row may pack sequences, see [`VanillaStack.encode`].
         """
         hidden_states = self.encode(input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, **kwargs)
         pooled = None
@@ -105,15 +105,15 @@ class VanillaEncoderForMaskedLM(VanillaPreTrainedModel):
         return_logits: bool = True,
         **kwargs: Unpack[TransformersKwargs],
     ) -> MaskedLMOutput:
-        """Logits (B, T, V) and, with `labels` (B, T), -100 where no token was masked, the loss.
+        """Logits (B, T, V) and, with labels, the loss. Labels are (B, T), -100 where there is no target.
 
         Args:
-            masked_positions: (N,), the index b * T + t of each token to predict. The head then computes these tokens
-                only, often 15 % of all: logits (N, V) from labels (N,), with the same loss and gradients.
-            return_logits: With labels, `False` gives the loss alone, in less memory.
+            masked_positions: (N,), the index b * T + t of each token to predict. The head then computes only these
+                tokens, often 15 % of all: logits are (N, V), labels (N,); loss and gradients stay the same.
+            return_logits: If `False` and there are labels, no logits are returned, which takes less memory.
 
         Raises:
-            ValueError: A masked position lies outside the batch, or the number of labels is another one.
+            ValueError: If a masked position is outside the batch, or the labels do not have the shape (N,).
         """
         outputs = self.model(input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, **kwargs)
         hidden_states = outputs.last_hidden_state
@@ -125,7 +125,7 @@ class VanillaEncoderForMaskedLM(VanillaPreTrainedModel):
 
 
 class VanillaEncoderClassifier(VanillaPreTrainedModel):
-    """An encoder, dropout and one linear layer: the base of the classifying heads.
+    """An encoder, dropout and one linear layer: the base of the classification heads.
 
     Args:
         num_outputs: Width of the linear layer.
@@ -159,7 +159,7 @@ class VanillaEncoderClassifier(VanillaPreTrainedModel):
         num_items_in_batch: torch.Tensor | int | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> SequenceClassifierOutput | TokenClassifierOutput | MultipleChoiceModelOutput:
-        """Logits and, with labels, the loss; the class gives the shapes.
+        """Logits and, with labels, the loss. The docstring of each class gives their shapes.
 
         Args:
             input_ids: (B, T), or give `inputs_embeds` (B, T, D).
@@ -191,7 +191,7 @@ class VanillaEncoderClassifier(VanillaPreTrainedModel):
 class VanillaEncoderForSequenceClassification(VanillaEncoderClassifier):
     """The encoder with one prediction for each sequence: a class, several classes, or numbers.
 
-    Logits (B, num_labels) from `labels` (B,) or (B, num_labels).
+    Logits are (B, num_labels), labels (B,) or (B, num_labels).
     """
 
     output_class = SequenceClassifierOutput
@@ -200,13 +200,13 @@ class VanillaEncoderForSequenceClassification(VanillaEncoderClassifier):
         super().__init__(config, config.num_labels, reads_sequence=True)
 
     def loss_of(self, logits, labels, num_items_in_batch) -> torch.Tensor:
-        """The loss of `config.problem_type`."""
+        """The loss that `config.problem_type` selects."""
         smoothing = self.training_label_smoothing
         return sequence_classification_loss(logits, labels, self.config, num_items_in_batch, smoothing)
 
 
 class VanillaEncoderForTokenClassification(VanillaEncoderClassifier):
-    """The encoder with one class for each token: logits (B, T, num_labels) from `labels` (B, T)."""
+    """The encoder with one class for each token: logits are (B, T, num_labels), labels (B, T)."""
 
     def __init__(self, config):
         super().__init__(config, config.num_labels, reads_sequence=False)
@@ -215,7 +215,7 @@ class VanillaEncoderForTokenClassification(VanillaEncoderClassifier):
 class VanillaEncoderForMultipleChoice(VanillaEncoderClassifier):
     """The encoder with one score for each choice (BERT, section 4.4).
 
-    Logits (B, choices) of inputs (B, choices, T), from `labels` (B,).
+    Inputs are (B, choices, T), logits (B, choices), labels (B,).
     """
 
     output_name = "choice_score"
@@ -227,10 +227,10 @@ class VanillaEncoderForMultipleChoice(VanillaEncoderClassifier):
     def classify(
         self, input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, **kwargs
     ) -> tuple[torch.Tensor, BaseModelOutputWithPooling]:
-        """Logits (B, choices), and the encoder's outputs of all choices as rows.
+        """Logits (B, choices), and the encoder's outputs, in which each choice is a row.
 
         Raises:
-            ValueError: The inputs have no dimension of choices.
+            ValueError: If the inputs have no dimension for the choices.
         """
         num_choices = _num_choices(input_ids, inputs_embeds)
         inputs = (input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds)
@@ -240,7 +240,7 @@ class VanillaEncoderForMultipleChoice(VanillaEncoderClassifier):
 
 
 class VanillaEncoderForQuestionAnswering(VanillaEncoderClassifier):
-    """The encoder with the two ends of an answer's span (BERT, section 4.2)."""
+    """The encoder that predicts the start and the end of the answer in a text (BERT, section 4.2)."""
 
     output_name = "qa_outputs"  # PEFT expects this name
 
@@ -260,7 +260,7 @@ class VanillaEncoderForQuestionAnswering(VanillaEncoderClassifier):
         num_items_in_batch: torch.Tensor | int | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> QuestionAnsweringModelOutput:
-        """Logits (B, T) of a span's start and end and, with both positions (B,), the loss."""
+        """Logits (B, T) of the answer's start and of its end and, with both positions (B,), the loss."""
         inputs = (input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds)
         logits, outputs = self.classify(*inputs, **kwargs)
         start_logits, end_logits = (ends.contiguous() for ends in logits.unbind(-1))
@@ -285,7 +285,7 @@ class VanillaEncoderForQuestionAnswering(VanillaEncoderClassifier):
 
 
 def _num_choices(input_ids: torch.Tensor | None, inputs_embeds: torch.Tensor | None) -> int:
-    """Number of choices of each row; 1 if there is no input, which the encoder refuses."""
+    """Number of choices of each row. It is 1 if there is no input: the encoder then raises the error."""
     tensor, shape = (input_ids, "(B, choices, T)") if inputs_embeds is None else (inputs_embeds, "(B, choices, T, D)")
     if tensor is not None and tensor.ndim != shape.count(",") + 1:
         raise ValueError(

@@ -20,7 +20,7 @@ from .parallel_plans import LM_HEAD_FSDP_PLAN, LM_HEAD_PP_PLAN, LM_HEAD_TP_PLAN
 from .stacks import VanillaDecoderStack, VanillaEncoderStack
 
 if TYPE_CHECKING:
-    # These imports name all other files that this file needs. The docstring of `base.py` says why.
+    # These imports name all other files that this file needs. The docstring of `base.py` explains why.
     from .attention import MultiHeadAttention as MultiHeadAttention
     from .compatibility import find as find
     from .configuration_base import VanillaConfig as VanillaConfig
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 class VanillaSeq2SeqModel(VanillaPreTrainedModel):
-    """Encoder and decoder of figure 1, without the projection to the vocabulary."""
+    """Encoder and decoder (2017 paper, figure 1), without the projection to the vocabulary."""
 
     config: VanillaSeq2SeqConfig
     _tied_weights_keys = {"decoder.embed_tokens.weight": "encoder.embed_tokens.weight"}
@@ -52,7 +52,7 @@ class VanillaSeq2SeqModel(VanillaPreTrainedModel):
             self.decoder.embed_tokens = value
 
     def get_expanded_tied_weights_keys(self, all_submodels: bool = False) -> dict[str, str]:
-        """Tie shared token tables whatever `tie_word_embeddings` is, which is about the projection."""
+        """Tie the two token tables if they are shared. `tie_word_embeddings` ties only the projection."""
         if all_submodels:
             return super().get_expanded_tied_weights_keys(all_submodels=True)
         return dict(self._tied_weights_keys) if self.config.share_encoder_decoder_embeddings else {}
@@ -82,13 +82,13 @@ class VanillaSeq2SeqModel(VanillaPreTrainedModel):
             attention_mask: (B, S), 0 at padding.
             decoder_input_ids: Target (B, T), or give `decoder_inputs_embeds` (B, T, D).
             decoder_attention_mask: (B, P + T), 0 at padding.
-            encoder_outputs: What the encoder returned before, a `BaseModelOutput` or a tuple.
-            past_key_values: Keys and values of the P target tokens before, and of the source.
-            token_type_ids: (B, S), where `config.type_vocab_size` is not 0.
-            position_ids, decoder_position_ids: (B or 1, S) and (B or 1, T). Both together, without masks, may pack
-                several pairs into a row, in the same order: target n then attends to source n only.
-            cu_seq_lens_q, cu_seq_lens_k, max_length_q, max_length_k: Among the other keyword arguments: lengths of
-                packed rows for a kernel that reads them, "q" of the targets, "k" of the sources.
+            encoder_outputs: Outputs of an earlier call of the encoder, a `BaseModelOutput` or a tuple.
+            past_key_values: Keys and values of the P past target tokens, and of the source.
+            token_type_ids: (B, S), zeros by default; only used if `config.type_vocab_size` is not 0.
+            position_ids, decoder_position_ids: (B or 1, S) and (B or 1, T). If both are given, without masks, a row may
+                pack several pairs, sources and targets in the same order: target n attends to source n only.
+            cu_seq_lens_q, cu_seq_lens_k, max_length_q, max_length_k: Further keyword arguments: the lengths of packed
+                sequences for a kernel that reads them, "q" for the targets, "k" for the sources.
         """
         if encoder_outputs is None:
             encoder_outputs = self.encoder(
@@ -141,15 +141,15 @@ class VanillaSeq2SeqForConditionalGeneration(VanillaPreTrainedModel, VanillaGene
         self.loss_type = "ForMaskedLM"
 
     def resize_token_embeddings(self, *args, **kwargs) -> nn.Embedding:
-        """As in transformers, if source and target share their vocabulary.
+        """Resize as in transformers, if source and target share one token table.
 
         Raises:
-            ValueError: Source and target have their own tables.
+            ValueError: If source and target have separate token tables.
         """
         if not self.config.share_encoder_decoder_embeddings:
             raise ValueError(
-                "share_encoder_decoder_embeddings is False, so there are two vocabularies, and resize_token_embeddings "
-                "knows one: make a new model with other vocab_size and source_vocab_size, and copy the rows"
+                "share_encoder_decoder_embeddings is False, so there are two vocabularies, but resize_token_embeddings "
+                "takes one size: make a new model with other vocab_size and source_vocab_size, and copy the rows"
             )
         return super().resize_token_embeddings(*args, **kwargs)
 
@@ -179,12 +179,12 @@ class VanillaSeq2SeqForConditionalGeneration(VanillaPreTrainedModel, VanillaGene
         """Logits (B, T, V) and, with labels, the loss.
 
         Args:
-            labels: (B, T), the target, -100 at padding. If there is no decoder input, it is the labels shifted right.
+            labels: (B, T), the target, -100 at padding. Without decoder input, the labels shifted right are used.
             logits_to_keep: Number of last target positions that get logits, or their indices; 0 for all.
             num_items_in_batch: Number of targets in the whole optimizer step.
-            return_logits: With labels, `False` gives the loss alone, in less memory.
+            return_logits: If `False` and there are labels, no logits are returned, which takes less memory.
 
-        See [`VanillaSeq2SeqModel.forward`] for the others.
+        See [`VanillaSeq2SeqModel.forward`] for the other arguments.
         """
         if labels is not None:
             use_cache = False

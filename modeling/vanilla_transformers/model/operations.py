@@ -1,8 +1,8 @@
-"""The operations that can be replaced by faster ones: the one seam between this folder and `fast/`.
+"""Operations that faster functions can replace: the only connection between this folder and `fast/`.
 
 The files of this folder are saved with a model, and compute everything by public functions of torch and transformers.
-If the package is installed, `vanilla_transformers.fast` puts its own functions into `OPERATIONS`. These give the same
-tokens, and the same numbers within 1e-5, in less time.
+If the package is installed, `vanilla_transformers.fast` puts its functions into `OPERATIONS`. These functions take less
+time, and give the same tokens and, within 1e-5, the same numbers.
 """
 
 from collections.abc import Callable, Mapping
@@ -38,7 +38,7 @@ def packed_mask(
     position_ids: torch.Tensor | None,
     kwargs: Mapping[str, Any],
 ) -> Any:
-    """What the attention kernel gets instead of a mask for packed rows; `None` if it needs a mask.
+    """The object that the attention kernel gets instead of a mask for packed rows; `None` if it needs a mask.
 
     The arguments are those of the forward pass of a stack: `inputs_embeds` (B, T, D), `attention_mask` (B, S),
     `position_ids` (B or 1, S) and all other keyword arguments.
@@ -47,11 +47,11 @@ def packed_mask(
 
 
 def before_generate(kwargs: Mapping[str, Any]) -> None:
-    """Called with the keyword arguments of `generate` before transformers reads them."""
+    """Do nothing. A replacement can inspect the arguments of `generate` here before transformers reads them."""
 
 
 def search(model: Any, stock_search: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """The token ids that a search finds, from inputs that `generate` has prepared for transformers' search."""
+    """The token ids that a search (greedy, sampling or beam) finds for the inputs that `generate` has prepared."""
     return stock_search(*args, **kwargs)
 
 
@@ -72,14 +72,14 @@ OPERATIONS = Operations()
 
 
 class Linear(nn.Linear):
-    """`nn.Linear` by the linear operation in use."""
+    """`nn.Linear` that computes by the linear operation in use."""
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         return OPERATIONS.linear(input, self.weight, self.bias)
 
 
 class Dropout(nn.Dropout):
-    """`nn.Dropout` by the dropout in use."""
+    """`nn.Dropout` that computes by the dropout operation in use."""
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         return OPERATIONS.dropout(input, self.p, self.training)

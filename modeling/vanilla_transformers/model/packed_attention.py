@@ -30,16 +30,16 @@ def same_sequence(attention_mask, query_position_ids, key_position_ids):
 
 
 def sequence_ids(position_ids: torch.Tensor) -> torch.Tensor:
-    """Index (B, T) of the packed sequence of each token. A sequence begins where positions do not continue."""
+    """Index (B, T) of each token's packed sequence. A sequence begins where a position is not its predecessor + 1."""
     return (position_ids.diff(prepend=position_ids[:, :1] - 1) != 1).cumsum(-1)
 
 
 def of_one_side(kwargs: dict[str, Any], side: str) -> dict[str, Any]:
-    """Keyword arguments of self attention in one stack of an encoder-decoder.
+    """Keyword arguments for the self attention of one stack of an encoder-decoder.
 
     Args:
-        kwargs: For cross attention: "q" lengths are those of the targets, "k" lengths those of the sources.
-        side: "q" for the target's self attention, "k" for the source's.
+        kwargs: Keyword arguments for cross attention, with lengths "q" of the targets and "k" of the sources.
+        side: "q" for the self attention of the targets, "k" for the self attention of the sources.
     """
     own = {name: kwargs[name[:-1] + side] for name in PACKED_LENGTHS if name[:-1] + side in kwargs}
     return kwargs | own

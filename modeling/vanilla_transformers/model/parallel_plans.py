@@ -1,7 +1,7 @@
 """How transformers divides a model among devices: plans of one stack, and of the language-model heads.
 
-Tensor parallelism (TP): a rank holds some heads and some of the inner width. Pipeline (PP): what goes in and out of
-each stage. Fully sharded data parallelism (FSDP): what is gathered, and what stays gathered.
+Tensor parallelism (TP): a rank holds some heads and some of the inner width. Pipeline parallelism (PP): the inputs and
+outputs of each module. Fully sharded data parallelism (FSDP): whether a gathered weight is freed or kept after use.
 """
 
 from typing import Any

@@ -58,7 +58,7 @@ class VanillaStack(VanillaPreTrainedModel):
         """Token embeddings (B, T, D) of ids (B, T), or `inputs_embeds` (B, T, D) unchanged.
 
         Raises:
-            ValueError: Both or neither are given, the shape is wrong, or an id is not in the vocabulary.
+            ValueError: If both or neither are given, the shape is wrong, or an id is not in the vocabulary.
         """
         if inputs_embeds is not None and input_ids is None:
             if inputs_embeds.ndim != 3 or inputs_embeds.shape[-1] != self.config.hidden_size:
@@ -85,8 +85,8 @@ class VanillaStack(VanillaPreTrainedModel):
     def encode(self, input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, **kwargs) -> torch.Tensor:
         """Hidden states (B, S, D) of ids (B, S) or embeddings (B, S, D).
 
-        `position_ids` (B or 1, S) without `attention_mask` may pack several sequences into a row. A sequence begins
-        where positions do not continue, and its tokens attend to each other only.
+        If there are `position_ids` (B or 1, S) and no `attention_mask`, a row may pack several sequences. A sequence
+        begins where a position is not the position before it + 1. Its tokens attend to each other only.
         """
         refuse_unknown_cache(kwargs)
         inputs_embeds = self.embed(input_ids, inputs_embeds)
@@ -123,8 +123,8 @@ class VanillaStack(VanillaPreTrainedModel):
     ) -> tuple[torch.Tensor, Cache | None]:
         """Hidden states (B, T, D) of embeddings (B, T, D), and the cache.
 
-        `attention_mask` (B, P + T) includes the cached tokens. `position_ids` (B or 1, T) without a mask may pack
-        several sequences into a row, as in [`encode`].
+        `attention_mask` (B, P + T) includes the cached tokens. If there are `position_ids` (B or 1, T), no mask and no
+        cache, a row may pack several sequences, as in [`encode`].
         """
         refuse_unknown_cache(kwargs)
         past = past_key_values
@@ -152,7 +152,7 @@ class VanillaStack(VanillaPreTrainedModel):
         length = inputs_embeds.shape[1] + past_length if is_known and not torch.is_tensor(past_length) else None
         hidden_states = self.input_embedding(inputs_embeds, position_ids, length, token_type_ids)
         for layer in self.layers:
-            # Keyword arguments would get no gradients from reentrant gradient checkpointing.
+            # Positional arguments, because reentrant gradient checkpointing gives no gradients to keyword arguments.
             hidden_states = layer(
                 hidden_states,
                 mask,
@@ -274,7 +274,7 @@ class VanillaDecoderStack(VanillaStack):
         if apart is not None and mask is None:
             raise ValueError(
                 f"{attention_implementation(self.config)} takes no mask, which packed rows need in cross attention: "
-                "use sdpa, eager or flex_attention, or one pair a row"
+                "use sdpa, eager or flex_attention, or put one pair into each row"
             )
         return mask
 
@@ -282,7 +282,7 @@ class VanillaDecoderStack(VanillaStack):
 def default_position_ids(
     inputs_embeds: torch.Tensor, attention_mask: torch.Tensor | None, past_length: int | torch.Tensor = 0
 ) -> torch.Tensor:
-    """Positions (B or 1, T), counted from the first token that is not padding: left padding changes nothing.
+    """Positions (B or 1, T), counted from the first token that is not padding, so left padding changes nothing.
 
     Args:
         inputs_embeds: (B, T, D).

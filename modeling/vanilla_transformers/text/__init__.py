@@ -1,1 +1,1 @@
-"""Generates answers to texts: pipelines, languages, sentences, batches."""
+"""Text generation with encoder-decoders: pipelines, languages, sentences, batches."""

@@ -44,7 +44,7 @@ class Answer(NamedTuple):
 
 
 def num_positions(config: PreTrainedConfig) -> int:
-    """The largest number of tokens that a model has positions for, or `NO_LIMIT`."""
+    """The largest number of tokens for which a model has positions, or `NO_LIMIT`."""
     config = getattr(config, "encoder", config)  # an EncoderDecoderModel has a config for each side
     num_rows = getattr(config, "max_position_embeddings", None)
     if num_rows is None or getattr(config, "position_embedding_type", None) in _UNLIMITED:
@@ -59,7 +59,7 @@ def longest_input(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) ->
 
 
 def default_batch_tokens(model: PreTrainedModel) -> int:
-    """The default budget of a batch in padded tokens. On a CPU larger batches are no faster."""
+    """The default number of tokens of a batch, padding included. On a CPU, larger batches are not faster."""
     return 2048 if model.device.type == "cpu" else 16_384
 
 
@@ -72,9 +72,9 @@ def longest_answer(
         model: an encoder-decoder, whose generation config may have a limit.
         settings: the settings that `generate` is called with.
         input_length: the number of tokens of the longest text of the batch.
-        is_translation: whether answers are also limited to twice the input length plus 20 tokens. A translation is not
-            longer, and an untrained model would otherwise always generate up to the limit of the model. This limit
-            always applies if the generation config has none.
+        is_translation: whether answers are also limited to twice the input length plus 20 tokens. Translations are not
+            longer than that, and an untrained model would otherwise always generate up to the limit of the model. If
+            the generation config has no limit, this limit applies to all tasks.
     """
     if {"max_length", "max_new_tokens"} & set(settings):
         return {}
@@ -100,8 +100,9 @@ def generate_answers(
         model: an encoder-decoder.
         tokenizer: the tokenizer of the model.
         rows: the token ids of each text, special tokens included.
-        settings: settings of `generate`. `num_return_sequences` is 1 by default, whatever the generation config says.
-        return_scores: whether the log-probabilities are computed, which costs one more forward pass.
+        settings: settings of `generate`. If `num_return_sequences` is missing, it is 1, even if the generation
+            config sets another number.
+        return_scores: whether the log-probabilities are computed, which takes another forward pass.
 
     Returns:
         A list of answers for each row.

@@ -13,7 +13,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 WINDOW = 1024
-"""The number of items that are read before the first result is returned."""
+"""The number of items that are read together, before their results are returned."""
 
 MANY = 200
 """The number of items from which a progress bar is shown by default."""
@@ -22,10 +22,10 @@ MANY = 200
 def length_sorted_batches(lengths: Sequence[int] | NDArray, batch_tokens: int) -> list[Rows]:
     """Sorts rows by length, longest first, and cuts them into batches, for evaluation and inference.
 
-    A row with more tokens than the budget is a batch of its own.
+    A row with more tokens than `batch_tokens` forms a batch alone.
 
     Args:
-        lengths: the number of tokens of each row, (rows,), or of each of its sides, (rows, sides).
+        lengths: the number of tokens of each row, (rows,), or of its source and its target, (rows, 2).
         batch_tokens: the largest number of tokens of a batch, padding included.
 
     Returns:
@@ -42,11 +42,12 @@ def cut(order: Rows, lengths: NDArray, batch_tokens: int) -> list[Rows]:
     """Cuts ordered rows into batches that are as large as the token budget allows, with at least one row each.
 
     Except for the last batch, the number of rows is rounded down: from 32 rows on to a multiple of 8, from 16 to a
-    multiple of 4, from 8 to a multiple of 2. Kernels are compiled per shape, and matrix units prefer such numbers.
+    multiple of 4, from 8 to a multiple of 2. Kernels are compiled for each shape, and matrix units work best with
+    such numbers.
 
     Args:
         order: the indices of the rows.
-        lengths: the numbers of tokens of the rows in this order, (rows, sides).
+        lengths: the numbers of tokens of the rows in this order, (rows, 1) or (rows, 2).
         batch_tokens: the largest number of tokens of a batch, padding included.
 
     Returns:

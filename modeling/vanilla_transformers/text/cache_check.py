@@ -1,8 +1,8 @@
-"""Checks whether a model with foreign code generates the same tokens with a cache as without.
+"""Checks whether a model class from elsewhere generates the same tokens with a cache as without.
 
-transformers 5.24 renamed the cache argument (see `caches`). A class that only knows the old name and accepts unknown
-keyword arguments loses its cache without an error and generates nonsense. The classes of this package and of
-transformers are covered by tests. A model of any other class is checked once, when it is loaded.
+transformers 5.24 renamed the cache argument (see `model/caches.py`). A class that uses only the old name and accepts
+unknown keyword arguments loses its cache without an error, and generates nonsense. Tests cover the classes of this
+package and of transformers. A model of any other class is checked once, when it is loaded.
 """
 
 import logging
@@ -20,9 +20,9 @@ logger = logging.getLogger(__name__)
 
 _NUM_TOKENS = 4
 _PROMPT_LENGTH = 5
-# Largest allowed difference of the logits of a step, divided by the largest logit.
+# Largest allowed difference of the logits of a step, divided by the largest absolute logit.
 _TOLERANCES = {torch.float32: 1e-3, torch.float64: 1e-3}
-_TOLERANCE = 5e-2  # larger for dtypes of 16 bits or fewer, because a cache changes the order of sums
+_TOLERANCE = 5e-2  # for dtypes of 16 bits or fewer: a cache changes the order of sums, and so the rounding
 _SPECIAL_TOKENS = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id")
 _CHECKED = "has_checked_cache_of_vanilla_transformers"
 
@@ -85,7 +85,7 @@ def _cache_is_right(model: Any) -> bool:
 
 @contextmanager
 def _only_its_tokens(model: Any) -> Iterator[None]:
-    """Within the block, `generate` uses only the special tokens of the model: no beams, stop strings or sampling."""
+    """Context in which `generate` uses only the special tokens of the model: no beams, sampling or stop strings."""
     own = model.generation_config
     model.generation_config = GenerationConfig(**{name: getattr(own, name, None) for name in _SPECIAL_TOKENS})
     try:

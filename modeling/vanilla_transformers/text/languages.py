@@ -1,4 +1,4 @@
-"""Sets the source and the target language of a translation model in its tokenizer and its search."""
+"""Sets the languages of a translation: the source in the tokenizer, the target by a prefix or `generate` settings."""
 
 import difflib
 import re
@@ -35,11 +35,11 @@ def set_direction(
         tokenizer: the tokenizer of the model. A multilingual tokenizer is changed in place: `src_lang` is set.
         source: the code of the source language in the tokenizer, such as `eng_Latn` (NLLB), `en` (M2M100) or `en_XX`
             (mBART); by default the `src_lang` that the tokenizer was saved with.
-        target: the code of the target language; for a Marian model with several target languages the `deu` of its
-            `>>deu<<`.
+        target: the code of the target language. For a Marian model with several target languages it is the code
+            without marks: `deu` for `>>deu<<`.
 
     Raises:
-        ValueError: a code is missing or unknown, or a code is given for a model of a single language pair.
+        ValueError: if a code is missing or unknown, or a code is given for a model of a single language pair.
     """
     codes = language_codes(tokenizer)
     if codes:
@@ -57,7 +57,7 @@ def set_direction(
 
 
 def language_codes(tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
-    """The ids of the language codes of a multilingual tokenizer (M2M100, NLLB, mBART); empty for other tokenizers."""
+    """The token id of each language code of a multilingual tokenizer (M2M100, NLLB, mBART); empty for others."""
     codes = getattr(tokenizer, "lang_code_to_id", None)
     if codes is None and hasattr(tokenizer, "src_lang"):
         codes = {token: id_ for token, id_ in tokenizer.get_added_vocab().items() if _CODE.fullmatch(token)}
@@ -74,7 +74,7 @@ def _set_source(tokenizer: PreTrainedTokenizerBase, code: str | None, codes: Map
 def _target_settings(model: PreTrainedModel, code: str | None, codes: Mapping[str, int]) -> dict[str, int]:
     """The setting of `generate` that selects the target language.
 
-    In an mBART model for one language pair the start token is the language code. Any other model has the code as a
+    In an mBART model for one language pair, the language code is the start token. In any other model, the code is a
     forced token after the start token.
     """
     begins = getattr(model.generation_config, "decoder_start_token_id", None) in codes.values()
@@ -96,7 +96,7 @@ def _checked(name: str, code: str, known: Iterable[str]) -> str:
 
 
 def _nearest(code: str, known: Iterable[str]) -> list[str]:
-    """Up to three known codes that may be meant.
+    """Up to three known codes that the user may have meant.
 
     Codes that begin with `code` come first: `de` means `deu_Latn`, which an edit distance would not find.
     """

@@ -59,13 +59,13 @@ def pipeline(
             Required beside a loaded model.
         device: the device of the model; by default an accelerator if one is available. A loaded model stays on its
             device by default.
-        dtype: the dtype of the weights; by default the dtype of the checkpoint. "int8" generates with CTranslate2.
-        kwargs: `revision`, `token`, `trust_remote_code` and `device_map` are used for loading. Any other option goes to
-            the pipeline, see [`Text2TextPipeline`].
+        dtype: the dtype of the weights; by default the dtype of the checkpoint. With "int8", CTranslate2 generates.
+        kwargs: `revision`, `token`, `trust_remote_code` and `device_map` are used for loading. Any other option is an
+            option of the pipeline, see [`Text2TextPipeline`].
 
     Raises:
-        ValueError: the model or the tokenizer is missing, or an option does not suit the model.
-        InteropError: `dtype` is "int8", and CTranslate2 is not installed or cannot represent the model.
+        ValueError: if the model or the tokenizer is missing, or the model does not support an option.
+        InteropError: if `dtype` is "int8", and CTranslate2 is not installed or cannot represent the model.
     """
     if task not in _RESULTS and not _NAMED_PAIR.fullmatch(task):
         given = {"model": model, "tokenizer": tokenizer, "device": device, "dtype": dtype}
@@ -139,7 +139,7 @@ class Call:
     Attributes:
         prefix: the string before every text, with the mark of the target language if the model has one.
         return_scores: whether each answer has a score.
-        batch_tokens: the budget of a batch in padded tokens.
+        batch_tokens: the largest number of tokens of a batch, padding included.
         generate: the settings of `generate`.
     """
 
@@ -157,7 +157,7 @@ class Text2TextPipeline:
     long for another task, is cut, with a warning that counts the tokens. The answer to a blank text is empty.
 
     Args:
-        task: "translation", "translation_en_to_de" or the like, "summarization" or "text2text-generation".
+        task: "translation", "translation_en_to_de" or another pair, "summarization" or "text2text-generation".
         model: an encoder-decoder; it is put into evaluation mode.
         tokenizer: the tokenizer of the model.
         options: defaults for every call:
@@ -167,8 +167,8 @@ class Text2TextPipeline:
             - `return_scores`: whether each answer has a `score`, the mean log-probability of its tokens in nats. The
               end token counts, a forced first token does not. It equals the `sequences_scores` of beam search with a
               length penalty of 1.
-            - `batch_tokens`: the budget of a batch of texts in padded tokens; by default 2,048 on a CPU, where larger
-              batches are no faster, and 16,384 elsewhere.
+            - `batch_tokens`: the largest number of tokens of a batch, padding included; by default 2,048 on a CPU,
+              where larger batches are not faster, and 16,384 elsewhere.
             - `progress`: whether a progress bar is shown on standard error; by default on a terminal, for 200 texts or
               more.
             - any setting of `generate`, such as `num_beams`. Without `max_length` and `max_new_tokens` the model's
@@ -196,7 +196,7 @@ class Text2TextPipeline:
             an iterator over the same items, which reads 1,024 texts at a time.
 
         Raises:
-            ValueError: an item is not a string, or an option does not suit the model.
+            ValueError: if an item is not a string, or the model does not support an option.
         """
         options = self.options | options
         progress = options.pop("progress", None)
@@ -208,7 +208,7 @@ class Text2TextPipeline:
         return list(answers) if isinstance(texts, (list, tuple)) else answers
 
     def _prepare(self, options: dict[str, Any]) -> Call:
-        """The checked options of a call. Options that are not listed in [`Text2TextPipeline`] go to `generate`."""
+        """Checks the options of a call. Options that [`Text2TextPipeline`] does not list are settings of `generate`."""
         if "batch_size" in options:
             raise ValueError(
                 f"batch_size={options['batch_size']}: batches are made by tokens; give batch_tokens instead"
@@ -306,7 +306,7 @@ class Text2TextPipeline:
 
 
 def _joined(pieces: list[tuple[list[Answer], str]]) -> list[Answer]:
-    """The answers to one text: its n-th answer joins the n-th answers to its pieces."""
+    """The answers to one text: the n-th answer joins the n-th answers to all pieces of the text."""
     gaps = [gap for _, gap in pieces]
     return [
         Answer(

@@ -9,8 +9,8 @@ A sentence ends
   Arabic and Urdu `؟۔`, Armenian `։`, Ethiopic `።፧`, Burmese `။`, Khmer `។៕`;
 - at the end of a line.
 
-An abbreviation such as `Dr.` before a name counts as an end. No text is lost, because the translated sentences are
-joined again.
+The full stop of an abbreviation before a name, such as `Dr.`, is treated as the end of a sentence. No text is lost,
+because the translated sentences are joined again.
 """
 
 # ruff: noqa: RUF001, RUF002 (letters of other scripts look like Latin ones)

@@ -12,11 +12,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command line.
 
     Args:
-        argv: the words after the program's name; None for the command line of this process.
+        argv: the command-line arguments after the program name; None for the arguments of this process.
 
     Returns:
         The exit status. 0: success; 1: a file, a configuration or a model is wrong; 2: the command line is wrong;
-        69: another process of the run ended or hung; 130: interrupted; 141: the output was closed.
+        69: another process of the run ended or hung; 130: interrupted; 141: the pipe of standard output was closed.
     """
     try:
         arguments = parse(argv)

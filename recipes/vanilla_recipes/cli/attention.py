@@ -1,4 +1,4 @@
-"""`vanilla attention`: writes attention maps of a text and the effects of the heads as a page and pictures."""
+"""`vanilla attention`: writes attention maps of a text, and the effect of each head on the loss, to a folder."""
 
 import argparse
 import logging
@@ -20,15 +20,15 @@ from vanilla_transformers.inspection.positions import draw_positions
 from vanilla_transformers.inspection.probe import AttentionMapError
 
 PAGE, PICTURE, POSITIONS = "attention.html", "attention.png", "positions.png"
-LISTED = 8  # number of heads in the printed table
+LISTED = 8  # maximum number of heads in the printed table
 
 
 def show_attention(arguments: argparse.Namespace) -> int:
     """Writes the attention maps, and prints the heads with the largest effects on the loss.
 
     Raises:
-        UsageError: a text is empty or not valid Unicode, or the folder --out exists and may not be replaced.
-        UserError: the model has no attention maps, or not the requested layers, heads or kinds.
+        UsageError: If a text is empty or not valid Unicode, or the folder --out exists and may not be replaced.
+        UserError: If the model has no attention maps, or lacks the requested layers, heads or kinds of attention.
     """
     for what, text in (("TEXT", arguments.text), ("--target", arguments.target)):
         if text is not None and not text.strip():
@@ -63,14 +63,15 @@ def checked_output(name: str, overwrite: bool) -> Path:
     """Returns the folder to write to.
 
     Raises:
-        UsageError: the folder exists, and `overwrite` is false or it has other files than attention maps.
+        UsageError: If the folder exists, and `overwrite` is false or it has other files than attention maps.
     """
     out = Path(name).resolve()
     if out.exists() and not overwrite:
         raise UsageError(f"--out {name}: exists already; name another folder or add --overwrite")
     if out.exists() and (not out.is_dir() or {file.name for file in out.iterdir()} - {PAGE, PICTURE, POSITIONS}):
         raise UsageError(
-            f"--out {name}: has other files than attention maps, so --overwrite does not replace it; name another one"
+            f"--out {name}: has other files than attention maps, so --overwrite does not replace it; name another "
+            "folder"
         )
     return out
 
@@ -79,7 +80,7 @@ def checked_output(name: str, overwrite: bool) -> Path:
 def refusals(name: str) -> Iterator[None]:
     """Turns an `AttentionMapError` into a `UserError`: one line that begins with the model's `name`.
 
-    It also turns off the log message that a text was cut: `report` prints it with the results.
+    It also turns off the log message that a text was truncated, because `report` prints the same message.
     """
     logger = logging.getLogger(attention_passages.__name__)
     was_disabled, logger.disabled = logger.disabled, True

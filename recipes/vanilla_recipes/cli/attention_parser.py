@@ -31,13 +31,13 @@ def define_attention(parser: argparse.ArgumentParser) -> None:
         "--target", metavar="TEXT", help="the target of an encoder-decoder (default: the text that it generates)"
     )
     parser.add_argument(
-        "--kind", metavar="KINDS", type=kinds, help="encoder, decoder or cross, with commas between (default: all)"
+        "--kind", metavar="KINDS", type=kinds, help="encoder, decoder or cross, separated by commas (default: all)"
     )
     parser.add_argument("--layers", metavar="N,N", type=numbers, help="only these layers (default: all)")
     parser.add_argument("--heads", metavar="N,N", type=numbers, help="only these heads (default: all)")
     parser.add_argument(
         "--no-effects", action="store_true", help="do not measure the effects on the loss, which takes most of the time"
     )
-    parser.add_argument("--out", metavar="FOLDER", default="attention", help="where to write (default: attention)")
+    parser.add_argument("--out", metavar="FOLDER", default="attention", help="folder to write (default: attention)")
     parser.add_argument("--overwrite", action="store_true", help="replace an existing folder of attention maps")
     parser.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1, mps ... (default: the fastest available)")

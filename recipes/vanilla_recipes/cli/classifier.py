@@ -26,7 +26,7 @@ def load(arguments: argparse.Namespace) -> "Answer":
     )
     budget = arguments.batch_tokens or default_batch_tokens(model)
     if tokenizer.pad_token_id is None or model.config.pad_token_id is None:
-        budget = 1  # one text a batch: without a padding token, texts of different lengths cannot be batched
+        budget = 1  # one text per batch: without a padding token, texts of different lengths cannot be batched
 
     def answer(texts: list[tuple[int, str]], bar: tqdm) -> list["Fields"]:
         return classified(pipeline, [checked(number, text) for number, text in texts], budget, bar)

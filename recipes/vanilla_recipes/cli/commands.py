@@ -37,7 +37,7 @@ def infer(arguments: argparse.Namespace) -> int:
 
 
 def demo(arguments: argparse.Namespace) -> int:
-    """Shows models on a page for the browser."""
+    """Shows models on a web page."""
     from vanilla_recipes.cli.demo import demo as show_models
 
     return show_models(arguments)
@@ -51,14 +51,14 @@ def serve(arguments: argparse.Namespace) -> int:
 
 
 def import_(arguments: argparse.Namespace) -> int:
-    """Converts a stock checkpoint to a model of this package."""
+    """Converts one of transformers' own models to a model of this package."""
     from vanilla_recipes.cli.converter import import_model
 
     return import_model(arguments)
 
 
 def export(arguments: argparse.Namespace) -> int:
-    """Converts a model of this package to a stock model or to the format of another library."""
+    """Converts a model of this package to one of transformers' own models or to the format of another library."""
     from vanilla_recipes.cli.converter import export_model
 
     return export_model(arguments)

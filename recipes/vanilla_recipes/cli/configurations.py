@@ -11,7 +11,7 @@ from vanilla_recipes.packaged import current_name, packaged_configs
 
 
 def description(file: Path) -> str:
-    """Returns the first line of the comment at the top of a configuration, without the line of its command."""
+    """Returns the first comment line at the top of a configuration that shows no `vanilla train` command."""
     with file.open(encoding="utf-8") as lines:
         comments = [line.lstrip("#").strip() for line in itertools.takewhile(lambda line: line.startswith("#"), lines)]
     return next((comment for comment in comments if not comment.startswith("vanilla train")), "")
@@ -24,8 +24,8 @@ def recipe_of(config: str) -> str:
     without this line the name of its folder is the recipe.
 
     Raises:
-        UsageError: the configuration does not exist.
-        UserError: the file does not name its recipe, or the recipe does not exist.
+        UsageError: If the configuration does not exist.
+        UserError: If the file does not name its recipe, or the recipe does not exist.
     """
     names = packaged_configs()
     if current_name(config) in names:

@@ -4,7 +4,7 @@ import argparse
 
 SOURCES = ("bert", "roberta", "distilbert", "gpt2", "opt", "marian", "bart", "mbart", "m2m_100", "fsmt")
 TARGETS = (*SOURCES, "ctranslate2", "onnx")
-# Types in which CTranslate2 stores weights.
+# Types of the weights that CTranslate2 can store.
 QUANTIZATIONS = (
     "float32",
     "float16",
@@ -17,7 +17,7 @@ QUANTIZATIONS = (
 )
 
 IMPORT_DESCRIPTION = f"""\
-Convert a stock checkpoint of transformers to a model of this package: {", ".join(SOURCES)}.
+Convert one of transformers' own models to a model of this package: {", ".join(SOURCES)}.
 The written folder is loaded again and compared with the original: every weight, the tokenizer, logits, hidden states,
 tokens of greedy and beam search (4 beams), and the generation settings. If a comparison fails, nothing is written.
 """
@@ -29,9 +29,10 @@ examples:
   vanilla import my/folder models/mine --overwrite
 """
 EXPORT_DESCRIPTION = """\
-Convert a model of this package to a stock model, which loads without this package and without remote code, or to the
-format of another library. The library loads the written folder again, and the result is compared with the original.
-If a comparison fails, nothing is written. A setting that the target cannot represent is refused by name.
+Convert a model of this package to one of transformers' own models, which loads without this package and without remote
+code, or to the format of another library. The library loads the written folder again, and the result is compared with
+the original. If a comparison fails, nothing is written. If the target cannot represent a setting of the model, an error
+names the setting.
 """
 EXPORT_EXAMPLES = """\
 examples:
@@ -50,7 +51,7 @@ def define_import(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("out", metavar="OUT", help="the folder to write")
     parser.add_argument(
-        "--head", metavar="TASK", help="load it with this head, such as base or masked-lm (default: the saved head)"
+        "--head", metavar="TASK", help="load the model with this head: base, masked-lm ... (default: the saved head)"
     )
     parser.add_argument("--overwrite", action="store_true", help="replace an existing model folder")
 
@@ -69,11 +70,11 @@ def target(name: str) -> str:
     """Returns the target name.
 
     Raises:
-        ArgumentTypeError: the target is unknown, or another tool writes it (the message says how).
+        ArgumentTypeError: If the target is unknown, or another tool writes it (the message says how).
     """
     if name == "gguf":
         raise argparse.ArgumentTypeError(
-            "gguf is made from a stock gpt2: export with --to gpt2, and give that folder to llama.cpp's "
+            "gguf is made from a gpt2 model: export with --to gpt2, and give that folder to llama.cpp's "
             "convert_hf_to_gguf.py"
         )
     if name not in TARGETS:

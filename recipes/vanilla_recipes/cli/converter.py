@@ -30,10 +30,10 @@ from vanilla_transformers.interop.conversion import load_stock as load_stock_cla
 
 
 def import_model(arguments: argparse.Namespace) -> int:
-    """Writes a model of this package with the weights of a stock model.
+    """Writes a model of this package with the weights of one of transformers' own models.
 
     Raises:
-        UserError: the model cannot be loaded or converted, a check fails, or the folder cannot be written.
+        UserError: If the model cannot be loaded or converted, a check fails, or the folder cannot be written.
     """
     out = checked_output(arguments.out, arguments.overwrite, arguments.model)
     started = time.monotonic()
@@ -47,7 +47,7 @@ def import_model(arguments: argparse.Namespace) -> int:
     with complete_folder(out) as folder:
         save(folder, model, tokenizer)
         written = architecture.heads[head].ours.from_pretrained(folder, dtype=torch.float32).eval()
-        if stock.dtype != torch.float32:  # after float(), computed position tables would still be rounded
+        if stock.dtype != torch.float32:  # float() would keep the rounding of computed position tables
             stock = load_stock_class(type(stock), arguments.model, dtype=torch.float32)[0].eval()
         checks = [
             there_and_back(architecture, written, stock, head),
@@ -59,10 +59,10 @@ def import_model(arguments: argparse.Namespace) -> int:
 
 
 def export_model(arguments: argparse.Namespace) -> int:
-    """Writes a stock model, or a model of another library, with the weights of a model of this package.
+    """Converts a model of this package to one of transformers' own models, or to the format of another library.
 
     Raises:
-        UserError: the model cannot be loaded or converted, a check fails, or the folder cannot be written.
+        UserError: If the model cannot be loaded or converted, a check fails, or the folder cannot be written.
     """
     out = checked_output(arguments.out, arguments.overwrite, arguments.model)
     target = arguments.to
@@ -101,11 +101,13 @@ def write_onnx(model: PreTrainedModel, tokenizer: Any, folder: Path) -> list[Che
 
 
 class ByArchitecture:
-    """Loads a stock class, a bare encoder also without a pooler, and records the weights that the class lacks.
+    """Loads a model with a class of transformers, and records the saved weights that this class does not have.
+
+    A bare encoder may have been saved without a pooler.
 
     Attributes:
-        stock_class: the class.
-        head: value of --head; None without it.
+        stock_class: the class of transformers.
+        head: value of --head; None if --head is not given.
         left_out: names of the saved weights that the class does not have.
     """
 
@@ -126,10 +128,10 @@ class ByArchitecture:
 
 
 def load_stock(name: str, head: str | None) -> tuple[PreTrainedModel, Any]:
-    """Loads a stock model in evaluation mode, and its tokenizer (None if it has none).
+    """Loads one of transformers' own models in evaluation mode, and its tokenizer (None if it has no tokenizer).
 
     Raises:
-        UserError: the model does not exist, is damaged, or cannot be converted.
+        UserError: If the model does not exist, is damaged, or cannot be converted.
     """
 
     loader: Any = None
@@ -150,10 +152,10 @@ def load_stock(name: str, head: str | None) -> tuple[PreTrainedModel, Any]:
 
 
 def load_ours(name: str) -> tuple[PreTrainedModel, Any]:
-    """Loads a model of this package in evaluation mode, and its tokenizer (None if it has none).
+    """Loads a model of this package in evaluation mode, and its tokenizer (None if it has no tokenizer).
 
     Raises:
-        UserError: the model does not exist, is damaged, or is not a model of this package.
+        UserError: If the model does not exist, is damaged, or is not a model of this package.
     """
 
     def check_config(config: PreTrainedConfig) -> type[PreTrainedModel]:
@@ -174,7 +176,7 @@ def report(checks: Iterable[Check], folder: Path, started: float, out: Path) -> 
     """Prints the table of checks, and the size and time of the conversion.
 
     Raises:
-        UserError: a check failed. The folder is then not kept.
+        UserError: If a check failed. The folder is then deleted.
     """
     checks = list(checks)
     print(*listed_checks(checks), sep="\n")
@@ -200,7 +202,8 @@ def checked_output(name: str, overwrite: bool, source: str) -> Path:
         source: the model that is read. The folder must not be or contain it, or replacing it would delete the model.
 
     Raises:
-        UserError: the folder exists and may not be replaced, or cannot be written.
+        UserError: If the folder exists and may not be replaced, if it is or contains the source, or if it cannot be
+            written.
     """
     out = Path(name).resolve()
     if Path(source).exists() and out in (Path(source).resolve(), *Path(source).resolve().parents):

@@ -15,7 +15,7 @@ def demo(arguments: argparse.Namespace) -> int:
     """Serves the page until the process is interrupted.
 
     Raises:
-        UserError: Gradio is missing, the address is in use, or a model cannot be shown.
+        UserError: If Gradio is missing, the address is in use, or a model cannot be shown.
     """
     if importlib.util.find_spec("gradio") is None:
         raise UserError(f"the demo needs Gradio, which is not installed: {install_command('demo')}")

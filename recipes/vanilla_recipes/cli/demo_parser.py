@@ -5,7 +5,7 @@ import argparse
 from vanilla_recipes.cli.option_types import port
 
 DEMO_DESCRIPTION = """\
-Show models on a page for the browser: translate, classify, fill in or continue a text, with the candidates and their
+Show models on a web page: translate, classify, fill in or continue a text, with the candidates and their
 probabilities, the attention maps of the answer, and the speed. Works with every model that AutoModelForSeq2SeqLM,
 AutoModelForSequenceClassification, AutoModelForCausalLM or AutoModelForMaskedLM loads. The page loads nothing from
 other servers. Ctrl-C ends the demo. Needs the packages of the extra `demo`.

@@ -22,7 +22,7 @@ class UsageError(Exception):
 def guarded(action: Callable[[], int], debug: bool = False) -> int:
     """Runs `action` and returns its exit status; an expected exception becomes one line on standard error.
 
-    An exception that is not the user's mistake is raised again, with its traceback; with `debug` every exception is.
+    Any other exception is raised again, with its traceback. If `debug` is true, every exception is raised again.
     """
     try:
         status = action()
@@ -39,7 +39,7 @@ def guarded(action: Callable[[], int], debug: bool = False) -> int:
 
 
 def tells(status: int) -> bool:
-    """Returns whether this process prints the error; if several processes train together, only one does."""
+    """Returns whether this process prints the error; if several processes train together, only one prints it."""
     if status == CONTACT_LOST and WORKER in os.environ:
         return False  # `vanilla train --num_processes` prints which process ended, and with which exit status
     processes = sys.modules.get("vanilla_recipes.processes.processes")
@@ -69,7 +69,7 @@ def explanation(error: BaseException) -> tuple[int, str] | None:
 
 
 def os_error_line(error: OSError) -> str:
-    """Returns the file names and the system's message. An OSError of a library may have a text only."""
+    """Returns the file names and the system's message, or only the text of an OSError that has no such fields."""
     if error.strerror is None:
         return one_line(str(error))
     names = " -> ".join(str(name) for name in (error.filename, error.filename2) if name is not None)
@@ -92,7 +92,7 @@ def expected_classes() -> tuple[type[BaseException], ...]:
 
 
 def flush_output() -> None:
-    """Flushes standard output, so that a full disk or a closed pipe is reported; at exit it is too late."""
+    """Flushes standard output, so that a full disk or a closed pipe raises an exception here and not at exit."""
     if sys.stdout is not None:
         sys.stdout.flush()
 

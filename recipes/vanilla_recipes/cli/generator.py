@@ -42,8 +42,8 @@ def load(arguments: argparse.Namespace) -> "Answer":
 def search_settings(arguments: argparse.Namespace) -> dict[str, Any]:
     """Returns the settings of `generate`.
 
-    With any sampling option it samples; sampling options that are not given then have no effect (temperature 1, all
-    tokens). Otherwise the search is greedy or with beams.
+    If a sampling option is given, generation samples, and the other sampling options get values without effect
+    (temperature 1, all tokens). Otherwise the search is a greedy search or a beam search.
     """
     settings: dict[str, Any] = {"do_sample": False, "num_return_sequences": arguments.num_return_sequences}
     sampling = {"temperature": arguments.temperature, "top_p": arguments.top_p, "top_k": arguments.top_k}
@@ -72,8 +72,8 @@ def answerer(model: PreTrainedModel, tokenizer: Any, **settings: Any) -> "Answer
 class Continuer:
     """Continues prompts with a decoder.
 
-    Only prompts with the same number of tokens are batched: without padding, every prompt gets the text that it would
-    get alone.
+    Only prompts with the same number of tokens are batched. So a batch has no padding, and a prompt gets the same text
+    in a batch as alone.
 
     Args:
         model: a causal language model.
@@ -93,7 +93,7 @@ class Continuer:
         """Returns the texts (prompt and continuation) for each numbered prompt; a blank prompt stays blank.
 
         Raises:
-            UserError: a prompt is too long or not valid Unicode, or the model fails.
+            UserError: If a prompt is too long or not valid Unicode, or the model fails.
         """
         texts = [[""] * self.settings["num_return_sequences"] for _ in prompts]
         ids = {row: self._encode(number, text) for row, (number, text) in enumerate(prompts) if text.strip()}
@@ -134,7 +134,8 @@ class Continuer:
     def _longest_text(self, prompt_length: int) -> int:
         """Returns the maximum number of tokens of prompt and new tokens together.
 
-        It follows from the command, or else from the model's generation config, and never exceeds the positions.
+        The limit is the command's option, or else the limit in the generation config of the model, or else `NEW_TOKENS`
+        new tokens. It never exceeds the number of positions of the model.
         """
         saved = self.model.generation_config
         asked = self.settings.get("max_new_tokens", saved.max_new_tokens)

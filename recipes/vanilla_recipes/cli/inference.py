@@ -1,4 +1,4 @@
-"""`vanilla translate`, `classify` and `generate`: answers texts from arguments, a file or standard input."""
+"""`vanilla translate`, `classify` and `generate`: process texts from arguments, a file or standard input."""
 
 import argparse
 import importlib
@@ -12,7 +12,7 @@ Fields = tuple[str, ...]
 """The fields of an output line. Tabs separate the fields."""
 
 Answer = Callable[[Iterator[str], bool], Iterator[Fields]]
-"""A function of texts, and of whether to show a progress bar; it yields the fields of the output line of each text."""
+"""A function of texts and of whether to show a progress bar. It yields the fields of the output line of each text."""
 
 
 NAMES = {
@@ -26,11 +26,11 @@ MODULES = {"translate": "translator", "classify": "classifier", "generate": "gen
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Answers texts of the command line, of a file or of standard input.
+    """Processes texts of the command line, of a file or of standard input, and writes one answer per text.
 
     Raises:
-        UsageError: options contradict each other, or no text is given.
-        UserError: the model cannot be used, or a line is not valid.
+        UsageError: If options contradict each other, or no text is given.
+        UserError: If the model cannot be used, or a line is not valid.
     """
     check_sources(arguments)
     if arguments.command == "generate":
@@ -63,7 +63,7 @@ def check_sources(arguments: argparse.Namespace) -> None:
     """Checks that exactly one source of texts is given.
 
     Raises:
-        UsageError: no source or several sources are given, or --overwrite without --to.
+        UsageError: If no source or several sources are given, or if --overwrite is given without --to.
     """
     name, deed = NAMES[arguments.command]
     given = bool(arguments.texts) + (arguments.source is not None)
@@ -81,7 +81,7 @@ def check_search(arguments: argparse.Namespace) -> None:
     """Checks that the search can return --num-return-sequences texts for a prompt.
 
     Raises:
-        UsageError: without sampling, more texts than beams are requested.
+        UsageError: If more texts than beams are requested without sampling.
     """
     count, beams = arguments.num_return_sequences, arguments.num_beams or 1
     sampled = any(value is not None for value in (arguments.temperature, arguments.top_p, arguments.top_k))
@@ -93,10 +93,10 @@ def check_search(arguments: argparse.Namespace) -> None:
 
 
 def watches(target: str | None) -> bool:
-    """Returns whether to show a progress bar: standard error is a terminal, and results are not printed to one too."""
+    """Returns whether to show a progress bar: standard error is a terminal, and the results go somewhere else."""
     return sys.stderr is not None and sys.stderr.isatty() and (target is not None or not sys.stdout.isatty())
 
 
 def peeked(lines: Iterator[str]) -> Iterator[str]:
-    """Returns the same lines, after reading the first one."""
+    """Returns an iterator over the same lines, after reading the first line."""
     return itertools.chain(list(itertools.islice(lines, 1)), lines)

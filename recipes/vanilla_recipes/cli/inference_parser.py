@@ -76,7 +76,7 @@ def define_classify(parser: argparse.ArgumentParser) -> None:
 
 def define_generate(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of `vanilla generate`."""
-    _define_texts(parser, "PROMPT", "go on from")
+    _define_texts(parser, "PROMPT", "continue from")
     parser.add_argument(
         "--max-new-tokens",
         metavar="N",
@@ -94,7 +94,7 @@ def define_generate(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         type=positive,
         default=1,
-        help="number of texts a prompt (default: 1)",
+        help="number of texts per prompt (default: 1)",
     )
     _define_beams(parser)
     _define_machine(parser, *DTYPES)
@@ -124,7 +124,7 @@ def _define_machine(parser: argparse.ArgumentParser, *dtypes: str) -> None:
         "--batch-tokens",
         metavar="N",
         type=positive,
-        help="padded input tokens of a batch (default: depends on the device)",
+        help="number of input tokens of a batch, padding included (default: depends on the device)",
     )
     parser.add_argument(
         "--dtype",

@@ -18,7 +18,7 @@ def read_lines(source: str | None) -> Iterator[str]:
     Only `\\n` and `\\r\\n` end a line, as for `wc` and `paste`: a sentence may contain other Unicode separators.
 
     Raises:
-        UserError: a line is not UTF-8; the message has its number.
+        UserError: If a line is not UTF-8; the message has the line number.
     """
     if source is not None:
         with Path(source).open("rb") as file:
@@ -48,7 +48,8 @@ def check_target(target: str, overwrite: bool) -> None:
     """Checks the output file before the work is done.
 
     Raises:
-        UsageError: the file exists already, is a folder or a device, or its folder does not exist.
+        UsageError: If the file exists and `overwrite` is false. If it is a folder or a device. If its folder does not
+            exist.
     """
     path = Path(target)
     if path.exists() and not path.is_file():

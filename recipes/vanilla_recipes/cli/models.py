@@ -34,11 +34,11 @@ from vanilla_transformers.text.cache_check import with_right_cache
 
 
 class Use(NamedTuple):
-    """The use of a model by a command.
+    """What a command does with a model, and which models it can load.
 
     Attributes:
-        deed: verb of the use, for the message about a model that does not support it.
-        needed: sentence about the kind of model that is needed.
+        deed: verb for the message that a model cannot do this.
+        needed: text about the type of model that is needed, for the same message.
         classes: pairs of a mapping from configuration classes to model classes, and the Auto class that loads them.
     """
 
@@ -94,7 +94,8 @@ def load_for(command: str, name: str, device: str | None, dtype: str | None = No
         dtype: name of a torch dtype for the weights; None for the saved type.
 
     Raises:
-        UserError: the model does not exist, is damaged, or does not support the command; or the device does not exist.
+        UserError: If the model does not exist, is damaged, or does not support the command, or if this machine does
+            not have the device.
     """
     keep_memory_and_kernels()
     where = checked_device(device)
@@ -118,7 +119,7 @@ def _checked_loader(command: str, name: str, config: PreTrainedConfig) -> Any:
 
 
 def _loader(use: Use, config: PreTrainedConfig) -> Any:
-    """Returns the Auto class that loads the model for this use; None if the model was saved with another head."""
+    """Returns the Auto class that loads the model for this use; None if its type or its saved head does not fit."""
     architecture = (config.architectures or [""])[0]
     classes = [(_names(mapping, config), auto_class) for mapping, auto_class in use.classes if type(config) in mapping]
     exact = [auto_class for names, auto_class in classes if architecture in names]
@@ -137,10 +138,10 @@ def _names(mapping: Mapping[type[PreTrainedConfig], Any], config: PreTrainedConf
 
 
 def checked_device(device: str | None) -> torch.device:
-    """Returns the requested device; None stands for the fastest one.
+    """Returns the requested device; for None, the fastest device.
 
     Raises:
-        UserError: this machine does not have the device.
+        UserError: If this machine does not have the device.
     """
     if device is None:
         return fastest_device()

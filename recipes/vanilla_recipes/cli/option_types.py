@@ -1,4 +1,4 @@
-"""Parses values of command-line options. All functions raise ArgumentTypeError for a value that breaks their rule.
+"""Parses values of command-line options. Each function raises an ArgumentTypeError if the value breaks its rule.
 
 Imports the standard library only.
 """
@@ -37,7 +37,7 @@ def kinds(text: str) -> tuple[str, ...]:
 def port(text: str) -> int:
     """Parses a whole number from 1 to 65535."""
     if positive(text) > 65535:
-        raise argparse.ArgumentTypeError(f"{text!r} is no port: 65535 is the last one")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port: the largest port is 65535")
     return int(text)
 
 

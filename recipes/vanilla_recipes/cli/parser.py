@@ -79,13 +79,13 @@ COMMANDS = (
     ("translate", "translate sentences", TRANSLATE_DESCRIPTION, TRANSLATE_EXAMPLES),
     ("classify", "classify texts", CLASSIFY_DESCRIPTION, CLASSIFY_EXAMPLES),
     ("generate", "continue or answer prompts", GENERATE_DESCRIPTION, GENERATE_EXAMPLES),
-    ("demo", "show models on a page for the browser", DEMO_DESCRIPTION, DEMO_EXAMPLES),
+    ("demo", "show models on a web page", DEMO_DESCRIPTION, DEMO_EXAMPLES),
     ("serve", "serve a decoder over HTTP", SERVE_DESCRIPTION, SERVE_EXAMPLES),
     ("attention", "show the attention maps of a model", ATTENTION_DESCRIPTION, ATTENTION_EXAMPLES),
-    ("import", "convert a stock checkpoint to a model of this package", IMPORT_DESCRIPTION, IMPORT_EXAMPLES),
+    ("import", "convert a model of transformers to a model of this package", IMPORT_DESCRIPTION, IMPORT_EXAMPLES),
     (
         "export",
-        "convert a model of this package to a stock or other format",
+        "convert a model of this package to another format",
         EXPORT_DESCRIPTION,
         EXPORT_EXAMPLES,
     ),
@@ -118,10 +118,11 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Parses the command and its options.
 
     Args:
-        argv: the words after the program's name; None for the command line of this process.
+        argv: the command-line arguments after the program name; None for the arguments of this process.
 
     Raises:
-        UsageError: an unknown command or option (the message gives the nearest name), or a missing or wrong value.
+        UsageError: If a command or option is unknown (the message names the most similar one), or if a value is missing
+            or wrong.
     """
     words = list(sys.argv[1:] if argv is None else argv)
     parser, commands = build_parser()
@@ -166,7 +167,7 @@ def define_train(parser: Parser) -> None:
     parser.set_defaults(rest="overrides")
     parser.add_argument("config", metavar="CONFIG", help="a name that `vanilla configs` lists, or a YAML file")
     parser.add_argument(
-        "overrides", metavar="KEY=VALUE", nargs="*", default=[], help="values that override the configuration"
+        "overrides", metavar="KEY=VALUE", nargs="*", default=[], help="settings that override the configuration"
     )
     parser.add_argument(
         "--num_processes",
@@ -184,12 +185,12 @@ def define_serve(parser: Parser) -> None:
 
 
 def take_rest(arguments: argparse.Namespace, rest: list[str], parser: Parser) -> None:
-    """Appends words after an option to the command's list of words.
+    """Appends the positional arguments that follow an option to the list of the command, such as its texts.
 
-    argparse does not: for `MODEL --num-beams 2 "A sentence."` it ends the list at the option.
+    argparse ends the list at the first option, as in `MODEL --num-beams 2 "A sentence."`.
 
     Raises:
-        UsageError: `rest` has an unknown option, or words although the command takes none.
+        UsageError: If `rest` has an unknown option, or arguments for a command that has no such list.
     """
     options = [word for word in rest if word.startswith("-") and word != "-" and " " not in word]
     if options:
@@ -202,6 +203,6 @@ def take_rest(arguments: argparse.Namespace, rest: list[str], parser: Parser) ->
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """Returns `"; did you mean ...?"` with the nearest known word, or "" if no known word is near."""
+    """Returns `"; did you mean ...?"` with the most similar known word, or "" if no known word is similar."""
     matches = difflib.get_close_matches(word, list(known), n=1)
     return f"; did you mean {matches[0]!r}?" if matches else ""

@@ -1,4 +1,4 @@
-"""`vanilla push`: pushes a model to the Hub after a check that it loads there."""
+"""`vanilla push`: pushes a model to the Hub, after a check that a fresh process without this package can load it."""
 
 import argparse
 import dataclasses
@@ -14,8 +14,8 @@ def push(arguments: argparse.Namespace) -> int:
     """Pushes a model and, with --space, its Space, and prints their addresses.
 
     Raises:
-        UsageError: options exclude each other.
-        UserError: the model or the Space cannot be pushed.
+        UsageError: If options exclude each other.
+        UserError: If the model or the Space cannot be pushed.
     """
     if arguments.space:
         check_options(arguments)
@@ -50,8 +50,8 @@ def check_options(arguments: argparse.Namespace) -> None:
     """Checks before the model is pushed that its Space can be pushed.
 
     Raises:
-        UsageError: options exclude --space.
-        UserError: the page cannot show the model, or the Hub would refuse the Space.
+        UsageError: If options exclude --space.
+        UserError: If the page cannot show the model, or the Hub would refuse the Space.
     """
     if arguments.create_pr or arguments.revision != "main":
         raise UsageError("--space shows the model on the main branch; leave --create-pr and --revision out")

@@ -15,8 +15,8 @@ examples:
   vanilla push runs/translation-toy me/toy-translator --dry-run      list the files to upload
   vanilla push runs/translation-toy me/toy-translator --license apache-2.0
   vanilla push runs/translation-toy me/toy-translator --private --revision tried
-  vanilla push runs/translation-toy me/toy-marian --to marian        as a stock model, without code
-  vanilla push runs/translation-toy me/toy-translator --with marian  with a copy as a stock model
+  vanilla push runs/translation-toy me/toy-marian --to marian        as a Marian model, without code
+  vanilla push runs/translation-toy me/toy-translator --with marian  with a copy as a Marian model
   vanilla push runs/translation-toy me/toy-translator --space        with a Space: the page of `vanilla demo`
   vanilla push runs/translation-toy them/translator --create-pr      as a pull request
   vanilla push my/model me/model --card card.yaml                    any folder of save_pretrained()
@@ -31,14 +31,14 @@ def define_push(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", metavar="USER/NAME", help="the repository; created if it does not exist")
     parser.add_argument("--model", choices=("best", "final"), default="best", help="model of the run (default: best)")
     parser.add_argument(
-        "--to", metavar="TYPE", choices=SOURCES, help=f"convert it to a stock model: {', '.join(SOURCES)}"
+        "--to", metavar="TYPE", choices=SOURCES, help=f"convert it to a type of transformers: {', '.join(SOURCES)}"
     )
     parser.add_argument(
         "--with",
         dest="beside",
         metavar="TYPE",
         choices=SOURCES,
-        help="add a copy as a stock model, in the folder TYPE",
+        help="add a copy converted to this type, in the folder TYPE",
     )
     parser.add_argument(
         "--space", action="store_true", help="also push a Space of the same name, with the page of `vanilla demo`"

@@ -25,7 +25,7 @@ from vanilla_transformers.releases import install_command
 from vanilla_transformers.text.answers import num_positions
 from vanilla_transformers.text.cache_check import with_right_cache
 
-# A chat template that joins the messages with line breaks, for models that were not trained on chats.
+# A chat template that joins the messages with line breaks, for tokenizers without a chat template.
 PLAIN_CHAT = "{{ messages | map(attribute='content') | join('\n') }}"
 
 
@@ -33,7 +33,7 @@ def serve(arguments: argparse.Namespace) -> int:
     """Serves requests until the process is interrupted.
 
     Raises:
-        UserError: the server's packages are missing, the model cannot be served, or the address is in use.
+        UserError: If the server's packages are missing, the model cannot be served, or the address is in use.
     """
     if not is_serve_available():
         raise UserError(f"the server needs packages that are not installed: {install_command('serving')}")
@@ -66,7 +66,7 @@ def check_address(host: str, port: int) -> None:
     """Checks that the address is free, by binding it once before the model is loaded.
 
     Raises:
-        UserError: the address is in use or does not belong to this machine.
+        UserError: If the address is in use or does not belong to this machine.
     """
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
@@ -81,7 +81,7 @@ def check_address(host: str, port: int) -> None:
 
 
 class PositionsEnd(StoppingCriteria):
-    """Stops when the last position of the model is used. `MaxLengthCriteria` would replace the client's limit."""
+    """Stops when the text fills the model's positions. `MaxLengthCriteria` would replace the limit of the client."""
 
     def __init__(self, num_positions: int) -> None:
         self.num_positions = num_positions
@@ -93,7 +93,7 @@ class PositionsEnd(StoppingCriteria):
 def bound_length(model: Any) -> None:
     """Makes generation stop at the last position of the model.
 
-    The server requests 1,024 new tokens if a client sets no number, which may be more than the model has positions.
+    If a client sets no limit, the server requests 1,024 new tokens. The model may have fewer positions.
     """
     limit = num_positions(model.config)
     generate = model.generate

@@ -1,7 +1,8 @@
 """Prints the results of `make demo` after training: outputs of the saved models, reloaded in a new process.
 
-The inputs are held-out rows of the built-in corpora: their words occur in training rows, their combinations of words do
-not. They include pairs with the same words in another order, which only a model of word order can tell apart.
+The inputs are held-out rows of the built-in corpora: their words occur in training rows, but their combinations of
+words do not. The rows include pairs with the same words in another order. Only a model that uses word order can tell
+the two rows of such a pair apart.
 """
 
 import json

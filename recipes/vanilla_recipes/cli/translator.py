@@ -44,7 +44,7 @@ def in_int8(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> PreTr
     """Returns the model with a `generate` that uses CTranslate2 and 8-bit weights.
 
     Raises:
-        UserError: CTranslate2 cannot represent the model or is not installed.
+        UserError: If CTranslate2 cannot represent the model or is not installed.
     """
     from vanilla_transformers.interop.checks import InteropError
     from vanilla_transformers.interop.ctranslate2_search import generate_with_ctranslate2

@@ -1,4 +1,4 @@
-"""`vanilla update`: renews the code in a saved folder, after a check that the new code gives the same outputs."""
+"""`vanilla update`: renews the code in a saved folder, after a check that the outputs of the model stay the same."""
 
 import argparse
 from collections.abc import Iterator, Sequence
@@ -10,7 +10,7 @@ def update(arguments: argparse.Namespace) -> int:
     """Renews the code in a folder, and prints the changes.
 
     Raises:
-        UserError: the code cannot be renewed; the folder is unchanged.
+        UserError: If the code cannot be renewed; the folder is unchanged.
     """
     renewal = renew(arguments.run, arguments.model, dry_run=arguments.dry_run)
     for line in changes(renewal, arguments.dry_run):

@@ -27,7 +27,7 @@ def must_start(num_processes: int | None) -> bool:
     """Returns whether processes must be started: several are requested, and no launcher has started them.
 
     Raises:
-        UsageError: a launcher has started another number of processes than requested.
+        UsageError: If a launcher has started another number of processes than requested.
     """
     launched = os.environ.get("WORLD_SIZE", os.environ.get("SLURM_STEP_NUM_TASKS", "1"))
     is_launched = "LOCAL_RANK" in os.environ or launched != "1"
@@ -50,8 +50,8 @@ def run_workers(words: Sequence[str], num_processes: int) -> int:
     """Runs `vanilla WORDS` in processes that train together.
 
     Returns:
-        The exit status: 0 if all processes exit with 0, also after a signal; otherwise the status for the process that
-        caused the failure.
+        The exit status: 0 if all processes exit with 0, also after a signal; otherwise the status that `report` returns
+        for the process that caused the failure.
     """
     workers = [start_worker(words, environment) for environment in environments(num_processes)]
     with forwarded_signals(workers) as received:
@@ -127,15 +127,15 @@ def wait_for(workers: Sequence[subprocess.Popen]) -> subprocess.Popen | None:
 
 
 def blame(status: int) -> int:
-    """Returns the rank of an exit status as the cause of a failure; the smallest is the likeliest cause.
+    """Returns how likely a process with this exit status caused the failure: the smallest number is the likeliest.
 
-    0: a signal ended the process; 1: the process failed; 2: it lost contact with another process.
+    0: a signal ended the process; 1: the process failed; 2: the process lost contact with another process.
     """
     return 0 if status < 0 else 2 if status == CONTACT_LOST else 1
 
 
 def report(rank: int, status: int, received: Sequence[int]) -> int:
-    """Prints why a run ended if its processes could not print it. Returns the exit status."""
+    """Prints why a run ended, if its processes could not print the reason. Returns the exit status."""
     if received and -status in (*received, signal.SIGTERM):
         print("vanilla: interrupted", file=sys.stderr)
         return 128 + received[-1]

@@ -25,14 +25,16 @@ Places = NDArray[np.int64]
 class AugmentationConfig:
     """How training rows are augmented, differently in every epoch. 0 turns an augmentation off.
 
-    Swap, deletion and word dropout treat all tokens of a word alike.
+    Swap, deletion and word dropout change words: all tokens of a word are changed together.
 
     Attributes:
-        swap: number of swaps of two words, as a fraction of the words of a text; if not 0, at least one swap.
+        swap: number of swaps of two words, as a fraction of the number of words of a text. The number is rounded down,
+            but a text of two or more words has at least one swap if `swap` is not 0.
         deletion: probability of deleting a word; at least one word of a text is kept.
         word_dropout: probability of replacing the tokens of a word by the mask token, or by the unknown token if the
             tokenizer has no mask token.
-        subword_dropout: probability that WordPiece skips a piece and takes the next shorter one (MaxMatch-Dropout).
+        subword_dropout: probability that WordPiece skips a piece and tries the next shorter piece (MaxMatch-Dropout,
+            see `subwords`).
     """
 
     swap: float = 0.0
@@ -62,10 +64,10 @@ class Augmenter:
     Args:
         config: the augmentations and their rates.
         tokenizer: the tokenizer that encoded the rows.
-        max_length: maximum number of tokens of a row; subword dropout keeps a row unchanged rather than exceed it.
+        max_length: maximum number of tokens of a row. If subword dropout makes a row longer, the row stays unchanged.
 
     Raises:
-        UserError: `word_dropout` is on and the tokenizer has neither a mask token nor an unknown token, or
+        UserError: If `word_dropout` is on and the tokenizer has neither a mask token nor an unknown token, or if
             `subword_dropout` is on and the tokenizer is not WordPiece.
     """
 
@@ -74,7 +76,8 @@ class Augmenter:
         hidden_id = tokenizer.mask_token_id if tokenizer.mask_token_id is not None else tokenizer.unk_token_id
         if hidden_id is None and config.word_dropout:
             raise UserError(
-                "augmentation.word_dropout: the tokenizer has no mask token to replace a word with; set it to 0"
+                "augmentation.word_dropout: the tokenizer has no mask token and no unknown token to replace a word "
+                "with; set augmentation.word_dropout=0"
             )
         self.hidden_id = hidden_id
         self.pieces = WordPieces(tokenizer, max_length) if config.subword_dropout else None
@@ -132,7 +135,7 @@ class AugmentedRows:
 
 
 def hide_words(tokens: Tokens, rate: float, hidden_id: int, generator: np.random.Generator) -> Tokens:
-    """Returns a row in which the tokens of each word are replaced by `hidden_id` with probability `rate`."""
+    """Returns a row in which each word is hidden with probability `rate`: all its tokens become `hidden_id`."""
     assert tokens.words is not None, "the row was encoded for augmentation"
     piece_of_token = np.cumsum(tokens.begins_piece) - 1
     draws = generator.random(piece_of_token.max(initial=-1) + 1)
@@ -141,6 +144,7 @@ def hide_words(tokens: Tokens, rate: float, hidden_id: int, generator: np.random
 
 
 def _move_words(tokens: Tokens, config: AugmentationConfig, generator: np.random.Generator) -> Tokens:
+    """Returns a row with words swapped and deleted. In a text pair, words are swapped only within one text."""
     assert tokens.words is not None, "the row was encoded for augmentation"
     starts = np.flatnonzero(tokens.begins_piece)
     pieces = np.split(np.arange(len(tokens.words)), starts[1:])
@@ -163,7 +167,7 @@ def _swap(order: Places, words: Places, rate: float, generator: np.random.Genera
 
 
 def _stays(num_words: int, rate: float, generator: np.random.Generator) -> NDArray[np.bool_]:
-    """Returns which words are kept, shape (num_words,); at least one is."""
+    """Returns whether each word is kept, shape (num_words,). At least one word is kept."""
     stays = generator.random(num_words) >= rate
     if not stays.any():
         stays[generator.integers(num_words)] = True

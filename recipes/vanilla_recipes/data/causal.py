@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 
 def read_pairs(data: PromptDataConfig, split: Split, seed: int) -> Iterator[PromptPair]:
-    """Yields the checked rows of a split. A text without a prompt becomes the completion of an empty prompt."""
+    """Yields the rows of a split. If the data has no prompts, each text is the completion of an empty prompt."""
     if data.has_prompts:
         return prompt_pairs(data, split, seed)
     return (PromptPair("", text) for text in texts(data, split, seed))
@@ -30,7 +30,7 @@ def training_spans(data: PromptDataConfig, pairs: Iterable[PromptPair], tokenize
     """Encodes the training rows.
 
     Raises:
-        UserError: with `data.layout=blocks`, the training split has fewer tokens than one block.
+        UserError: If `data.layout=blocks` and the training split has fewer tokens than one block.
     """
     if data.layout == "documents":
         return _documents(data, "train", pairs, tokenizer)
@@ -38,7 +38,7 @@ def training_spans(data: PromptDataConfig, pairs: Iterable[PromptPair], tokenize
     if len(ids) < data.block_size:
         raise UserError(
             f"data.block_size={data.block_size}: the train split has {len(ids)} tokens, fewer than one block; lower "
-            "it, or give more text"
+            "data.block_size, or give more text"
         )
     return ring_blocks(ids, data.block_size)
 
@@ -49,7 +49,8 @@ def scored_spans(data: PromptDataConfig, split: Split, seed: int, tokenizer: Pre
     With `data.layout=blocks` every token of the split except the first is a target exactly once.
 
     Raises:
-        UserError: the rows cannot be read, break a rule, or have fewer than two tokens in blocks.
+        UserError: If the rows cannot be read or break a rule, or if `data.layout=blocks` and the split has fewer than
+            two tokens.
     """
     pairs = read_pairs(data, split, seed)
     if data.layout == "documents":
@@ -60,9 +61,10 @@ def scored_spans(data: PromptDataConfig, split: Split, seed: int, tokenizer: Pre
 def training_batch(
     spans: Spans, data: PromptDataConfig, batch: BatchConfig, seed: int, rows: Rows, epoch: int
 ) -> Batch:
-    """Makes a training batch of `rows`.
+    """Makes a training batch of the rows with the numbers `rows`.
 
-    Blocks begin at another random token in every epoch. Documents may be packed.
+    With `data.layout=blocks` all blocks are shifted by a random number of tokens, which is different in every epoch.
+    With `batch.packing` documents are packed.
     """
     if batch.packing:
         return spans.packed(rows, batch.pack_length)

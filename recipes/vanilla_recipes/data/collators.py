@@ -15,8 +15,8 @@ from vanilla_transformers.model.losses import IGNORE_INDEX
 logger = logging.getLogger(__name__)
 
 CHUNK_ROWS = 1000
-"""Number of texts encoded at a time. The tokenizer also returns offsets and masks, which take far more memory than the
-token ids that are kept."""
+"""Number of texts encoded in one call. The tokenizer also returns offsets and masks, which take far more memory than
+the token ids, so that one call for all texts would take too much."""
 
 
 class PairFeatures(TypedDict):
@@ -85,7 +85,7 @@ class PackedTranslationCollator:
     that attention kernels need.
 
     Args:
-        pad_token_id: fills `input_ids` and `decoder_input_ids` at the end of a line.
+        pad_token_id: padding id of `input_ids` and `decoder_input_ids` at the end of a line.
         decoder_start_token_id: first token of the decoder's input of each sentence pair.
         pack_length: maximum number of source tokens, and of target tokens, of a line; None packs all pairs into one
             line.
@@ -120,7 +120,7 @@ class TranslationCollator:
     have `decoder_input_ids`, the batch has them too, padded.
 
     Args:
-        pad_token_id: fills `input_ids` and `decoder_input_ids`.
+        pad_token_id: padding id of `input_ids` and `decoder_input_ids`.
         pad_to_multiple_of: S and T are rounded up to a multiple of this number, which some kernels need.
     """
 

@@ -57,7 +57,7 @@ class Classes:
 
     Attributes:
         names: the name of each class; the index of a name is the class number that the model predicts.
-        are_numbered: whether a label that is a number is an index of `names`; otherwise it is one of the names.
+        are_numbered: whether an integer label is an index into `names`. If false, the integer, as text, is a name.
     """
 
     names: tuple[str, ...]
@@ -67,7 +67,7 @@ class Classes:
         """Returns the class number of each row.
 
         Raises:
-            UserError: a label is not one of the classes; the message names the file and line.
+            UserError: If a label is not one of the classes; the message names the file and line.
         """
         number_of = {name: number for number, name in enumerate(self.names)}
         if self.are_numbered:
@@ -97,7 +97,7 @@ def labelled_rows(config: LabelledDataConfig, split: Split, seed: int = 0) -> li
         seed: seed of the built-in corpus.
 
     Raises:
-        UserError: the data cannot be read or a row breaks a rule; the message names the file and line.
+        UserError: If the data cannot be read or a row breaks a rule; the message names the file and line.
     """
     limit = config.num_rows(split)
     rows: list[LabelledRow] = []
@@ -118,11 +118,11 @@ def labelled_rows(config: LabelledDataConfig, split: Split, seed: int = 0) -> li
 
 
 def classes_of(config: LabelledDataConfig, rows: Sequence[LabelledRow]) -> Classes:
-    """Returns the classes of a task: the classes named by the user or the dataset, or else all training labels.
+    """Returns the classes of a task: the class names of the user or the dataset, or else all training labels.
 
     Raises:
-        UserError: all training rows have the same label, or the classes have no names and more than half as many
-            different labels as rows.
+        UserError: If all training rows have the same label. If the classes have no names, and the number of different
+            labels is more than half the number of rows.
     """
     names = config.label_names or _declared_names(config)
     labels = {row.label for row in rows}
@@ -174,7 +174,11 @@ def _label(location: str, fields: dict, name: str) -> Label:
 
 
 def _check_one_kind(rows: Sequence[LabelledRow]) -> None:
-    """Refuses numbers and texts among the labels of one split: a typing error, or two columns mixed up."""
+    """Checks that the labels of a split are all numbers or all texts. A mixture suggests an error in the data.
+
+    Raises:
+        UserError: If some labels are numbers and some are texts.
+    """
     first = rows[0]
     for row in rows:
         if type(row.label) is not type(first.label):

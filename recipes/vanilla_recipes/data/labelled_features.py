@@ -45,7 +45,7 @@ class Tokens:
         return begins
 
     def take(self, positions: NDArray[np.int64]) -> "Tokens":
-        """Returns the tokens at the positions `places`, in this order."""
+        """Returns a row with the tokens at `positions`, in the order of `positions`."""
         types = None if self.token_type_ids is None else self.token_type_ids[positions]
         return Tokens(self.input_ids[positions], types, None if self.words is None else self.words[positions])
 
@@ -59,7 +59,7 @@ def encode_rows(
     logged.
 
     Args:
-        rows: all single texts, or all text pairs.
+        rows: the rows, which must all be single texts or all be text pairs.
         tokenizer: a tokenizer that adds its special tokens itself.
         max_length: maximum number of tokens of a row, special tokens included.
         with_words: whether `Tokens.words` is filled.
@@ -89,7 +89,7 @@ def collate(rows: Sequence[Tokens], labels: Sequence[int], pad_token_id: int) ->
     Args:
         rows: the encoded rows.
         labels: the class number of each row, which becomes `labels` (B,).
-        pad_token_id: fills `input_ids`.
+        pad_token_id: padding id of `input_ids`.
     """
     lengths = torch.tensor([len(row.input_ids) for row in rows])
     batch = {

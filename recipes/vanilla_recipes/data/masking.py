@@ -69,7 +69,7 @@ class Masker:
         config: the fractions to mask.
 
     Raises:
-        UserError: `whole_word` is on, and the tokenizer does not mark the pieces that continue a word.
+        UserError: If `whole_word` is on, and the tokenizer does not mark the pieces that continue a word.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast, config: MaskingConfig) -> None:
@@ -93,8 +93,8 @@ class Masker:
     def _choose(self, ids: Ids, generator: np.random.Generator) -> NDArray[np.int64]:
         """Returns the positions of the tokens to predict.
 
-        Without whole word masking every token counts as a word. All words are equally likely. The number of words is
-        `num_words * probability`, rounded up or down at random so that its mean is exact, and at least 1.
+        Without whole word masking every token counts as a word. All words are equally likely. The number of chosen
+        words is `num_words * probability`, rounded up or down at random so that its mean is exact, and at least 1.
         """
         positions = np.flatnonzero(~self.is_special[ids])
         words = self._word_numbers(ids, positions)
@@ -150,7 +150,8 @@ def collate_masked(rows: Sequence[MaskedRow], pad_token_id: int) -> dict[str, to
 
     Returns:
         `input_ids` and `attention_mask` (B, T), padded on the right; `masked_positions` (N,), the indices b * T + t of
-        the masked tokens in the flattened batch; `labels` (N,). N counts the masked tokens of all rows, in their order.
+        the masked tokens in the flattened batch; `labels` (N,). N counts the masked tokens of all rows, in the order
+        of `rows`.
     """
     lengths = np.array([len(row.input_ids) for row in rows])
     width = int(lengths.max())

@@ -63,8 +63,8 @@ class PairAugmenter:
         max_target_length: maximum number of tokens of a reversed target. Truncation keeps its last token, `</s>`.
 
     Raises:
-        UserError: word dropout is on and the tokenizer has no unknown token; or `reversal` is on and the tokenizer has
-            no start token or adds it to ordinary sources.
+        UserError: If word dropout is on and the tokenizer has no unknown token. If `reversal` is on and the tokenizer
+            has no start token or adds it to every source.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class PairAugmenter:
         self.special_ids = np.array([*tokenizer.all_special_ids, decoder_start_token_id])
 
     def __call__(self, row: PairFeatures, generator: np.random.Generator) -> PairFeatures:
-        """Returns an augmented pair: perhaps reversed, then with word dropout.
+        """Returns an augmented pair: reversed with probability `reversal`, then with word dropout.
 
         Args:
             row: the encoded pair.
@@ -119,7 +119,8 @@ class PairAugmenter:
         for name in ("word_dropout", "target_word_dropout"):
             if getattr(self.config, name) and self.hidden_id is None:
                 raise UserError(
-                    f"augmentation.{name}: the tokenizer has no unknown token to replace a word with; set it to 0"
+                    f"augmentation.{name}: the tokenizer has no unknown token to replace a word with; set this "
+                    "setting to 0"
                 )
         if self.config.reversal and (self.mark_id is None or self.mark_id in tokenizer("a")["input_ids"]):
             raise UserError(

@@ -34,12 +34,12 @@ class Pair(NamedTuple):
 
 
 def translation_pairs(config: TranslationDataConfig, split: Split, seed: int = 0) -> list[Pair]:
-    """Returns the checked sentence pairs of one split; see `read_translation_pairs`."""
+    """Returns a list of the sentence pairs that `read_translation_pairs` yields."""
     return list(read_translation_pairs(config, split, seed))
 
 
 def read_translation_pairs(config: TranslationDataConfig, split: Split, seed: int = 0) -> Iterator[Pair]:
-    """Yields the checked sentence pairs of one split, in the order of the data.
+    """Yields the sentence pairs of one split in the order of the data, after checking each pair.
 
     A row is `{"translation": {"en": ..., "de": ...}}` or `{"en": ..., "de": ...}`; other fields are ignored. With
     `skip_bad_rows` a pair whose source or target is empty is left out, and the number of such pairs is logged.
@@ -50,8 +50,8 @@ def read_translation_pairs(config: TranslationDataConfig, split: Split, seed: in
         seed: seed of the built-in corpus.
 
     Raises:
-        UserError: the data cannot be read or a row breaks a rule; the message names the file and line. Pairs with an
-            empty side are reported together at the end, or at once if the rows are a stream.
+        UserError: If the data cannot be read or a row breaks a rule; the message names the file and line. Pairs with an
+            empty side are reported together at the end. With `data.streaming` the first such pair is reported at once.
     """
     limit, num_kept = config.num_rows(split), 0
     empty: list[str] = []

@@ -17,14 +17,14 @@ from typing import Any, BinaryIO, NamedTuple
 from vanilla_recipes.errors import UserError
 
 DELIMITERS = {",": "a comma", "\t": "a tab", ";": "a semicolon", "|": "a bar"}
-"""Delimiters of tables, with their names for messages. A .csv file uses the comma, a .tsv file the tab; the others are
-recognized for the error message only."""
+"""Delimiters of tables, with their names for messages. A .csv file uses the comma, and a .tsv file uses the tab. The
+semicolon and the bar are recognized only to name them in an error message."""
 
 KINDS = {bool: "truth value", int: "number", float: "number", str: "text", list: "list", dict: "object"}
 
 
 class Record(NamedTuple):
-    """One row, not checked yet.
+    """One row as read from the data. Its values are checked later.
 
     `location` is `train.jsonl:17` for formats with one row a line (line number, from 1), and `train.parquet row 16` for
     Parquet and JSON arrays (row index, from 0).
@@ -35,11 +35,11 @@ class Record(NamedTuple):
 
 
 def read_records(path: Path) -> Iterator[Record]:
-    """Yields the records of a .jsonl, .json, .csv or .tsv file, of one of these ending in .gz, or of a .parquet file.
+    """Yields the records of a .parquet file, or of a .jsonl, .json, .csv or .tsv file, which may be compressed (.gz).
 
     Raises:
-        UserError: the file cannot be read, has another format than its name says, is not UTF-8 or has a broken row.
-            The message names the file and, in formats with lines, the line number.
+        UserError: If the file cannot be read, its format does not match its name, it is not UTF-8, or it has a broken
+            row. The message names the file and, in formats with lines, the line number.
     """
     return READERS[data_suffix(path)](path)
 
@@ -48,7 +48,7 @@ def read_text(path: Path) -> str:
     """Returns the text of a file; line ends are not converted.
 
     Raises:
-        UserError: the file cannot be read or is not UTF-8.
+        UserError: If the file cannot be read or is not UTF-8.
     """
     return "".join(line for _, line in _lines(path))
 
@@ -64,7 +64,7 @@ def data_suffix(path: Path) -> str:
 
 
 def fault_text(error: object) -> str:
-    """The text of an exception on one line, shortened."""
+    """Returns the text of an exception on one line, shortened to 300 characters."""
     text = " ".join(str(error).split())
     return text if len(text) <= 300 else text[:297] + "..."
 
@@ -97,7 +97,7 @@ def _parse(path: Path, text: str, first_line: int) -> Any:
             f"{location}: broken JSON at character {error.colno}: {error.msg}. Each line must hold one complete object,"
             " or the file one array of objects"
         ) from error
-    # A number with thousands of digits raises a ValueError, thousands of nested brackets raise a RecursionError.
+    # A number with thousands of digits raises a ValueError. Thousands of nested brackets raise a RecursionError.
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path}:{first_line}: JSON that cannot be read: {fault_text(error)}") from error
 
@@ -109,7 +109,7 @@ def _as_object(location: str, row: Any) -> dict[str, Any]:
 
 
 def shown(value: object) -> str:
-    """Returns a value as JSON with its kind, for messages: `the number 42`, `null`. JSON over 60 characters is cut."""
+    """Returns a value as JSON with its type, for messages: `the number 42`, `null`. JSON over 60 characters is cut."""
     if value is None:
         return "null"
     kind = KINDS.get(type(value), type(value).__name__)
@@ -140,7 +140,7 @@ def _read_csv(path: Path, delimiter: str = ",") -> Iterator[Record]:
         if len(row) != len(header):
             raise UserError(
                 f"{location}: {len(row)} values where the header has {len(header)} ({', '.join(header)}). A value that"
-                " contains the delimiter or a line break must stand in double quotes"
+                " contains the delimiter or a line break must be in double quotes"
             )
         yield Record(location, dict(zip(header, row, strict=True)))
 
@@ -150,7 +150,7 @@ def _read_tsv(path: Path) -> Iterator[Record]:
 
 
 def _located_rows(path: Path, reader: Any) -> Iterator[tuple[str, list[str]]]:
-    """Yields each row with the number of its first line: a quoted value may contain line ends."""
+    """Yields each row with the number of its first line. A row may span lines: a quoted value may contain line ends."""
     while True:
         location = f"{path}:{reader.line_num + 1}"
         try:

@@ -31,7 +31,7 @@ class DataConfig:
         name: "toy" for the built-in corpus, or the id of a dataset on the Hub.
         config_name: the configuration of the Hub dataset, if it has several.
         revision: a branch, tag or commit of the Hub dataset; null for its newest commit.
-        path: a local folder with one file a split, or the file of the training split; overrides `name`.
+        path: a local folder with one file per split, or the file of the training split; overrides `name`.
         train_split: name of the training split on the Hub, or of its file in `path` (see `splits.split_files`).
         validation_split: name of the validation split, or of its file.
         test_split: name of the test split, or of its file; null if the data has no test split.
@@ -100,7 +100,7 @@ class StreamedDataConfig(DataConfig):
 
 
 def records(config: DataConfig, task: str, split: Split, seed: int = 0) -> Iterator[Record]:
-    """Yields the unchecked rows of one split, with the location of each row.
+    """Yields the rows of one split with the location of each row, before their values are checked.
 
     Args:
         config: the source of the rows.
@@ -109,7 +109,7 @@ def records(config: DataConfig, task: str, split: Split, seed: int = 0) -> Itera
         seed: seed of the built-in corpus.
 
     Raises:
-        UserError: the split is missing, unreadable or empty.
+        UserError: If the split is missing, unreadable or empty.
     """
     name = config.split_name(split)
     if name is None:
@@ -165,7 +165,7 @@ def _hub_records(config: DataConfig, split: str, streaming: bool) -> Iterator[Re
             yield Record(f"{name} {split} row {index}", row)
     except (OSError, datasets.exceptions.DatasetsError) as error:  # streamed rows are downloaded while they are read
         raise UserError(
-            f"data.name={name}: the split {split!r} could not be read on after row {index}: {fault_text(error)}; "
+            f"data.name={name}: the split {split!r} could not be read after row {index}: {fault_text(error)}; "
             f"resume=if_available continues the run"
         ) from error
 
@@ -180,7 +180,7 @@ def value_of(location: str, fields: dict[str, Any], name: str, key: str) -> Any:
         key: the setting that names the field, for messages.
 
     Raises:
-        UserError: the row has no such field.
+        UserError: If the row has no such field.
     """
     if name not in fields:
         there = ", ".join(map(str, fields)) or "nothing"
@@ -192,10 +192,10 @@ def text_of(location: str, fields: dict[str, Any], name: str, key: str) -> str:
     """Returns the text in a field, "" for null. The arguments are those of `value_of`.
 
     Raises:
-        UserError: the row has no such field, or the value is not text or not valid Unicode.
+        UserError: If the row has no such field, or the value is not text or not valid Unicode.
     """
     value = value_of(location, fields, name, key)
-    if value is None:  # data sets contain null if a text is missing
+    if value is None:  # a dataset may contain null for a missing text
         return ""
     if not isinstance(value, str):
         raise UserError(f"{location}: {shown(value)} in {name!r}, where text belongs; mend the row")
@@ -215,7 +215,7 @@ def report_empty(empty: list[str], num_kept: int, skip: bool, fault: str, rule: 
         rule: the rule that they break, for example "a pair needs text on both sides".
 
     Raises:
-        UserError: `empty` is not empty, and `skip` is false or no row has text.
+        UserError: If `empty` is not empty, and `skip` is false or no row has text.
     """
     if not empty:
         return

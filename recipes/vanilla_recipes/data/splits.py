@@ -19,9 +19,9 @@ PART = re.compile(r"-(\d{5})-of-(\d{5})\.")
 def split_files(data_path: str, split: str, name: str) -> list[Path]:
     """Returns the file of a split, or the numbered parts of a split in order.
 
-    In a folder the file of a split is, in this order: the file named NAME; NAME with a known suffix such as `.jsonl`;
-    the only file whose name begins with NAME and one of "_-.", such as `test_2016_flickr.jsonl` for "test". The
-    numbered parts of a large split on the Hub, such as `train-00000-of-00002.parquet`, count as one file.
+    In a folder the file of a split is the first that exists of: the file named NAME; NAME with a known suffix such as
+    `.jsonl`; the only file whose name begins with NAME and one of "_-.", such as `test_2016_flickr.jsonl` for "test".
+    The numbered parts of a large split on the Hub, such as `train-00000-of-00002.parquet`, count as one file.
 
     `data_path` may also be the file of the training split. Then NAME of another split must be a file in the same
     folder.
@@ -32,7 +32,7 @@ def split_files(data_path: str, split: str, name: str) -> list[Path]:
         name: the value of `data.<split>_split`, NAME above.
 
     Raises:
-        UserError: no file of the split is found, several files could be the split, or a numbered part is missing.
+        UserError: If no file of the split is found, several files could be the split, or a numbered part is missing.
     """
     path = Path(data_path).expanduser()
     if not _exists(path):
@@ -55,8 +55,8 @@ def note_same_source(split: str, source: object, training_source: object) -> Non
 
     Args:
         split: the name of the split that is read.
-        source: its files, or another description that identifies its rows.
-        training_source: the same for the training split.
+        source: the files of this split, or a text that identifies its rows.
+        training_source: the files or the text of the training split.
     """
     if split != "train" and source == training_source:
         named = ", ".join(map(str, source)) if isinstance(source, list) else source
@@ -83,7 +83,7 @@ def _beside(train_file: Path, split: str, name: str) -> Path:
         return file
     raise UserError(
         f"data.path={train_file} is one file, which serves as the train split, so there is no {split} split. Give the"
-        f" folder with one file a split, or a file in the same folder with data.{split}_split=FILE"
+        f" folder with one file per split, or a file in the same folder with data.{split}_split=FILE"
     )
 
 
@@ -112,7 +112,7 @@ def _are_parts(folder: Path, files: list[str]) -> bool:
     """Returns whether the sorted `files` are all numbered parts of one split.
 
     Raises:
-        UserError: a part is missing.
+        UserError: If a part is missing.
     """
     parts = [PART.search(file) for file in files]
     numbers = [(int(part[1]), int(part[2])) for part in parts if part]

@@ -1,7 +1,7 @@
-"""Reads training rows that do not fit into memory, one segment at a time; a segment is trained on like an epoch.
+"""Reads training rows that do not fit into memory, one segment at a time. A segment counts as an epoch.
 
-A segment is a function of its number alone. A resumed run reads the stream up to its segment and continues exactly.
-Rows are shuffled within their segment only.
+The rows of a segment depend only on the segment number. A resumed run reads the stream up to its segment and then
+continues with the same rows. Rows are shuffled within their segment only.
 """
 
 from collections.abc import Callable, Iterator
@@ -17,7 +17,7 @@ Corpus = TypeVar("Corpus")
 
 
 class Stream(Generic[Item]):
-    """Items in segments of equal size. After its end the stream starts over, in the middle of a segment too.
+    """Items in segments of equal size. At the end of the stream, a segment continues with the first items.
 
     If the stream is shorter than a segment, every segment has all items of the stream.
 
@@ -34,8 +34,8 @@ class Stream(Generic[Item]):
     def segment(self, number: int) -> list[Item]:
         """Returns the items of segment `number`, counted from 0.
 
-        The next segment is read directly. For any other segment the stream is read up to it, from the beginning if the
-        segment is an earlier one.
+        To reach a later segment, the items before it are read and dropped. To reach an earlier segment, the stream is
+        read again from its beginning.
         """
         self._seek(number * self._num_items)
         items = self._take(self._num_items)
@@ -97,6 +97,6 @@ def by_segment(
 
 
 def stream_problems(data: StreamedDataConfig, max_duration: Duration) -> Iterator[tuple[str, str]]:
-    """Yields the settings that do not go with `data.streaming`, with the rule."""
+    """Yields the settings that are not allowed with `data.streaming`, with the rule that they break."""
     if data.streaming and max_duration.unit == "epochs":
         yield "max_duration", "must be in steps, tokens or time with data.streaming=true, where an epoch is a segment"

@@ -28,7 +28,7 @@ class WordPieces:
         max_length: maximum number of tokens of a row.
 
     Raises:
-        UserError: the tokenizer is not WordPiece.
+        UserError: If the tokenizer is not WordPiece.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast, max_length: int) -> None:
@@ -45,7 +45,7 @@ class WordPieces:
         self._choices: dict[tuple[int, ...], Choices] = {}
 
     def cut(self, tokens: Tokens, rate: float, generator: np.random.Generator) -> Tokens:
-        """Returns a row with its words split again, or the row itself if the result exceeds `max_length` tokens.
+        """Returns a row with its words split again at random; the row itself if the result exceeds `max_length` tokens.
 
         Args:
             tokens: a row with `words`. Special tokens, and words that contain one, are not changed.

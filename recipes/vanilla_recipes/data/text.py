@@ -1,6 +1,6 @@
 """Reads rows of text, or of prompts with completions.
 
-The source is the built-in story corpus, the Hub, files with one record a row, or .txt files, each of which is one text.
+The source is the built-in story corpus, the Hub, files with one record per row, or .txt files. A .txt file is one text.
 """
 
 from collections.abc import Iterator
@@ -86,7 +86,7 @@ class PromptPair(NamedTuple):
 
 
 def text_problems(experiment: Any) -> Iterator[tuple[str, str]]:
-    """Yields the settings of a run on text that exclude one another, with the rule.
+    """Yields the settings of a run on text that contradict another setting, with the rule that they break.
 
     Args:
         experiment: an experiment whose `data` is a `TextDataConfig` and whose `tokenizer` has a `name`.
@@ -99,7 +99,7 @@ def text_problems(experiment: Any) -> Iterator[tuple[str, str]]:
 
 
 def texts(config: TextDataConfig, split: Split, seed: int = 0) -> Iterator[str]:
-    """Yields the checked texts of one split, in the order of the data.
+    """Yields the texts of one split in the order of the data, after checking each text.
 
     Args:
         config: the source of the texts.
@@ -107,8 +107,8 @@ def texts(config: TextDataConfig, split: Split, seed: int = 0) -> Iterator[str]:
         seed: seed of the built-in story corpus.
 
     Raises:
-        UserError: the data cannot be read or a row breaks a rule; the message names the file and line. Empty documents
-            are reported together at the end, or at once if the rows are a stream.
+        UserError: If the data cannot be read or a row breaks a rule; the message names the file and line. Empty
+            documents are reported together at the end. With `data.streaming` the first one is reported at once.
     """
     limit, num_kept = config.num_rows(split), 0
     empty: list[str] = []
@@ -134,8 +134,8 @@ def prompt_pairs(config: PromptDataConfig, split: Split, seed: int = 0) -> Itera
         seed: seed of the built-in story corpus.
 
     Raises:
-        UserError: the data cannot be read, or a prompt or a completion is missing, blank or not text. Blank ones are
-            reported together at the end, or at once if the rows are a stream.
+        UserError: If the data cannot be read, or a prompt or a completion is missing, blank or not text. Rows with a
+            blank text are reported together at the end. With `data.streaming` the first such row is reported at once.
     """
     assert config.prompt_field is not None, "prompt_pairs reads data with prompts"
     assert config.completion_field is not None, "the configuration names both fields or none"
@@ -195,7 +195,7 @@ def _in_folder(folder: Path, split: Split, name: str) -> Path | None:
     """Returns the .txt file of a split; None if the folder has no .txt file for it but files with records.
 
     Raises:
-        UserError: the folder has .txt files only, none of them for this split.
+        UserError: If the folder has only .txt files, and none of these files is for this split.
     """
     files = sorted(file.name for file in folder.glob(f"*{TXT}"))
     chosen = next((file for file in (name, f"{name}{TXT}") if file in files), None)
@@ -215,7 +215,7 @@ def _part(path: Path, config: TextDataConfig, split: Split) -> tuple[str, str]:
     if split == "test":
         raise UserError(
             f"data.path={path} is one file, so there is no {split} split: name another file in the same folder with "
-            f"data.{split}_split=FILE{TXT}, or do without this split with data.{split}_split=null"
+            f"data.{split}_split=FILE{TXT}, or run without this split with data.{split}_split=null"
         )
     text = read_text(path)
     if config.validation_split.endswith(TXT):

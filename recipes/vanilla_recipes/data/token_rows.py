@@ -72,7 +72,7 @@ def encode_texts(texts: Iterable[str], tokenizer: PreTrainedTokenizerFast, confi
         config: the layout and the block size.
 
     Raises:
-        UserError: the texts have no tokens.
+        UserError: If the texts have no tokens.
     """
     first, last = tokenizer.cls_token_id, tokenizer.sep_token_id
     ids = encode_stream(texts, tokenizer, None if config.rows_are == "pieces" else last)
@@ -83,7 +83,7 @@ def encode_texts(texts: Iterable[str], tokenizer: PreTrainedTokenizerFast, confi
 
 
 def _cut_blocks(ids: NDArray, capacity: int, separator: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Returns starts and stops of rows of `room` tokens; the last row may be shorter.
+    """Returns starts and stops of rows of `capacity` tokens; the last row may be shorter.
 
     A separator at the beginning or end of the stream is not part of a row.
     """
@@ -93,7 +93,7 @@ def _cut_blocks(ids: NDArray, capacity: int, separator: int) -> tuple[NDArray[np
 
 
 def _cut_documents(ids: NDArray, capacity: int, separator: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Returns starts and stops of rows: the tokens between two separators, truncated to `room` tokens."""
+    """Returns starts and stops of rows: the tokens between two separators, truncated to `capacity` tokens."""
     separators = np.flatnonzero(ids == separator)
     starts, stops = separators[:-1] + 1, separators[1:]
     is_found = stops > starts

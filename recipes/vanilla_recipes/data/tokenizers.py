@@ -59,7 +59,7 @@ def train_translation_tokenizer(texts: Iterable[str], vocab_size: int, max_lengt
         max_length: number of tokens to which `truncation=True` truncates, `</s>` included.
 
     Raises:
-        UserError: `vocab_size` is too small for the special tokens, the byte tokens and the characters of the texts.
+        UserError: If `vocab_size` is too small for the special tokens, the byte tokens and the characters of the texts.
     """
     special_tokens = ["<pad>", "<unk>", "<s>", "</s>"]
     backend = _translation_backend()
@@ -101,7 +101,7 @@ def train_encoder_tokenizer(
         lowercase: lowercase texts and strip accents, as the uncased BERT does.
 
     Raises:
-        UserError: `vocab_size` is too small for the special tokens and the characters of the texts.
+        UserError: If `vocab_size` is too small for the special tokens and the characters of the texts.
     """
     special_tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
     backend = Tokenizer(models.WordPiece(unk_token="[UNK]"))
@@ -138,7 +138,7 @@ def train_decoder_tokenizer(texts: Iterable[str], vocab_size: int, max_length: i
         max_length: number of tokens to which `truncation=True` truncates.
 
     Raises:
-        UserError: `vocab_size` is too small for the 256 byte tokens and the special tokens.
+        UserError: If `vocab_size` is too small for the 256 byte tokens and the special tokens.
     """
     backend = Tokenizer(models.BPE())
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -201,7 +201,7 @@ def saved_tokenizer(name: str) -> PreTrainedTokenizerFast:
         name: a folder or a Hub repository, the value of the setting `tokenizer.name`.
 
     Raises:
-        UserError: no tokenizer is found, or its files are damaged.
+        UserError: If no tokenizer is found, or its files are damaged.
     """
     try:
         if Path(name).is_file():

@@ -22,8 +22,8 @@ PIECE_CHARACTERS = 10_000
 """Minimum length, in characters, of the pieces into which a long text is split so that all cores encode it."""
 
 CHUNK_CHARACTERS = 1_000_000
-"""Number of characters encoded at a time. The tokenizer's result takes about 100 bytes a token until the ids are copied
-out of it."""
+"""Number of characters encoded at a time. The tokenizer's result takes about 100 bytes per token until the ids are
+copied out of it."""
 
 # The boundary between a non-space character and white space. Byte-level BPE never merges across it.
 _SEAM = re.compile(r"(?<=\S)(?=\s)")
@@ -38,7 +38,7 @@ class Spans:
         starts: index in `ids` of the first input of each row, shape (rows,).
         lengths: number of inputs of each row, shape (rows,).
         num_prompt: number of leading targets of each row that the loss ignores, shape (rows,).
-        pad_token_id: fills `input_ids` after the end of a row.
+        pad_token_id: padding id of `input_ids` after the end of a row.
         num_truncated: number of rows that lost the beginning of the prompt or the end of the completion.
     """
 
@@ -106,9 +106,9 @@ class Spans:
 def ring_blocks(ids: NDArray, block_size: int) -> Spans:
     """Makes rows for training: blocks of `block_size` inputs; every token is a target once.
 
-    The target after the last token is the first token. With another `offset` of `Spans.batch` the blocks begin at other
-    tokens, and every token is still a target once. The last block is shorter if `block_size` does not divide the number
-    of tokens.
+    `ids` is treated as a ring: the target of its last token is its first token. So another `offset` in `Spans.batch`
+    shifts all blocks, and every token is still a target once. The last block is shorter if `block_size` does not divide
+    the number of tokens.
     """
     starts = np.arange(0, len(ids), block_size)
     return _blocks(ids, starts, len(ids), block_size)
@@ -179,7 +179,7 @@ def encode_rows(pairs: Iterable[PromptPair], tokenizer: PreTrainedTokenizerFast,
 
 
 def _cut(head: list[int], body: list[int], block_size: int) -> tuple[list[int], list[int]]:
-    """Truncates a row to `block_size` inputs: keeps the end of `head` (a token at least) and the start of `body`."""
+    """Truncates a row to `block_size` inputs: keeps the start of `body` and the end of `head`, at least one token."""
     body = body[: block_size + (not head)]
     return head[max(0, len(head) + len(body) - block_size - 1) :], body
 
@@ -198,9 +198,9 @@ def _encode(texts: list[str], tokenizer: PreTrainedTokenizerFast, add_special_to
 
 
 def begin_with_end_of_text(tokenizer: PreTrainedTokenizerFast) -> None:
-    """Makes the tokenizer add the end-of-text token before every text, as joined documents have it in training.
+    """Makes the tokenizer add the end-of-text token before every text.
 
-    Prompts at generation then begin with the same token as documents in training.
+    Joined training documents have this token before each document. So a prompt begins as a training document does.
     """
     token = tokenizer.eos_token
     tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(

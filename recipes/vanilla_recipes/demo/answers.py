@@ -28,12 +28,12 @@ from vanilla_transformers.inspection.passages import token_labels
 from vanilla_transformers.text.pipelines import Text2TextPipeline
 from vanilla_transformers.text.sentences import split_sentences
 
-NUM_BEAMS = 4
-NUM_SAMPLES = 3
+NUM_BEAMS = 4  # number of answers shown, and minimum number of beams
+NUM_SAMPLES = 3  # number of sampled continuations of a text
 NUM_TOKENS = 8  # number of candidates for a mask or the next token
-NUM_CLASSES = 10
-NEW_TOKENS = 100
-TEMPERATURE = 0.8
+NUM_CLASSES = 10  # maximum number of classes shown
+NEW_TOKENS = 100  # maximum number of new tokens of a continuation
+TEMPERATURE = 0.8  # used if the generation config of the model does not sample
 
 _TRANSLATORS = ("vanilla_seq2seq", "marian", "m2m_100", "mbart", "fsmt", "nllb-moe")
 _MASKS = re.compile(r"\[MASK\]|<mask>|__+")
@@ -48,7 +48,7 @@ def task_of(name: str, model_class: type, config: PreTrainedConfig) -> Task:
         config: configuration of the model.
 
     Raises:
-        UserError: the page does not support such a model.
+        UserError: If the page does not support such a model.
     """
     task = next((task for mapping, task in TASKS if _is_of(model_class, config, mapping)), None)
     if task is None:
@@ -60,10 +60,10 @@ def task_of(name: str, model_class: type, config: PreTrainedConfig) -> Task:
 
 
 def check_tokenizer(name: str, task: Task, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Refuses a tokenizer that does not suit the task.
+    """Checks that a tokenizer has the tokens that the task needs.
 
     Raises:
-        UserError: the task is to fill masks, and the tokenizer has no mask token.
+        UserError: If the task is to fill masks, and the tokenizer has no mask token.
     """
     if task is FILL and tokenizer.mask_token is None:
         raise UserError(f"{name}: the tokenizer has no mask token; name it as mask_token in tokenizer_config.json")
@@ -78,7 +78,7 @@ def shown(name: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase)
     """Prepares a model for the page: evaluation mode and, for a decoder, sampling without beams.
 
     Raises:
-        UserError: the page does not support such a model, or its tokenizer does not suit.
+        UserError: If the page does not support such a model, or its tokenizer lacks a token that the task needs.
     """
     task = task_of(name, type(model), model.config)
     check_tokenizer(name, task, tokenizer)
@@ -100,7 +100,7 @@ def answer(model: Shown, text: str, languages: Mapping[str, str] | None = None) 
         languages: `src_lang` and `tgt_lang`, for a multilingual model.
 
     Raises:
-        UserError: the text is empty, not valid Unicode or too long, or the model fails on it.
+        UserError: If the text is empty, not valid Unicode or too long, or the model fails on it.
     """
     if not text.strip():
         raise UserError(f"the text is empty: write something first, such as {model.task.example!r}")
@@ -130,11 +130,11 @@ def _fitting(model: Shown, text: str, what: str = "the text") -> int:
     """Returns the number of tokens of a text.
 
     Raises:
-        UserError: the text has no tokens, or more than the model reads.
+        UserError: If the text has no tokens, or more than the model reads.
     """
     count, limit = len(model.ids(text)), model.limit
     if not count:
-        raise UserError(f"{what} is {text!r}, of which the tokenizer makes no token: write something else")
+        raise UserError(f"{what} is {text!r}, which the tokenizer turns into 0 tokens: write something else")
     if count > limit:
         raise UserError(
             f"{what} has {count} tokens, {count - limit} more than the {limit} that the model reads: shorten it"
@@ -199,7 +199,7 @@ def go_on(model: Shown, text: str, _: Mapping[str, str]) -> Found:
     """Returns sampled continuations, and the most likely next tokens."""
     ids, context = model.ids(text), model.limit
     if not ids:
-        raise UserError(f"the text is {text!r}, of which the tokenizer makes no token: write something else")
+        raise UserError(f"the text is {text!r}, which the tokenizer turns into 0 tokens: write something else")
     # `continue_ids` truncates a long prompt in the same way.
     seen = ids[-context // 2 :] if len(ids) >= context else ids
     with model_faults(model.model, "generate"):
@@ -229,7 +229,7 @@ def fill(model: Shown, text: str, _: Mapping[str, str]) -> Found:
     text = _MASKS.sub(lambda _: mask, text)
     count = _fitting(model, text)
     if model.tokenizer.mask_token_id not in model.ids(text):
-        raise UserError("the text has no mask: write [MASK] or __ for a word that the model shall predict")
+        raise UserError("the text has no mask: write [MASK] or __ for a word that the model should predict")
     pipeline = FillMaskPipeline(
         model=model.model, tokenizer=model.tokenizer, device=model.model.device, top_k=NUM_TOKENS
     )

@@ -10,7 +10,7 @@ from vanilla_transformers.inspection.maps import page
 from vanilla_transformers.inspection.probe import AttentionMapError, attention_sites
 
 MOST_WEIGHTS = 8_000_000
-"""Maximum number of attention weights in all maps that are sent to the browser: 16 MB with two bytes a weight."""
+"""Maximum number of attention weights in all maps that are sent to the browser: 16 MB with two bytes per weight."""
 
 
 def maps_page(model: Shown, found: Found, effects: bool = True) -> str:
@@ -22,7 +22,7 @@ def maps_page(model: Shown, found: Found, effects: bool = True) -> str:
         effects: whether to measure the effect of each head on the loss, which takes most of the time.
 
     Raises:
-        UserError: the model has no attention maps, or the maps have more than `MOST_WEIGHTS` weights.
+        UserError: If the model has no attention maps, or the maps have more than `MOST_WEIGHTS` weights.
     """
     target = found.target or None
     length = max(len(model.ids(each)) for each in (found.text, target or ""))

@@ -1,4 +1,4 @@
-"""Formats answers as HTML in the colours of Gradio's theme, and attention maps as a frame."""
+"""Formats answers as HTML in the colors of Gradio's theme, and attention maps as an iframe."""
 
 from html import escape
 

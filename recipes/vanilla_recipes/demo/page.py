@@ -100,7 +100,7 @@ def application(models: Sequence[Shown]) -> FastAPI:
     """Returns the page as an application for a web server."""
     plain = ("sans-serif",)  # Gradio would download any other font; the CSS names installed fonts
     theme = gradio.themes.Default(primary_hue="blue", neutral_hue="slate", font=plain, font_mono=("monospace",))
-    theme.set(  # the contrast of the default colours is too low
+    theme.set(  # the contrast of the default colors is too low
         button_primary_background_fill="*primary_600",
         button_primary_background_fill_hover="*primary_700",
         input_placeholder_color="*neutral_500",
@@ -120,7 +120,7 @@ def application(models: Sequence[Shown]) -> FastAPI:
 
 
 class _Server(uvicorn.Server):
-    """A server that exits at once: an open page keeps its connection, and closing it must not print an error."""
+    """A server that exits at once: it does not wait for open pages to disconnect, and prints no errors about them."""
 
     def handle_exit(self, sig: int, frame: Any) -> None:
         logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)

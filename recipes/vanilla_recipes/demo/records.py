@@ -38,7 +38,7 @@ class Found:
     Attributes:
         groups: the answers.
         num_tokens: number of tokens read or written, from which the speed is computed.
-        deed: "read" or "written": the tokens that `num_tokens` counts.
+        deed: "read" or "written": whether `num_tokens` counts tokens of the input or of the answers.
         text: text of the attention maps; the source for an encoder-decoder.
         target: target text of the attention maps of an encoder-decoder; None for other models.
     """
@@ -66,7 +66,7 @@ class Answer(Found):
 
 @dataclass(frozen=True)
 class Task:
-    """The task of a kind of model.
+    """A task of the page, such as translation, for one type of model.
 
     Attributes:
         heading: name of the task, the heading of the page.

@@ -1,6 +1,6 @@
-"""Low-rank adapters (LoRA, Hu et al. 2021) with PEFT: the weights of a saved model are frozen, small matrices train.
+"""Low-rank adapters (LoRA, Hu et al. 2021) with PEFT: small matrices are trained, a saved model's weights are frozen.
 
-Checkpoints also hold the frozen weights, 4 bytes a parameter. So a run can be resumed even if the saved model it
+Checkpoints also hold the frozen weights, 4 bytes per parameter. So a run can be resumed even if the saved model it
 started from has moved or changed. Checkpoints stay small, because optimizer state exists for the adapters only.
 """
 
@@ -34,7 +34,7 @@ FOLDER = "adapter"
 TOLERANCE = 1e-4
 """Maximum difference in fp32 between logits with merged and with separate adapters.
 
-It is relative to the largest logit with separate adapters, or to 1 if that logit is less.
+The difference is divided by the largest absolute logit with separate adapters, or by 1 if that logit is smaller.
 """
 
 _LINEAR = (nn.Linear, Conv1D)  # GPT-2 in transformers uses Conv1D instead of nn.Linear
@@ -47,7 +47,7 @@ def check_adapters(experiment: Experiment) -> None:
     """Checks that PEFT is installed if the experiment uses adapters, before any data is read.
 
     Raises:
-        UserError: PEFT is not installed.
+        UserError: If PEFT is not installed.
     """
     if experiment.peft.r is not None and find_spec("peft") is None:
         raise UserError(
@@ -64,8 +64,8 @@ def with_adapters(task: Task, experiment: Experiment) -> Task:
     saved model that the run started from.
 
     Raises:
-        UserError: the model has no layer of a given name, the weights of a layer are tied to another layer, or the rank
-            exceeds the size of a layer.
+        UserError: If the model has no layer with a name in `peft.target_modules`, if the weights of a target layer are
+            tied to another layer, or if `peft.r` exceeds a dimension of the weights of a target layer.
     """
     settings = experiment.peft
     if settings.r is None:
@@ -112,7 +112,7 @@ def merged(model: PreTrainedModel, probe: Batch) -> PreTrainedModel:
         probe: a batch; its logits before and after merging are compared.
 
     Raises:
-        UserError: the logits differ by more than `TOLERANCE`.
+        UserError: If the logits differ by more than `TOLERANCE`.
     """
     model = copy.deepcopy(model).eval()
     before = _logits(model, probe)
@@ -161,12 +161,13 @@ def _save_adapters(model: PreTrainedModel, folder: Path) -> None:
 
 
 def _check_targets(targets: Sequence[str], rank: int, model: PreTrainedModel) -> None:
-    """Refuses layer names that PEFT would ignore silently, tied weights, and ranks greater than a layer allows.
+    """Refuses names of missing layers, layers with tied weights, and ranks greater than a layer allows.
 
-    Merging an adapter into tied weights would change the other layer too.
+    PEFT would ignore a name of a missing layer silently. Merging an adapter into tied weights would also change the
+    layer that shares the weights.
 
     Raises:
-        UserError: a name, a weight or the rank is refused.
+        UserError: If the model has no layer of a name, if a layer has tied weights, or if the rank is too large.
     """
     layers = {name: module for name, module in model.named_modules() if isinstance(module, (*_LINEAR, nn.Embedding))}
     shared = _shared_weights(model)

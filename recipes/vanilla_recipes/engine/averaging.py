@@ -1,6 +1,7 @@
 """Averaged weights: an exponential moving average over the steps, or the mean of the last checkpoints.
 
-They are stored beside the trained weights, and swapped with them while the model is scored and saved.
+The averaged weights are kept in addition to the trained weights. The two are swapped while the model is scored and
+saved.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -22,7 +23,7 @@ class AveragedWeights:
     """An average of a model's trained parameters in fp32. It starts as a copy of the parameters.
 
     Args:
-        model: its frozen parameters are ignored. Under FSDP each process averages its own shards.
+        model: the model. Its frozen parameters are ignored. Under FSDP each process averages its own shards.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -35,7 +36,7 @@ class AveragedWeights:
     def update(self, step: int, decay: float) -> None:
         """Updates the moving average: average += (1 - d) x (weights - average); d = min(decay, (1 + t) / (10 + t)).
 
-        The bound (1 + t) / (10 + t) makes the average forget the first steps, also in a short run.
+        The bound (1 + t) / (10 + t) makes the average forget the first steps quickly, even in a short run.
 
         Args:
             step: t, the number of the optimizer step, counted from 1.
@@ -50,7 +51,7 @@ class AveragedWeights:
 
     @contextmanager
     def applied(self) -> Iterator[None]:
-        """While active, the model has the averaged weights. Afterwards it has its own weights again, bit for bit."""
+        """While active, the model has the averaged weights. Afterwards it has exactly the trained weights again."""
         self._exchange()
         try:
             yield
@@ -63,7 +64,7 @@ class AveragedWeights:
 
     @torch.no_grad()
     def load_state_dict(self, weights: Weights) -> None:
-        """Copies the averages from `weights` (name -> complete tensor). Further entries of `weights` are ignored."""
+        """Copies the averages from `weights` (name -> complete tensor). Other entries of `weights` are ignored."""
         for name, average in zip(self._names, self._average, strict=True):
             average.copy_(laid_out_like(average, weights[name]))
 
@@ -76,9 +77,9 @@ class AveragedWeights:
 
 
 def mean_weights(first: Weights, others: Iterable[Weights]) -> dict[str, torch.Tensor]:
-    """The mean of models' weights in fp32, computed by name for each tensor of `first`.
+    """The mean of the weights of several models in fp32, for each tensor name in `first`.
 
-    Sums in float64. Holds only one entry of `others` in memory at a time.
+    The sums are computed in float64. Only one entry of `others` is held in memory at a time.
     """
     total = {name: tensor.double() for name, tensor in first.items()}
     num_models = 1

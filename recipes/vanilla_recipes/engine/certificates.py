@@ -28,9 +28,9 @@ def certificates(model: PreTrainedModel, task: Task, state: TrainState, experime
         experiment: gives the maximum size of a micro-batch.
 
     Returns:
-        For `results.json`: "resume" (number of resumes and the fingerprint of the task), and "gradient" (rows, numbers
-        of parts, greatest relative difference of the gradient). "gradient" is absent if there are fewer than two rows,
-        memory does not suffice, or the difference is not finite.
+        For `results.json`: "resume" (number of resumes and the fingerprint of the task), and "gradient" (number of
+        rows, numbers of micro-batches, greatest relative difference of the gradient). "gradient" is absent if there
+        are fewer than two rows, if the memory does not suffice, or if the difference is not finite.
     """
     rows = _some_rows(task, state, experiment)
     resume = {"times": state.resumes, "fingerprint": task.fingerprint}

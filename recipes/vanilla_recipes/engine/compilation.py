@@ -14,11 +14,11 @@ from vanilla_recipes.settings.experiment import Experiment
 def prepare_layers(model: PreTrainedModel, experiment: Experiment) -> None:
     """Applies the settings `gradient_checkpointing` and `compile`. Names of modules and parameters do not change.
 
-    Each layer is compiled separately, not the model as a single graph: the layers are alike, so torch compiles the
-    code once and uses it for all of them. The code is compiled for dynamic shapes.
+    Each layer is compiled separately, not the model as a single graph. The layers are alike, so torch compiles the
+    code once and uses it for all layers. The code is compiled for dynamic shapes.
 
     Raises:
-        UserError: the model has no layers that support gradient checkpointing.
+        UserError: If the model has no layers that support gradient checkpointing.
     """
     layers: list[nn.Module] = [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
     if experiment.gradient_checkpointing:

@@ -23,7 +23,7 @@ def evaluate(model: PreTrainedModel, examples: Examples, batch_tokens: int, acce
         accelerator: the processes, among which the batches are distributed.
 
     Raises:
-        RuntimeError: a row was lost or counted twice, which is a bug in the recipe.
+        RuntimeError: If a row was lost or counted twice, which is a bug in the recipe.
     """
     batches = length_sorted_batches(examples.lengths, batch_tokens)
     found: list[tuple[int, Any]] = []

@@ -29,7 +29,7 @@ class NotFiniteError(Exception):
 
 
 class Window:
-    """Keeps the losses and gradient norms since the last report on the device, so that a step need not synchronize."""
+    """Keeps losses and gradient norms on the device until the next report, so that no step waits for the device."""
 
     def __init__(self, accelerator: Accelerator) -> None:
         self.accelerator = accelerator
@@ -65,7 +65,7 @@ class Window:
             The figures; None if no step was added.
 
         Raises:
-            NotFiniteError: a loss or gradient norm was not finite.
+            NotFiniteError: If a loss or gradient norm was not finite.
         """
         if not self._steps:
             return None
@@ -113,7 +113,7 @@ class Throughput:
 
         Args:
             batches: the micro-batches of this process.
-            lengths: real tokens of all rows of the step, of all processes, shape (rows, sides).
+            lengths: number of tokens of each row of the step without padding, over all processes, shape (rows, sides).
             num_targets: number of targets of the step, summed over all processes.
         """
         self._num_padded += sum(self._num_places(batch) for batch in batches)
@@ -148,5 +148,5 @@ class Throughput:
         self._num_padded, self._num_targets, self._flops = 0, 0.0, 0.0
 
     def _num_places(self, batch: Batch) -> int:
-        """Padded tokens of a batch. The labels of an encoder-decoder count, because they become its decoder inputs."""
+        """The tokens of a batch, padding included. An encoder-decoder's labels count: they become decoder inputs."""
         return batch["input_ids"].numel() + (batch["labels"].numel() if self._has_decoder_input else 0)

@@ -1,8 +1,8 @@
 """The forward pass of a training or scoring step: the loss of a batch, and its logits.
 
-Stock models of transformers are trained with the losses of this package, label smoothing included; only their logits
-are used. The reason: the losses of Marian, BART and all classifiers are means over the targets of one micro-batch,
-which do not add up to the loss of the batch.
+transformers' own models (called stock models in the code) are trained with the losses of this package too, label
+smoothing included. Only the logits of these models are used. The reason: in transformers, the losses of Marian, BART
+and all classifiers are means over the targets of one micro-batch. Such means do not add up to the loss of the batch.
 """
 
 import functools
@@ -22,7 +22,7 @@ def training_loss(model: PreTrainedModel, batch: Batch, num_items_in_batch: torc
     """The loss of a micro-batch: summed over its targets, divided by the number of targets of the optimizer step.
 
     Args:
-        model: one of this package's models, or a stock model.
+        model: one of this package's models, or one of transformers' own models.
         batch: the micro-batch.
         num_items_in_batch: number of targets of the optimizer step, over all micro-batches and processes.
     """

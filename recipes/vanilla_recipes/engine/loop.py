@@ -42,8 +42,8 @@ def fit(task: Task, experiment: Experiment, run_folder: RunFolder, accelerator: 
     folder. A run that is stopped writes a checkpoint.
 
     Raises:
-        UserError: the loss or the gradient is not finite, disk space or memory do not suffice, a row does not fit into
-            a batch, or the run in the folder cannot be continued.
+        UserError: If the loss or the gradient is not finite, if there is not enough disk space or memory, if a row does
+            not fit into a batch, or if the run in the folder cannot be continued.
     """
     with StopRequest(experiment.max_wall_time) as stop:
         loop = Loop(task, experiment, run_folder, accelerator, stop)
@@ -55,7 +55,7 @@ def fit(task: Task, experiment: Experiment, run_folder: RunFolder, accelerator: 
 
 
 class Loop:
-    """One run: its parts and its state."""
+    """A training run: its model, optimizer, data plan and logs, and its current state."""
 
     def __init__(
         self, task: Task, experiment: Experiment, folder: RunFolder, accelerator: Accelerator, stop: StopRequest
@@ -72,7 +72,7 @@ class Loop:
         self.whole_model = WholeModel(task.model, accelerator)
         self.loss, prepared = accelerator.prepare(Loss(task.model), optimizer)
         self.optimizer = without_wrapper(prepared)
-        self.parameters = list(self.loss.parameters())  # kept, because listing the parameters takes a millisecond
+        self.parameters = list(self.loss.parameters())  # listed only once, because it takes a millisecond
         threads = side_by_side(task.model, experiment, accelerator)
         self.gradients = Gradients(task, self.loss, accelerator, experiment.seed, threads)
         self.average = None if experiment.averaging.ema_decay is None else AveragedWeights(task.model)
@@ -110,9 +110,9 @@ class Loop:
         return True
 
     def _num_micro_batches(self) -> int:
-        """The number of micro-batches: as configured, or for `auto` as found once at the start of the run.
+        """The number of micro-batches: as configured, or with `auto` as determined once at the start of the run.
 
-        A resumed run keeps the number, because another number would round differently.
+        A resumed run keeps the number, because another number would change the rounding of the gradients.
         """
         wanted = self.experiment.batch.micro_batches
         if wanted != "auto":
@@ -174,7 +174,7 @@ class Loop:
         return learning_rate
 
     def _agree(self) -> tuple[bool, float]:
-        """Whether any process was asked to stop, and the main process's training time in seconds, on all processes."""
+        """Whether any process was asked to stop, and the main process's training seconds; equal on all processes."""
         if self.accelerator.num_processes == 1:
             return bool(self.stop), self.watch.seconds
         seconds = self.watch.seconds if self.accelerator.is_main_process else 0.0
@@ -200,7 +200,7 @@ class Loop:
         """Reads the losses since the last report from the device, and writes and shows the figures.
 
         Raises:
-            UserError: a loss or gradient norm is not finite.
+            UserError: If a loss or gradient norm is not finite.
         """
         try:
             figures = self.window.read()
@@ -278,7 +278,7 @@ class Loop:
                 self.average.load_state_dict(tensors["average"])
             self.saved = state
             if self.accelerator.is_main_process:
-                self.folder.prune(state)  # a run that was killed after saving may not have come to it
+                self.folder.prune(state)  # a run killed right after saving has not pruned
         self.accelerator.wait_for_everyone()
         return state
 

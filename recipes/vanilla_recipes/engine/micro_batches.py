@@ -25,7 +25,7 @@ def find_micro_batches(gradients: Gradients, plan: Plan, epoch: int) -> int:
     Gradients are cleared afterwards; weights and random number generators do not change.
 
     Raises:
-        UserError: a single row does not fit, or the launch shards the model.
+        UserError: If a single row does not fit into memory, or if the launch shards the model.
     """
     if is_sharded(gradients.accelerator):
         raise UserError(
@@ -60,11 +60,13 @@ def _fits_everywhere(gradients: Gradients, groups: list[Rows], epoch: int, num_m
 def _fits(gradients: Gradients, groups: list[Rows], epoch: int, num_micro: int) -> bool:
     """Whether the step fits into the memory of this process.
 
-    It is tried without exchanging gradients: a process would wait forever for one that ran out of memory.
+    The step is computed without exchanging gradients. Otherwise, if one process ran out of memory, the other processes
+    would wait for it forever.
     """
     model = extract_model_from_parallel(gradients.loss)
     device = gradients.accelerator.device
-    # fork_rng passes the device to functions that take no device in torch.mps. mps is seeded in every step anyway.
+    # `fork_rng` does not work with an mps device: it passes the device to functions of torch.mps that take none. The
+    # generator of mps is seeded in every step anyway.
     seeded_apart = device.type not in (
         "cpu",
         "mps",

@@ -16,8 +16,8 @@ from vanilla_recipes.settings.train_state import TrainState
 def build_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.AdamW:
     """Fused AdamW with weight decay on weight matrices only.
 
-    Biases and norm gains do not decay, because their magnitude matters. Embeddings do not decay, because a row would
-    decay on every step but learns only from batches with its token.
+    Biases and norm gains do not decay, because their magnitude matters. Embeddings do not decay, because the row of a
+    token would decay at every step but learns only from batches that contain the token.
     """
     embeddings = {id(p) for module in model.modules() if isinstance(module, nn.Embedding) for p in module.parameters()}
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
@@ -32,8 +32,8 @@ def build_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Ad
 def without_wrapper(optimizer: AcceleratedOptimizer) -> AcceleratedOptimizer | torch.optim.Optimizer:
     """The optimizer inside Accelerate's wrapper, if the wrapper adds nothing to it (no gradient scaler).
 
-    In Accelerate 1.15 the wrapper looks for an installed package twice a step and inspects a signature. This takes 0.1
-    ms a step.
+    In Accelerate 1.15 the wrapper looks for an installed package twice per step and inspects a signature. This takes
+    0.1 ms per step.
     """
     adds_nothing = type(optimizer) is AcceleratedOptimizer and optimizer.scaler is None
     return optimizer.optimizer if adds_nothing else optimizer
@@ -60,7 +60,7 @@ class Schedule:
         return self.peak * min(1.0, self._warmup_ratio(state)) * self._decay(state)
 
     def _warmup_ratio(self, state: TrainState) -> float:
-        """The passed fraction of the warm-up, above 1 after its end. Counts the next step, as the 2017 paper does."""
+        """The completed fraction of the warm-up, above 1 after its end. The next step counts, as in the 2017 paper."""
         warmup = self.config.warmup
         return math.inf if warmup is None else warmup.ratio(state.during_next_step())
 
@@ -69,7 +69,7 @@ class Schedule:
         return floor + (1.0 - floor) * DECAYS[self.config.name](self._decay_progress(state))
 
     def _decay_progress(self, state: TrainState) -> float:
-        """The passed fraction of the decay, from 0 to 1."""
+        """The completed fraction of the decay, from 0 to 1."""
         start = self._decay_start()
         return max(0.0, self.max_duration.progress(state) - start) / (1.0 - start) if start < 1.0 else 0.0
 
@@ -89,12 +89,12 @@ class Schedule:
 
 
 def inverse_sqrt_factor(warmup_ratio: float) -> float:
-    """min(r, r ** -0.5) for the elapsed fraction r of the warm-up: linear up to 1 at r = 1, then inverse square root.
+    """min(r, r ** -0.5) for the completed fraction r of the warm-up: linear up to 1 at r = 1, then inverse square root.
 
-    It is 0 for r of 0 or less.
+    The factor is 0 if r is 0 or less.
 
     Raises:
-        ValueError: r is infinite, because the schedule has no warm-up.
+        ValueError: If r is infinite, which means that the schedule has no warm-up.
     """
     if math.isinf(warmup_ratio):
         raise ValueError("the inverse square root schedule needs a warm-up")
@@ -102,7 +102,7 @@ def inverse_sqrt_factor(warmup_ratio: float) -> float:
 
 
 def paper_peak(hidden_size: int, warmup_steps: float, scale: float = 1.0) -> float:
-    """The peak learning rate of section 5.3 of the 2017 paper: scale x (hidden_size x warmup_steps) ** -0.5."""
+    """The peak learning rate of Vaswani et al. (2017), section 5.3: scale x (hidden_size x warmup_steps) ** -0.5."""
     return scale * (hidden_size * warmup_steps) ** -0.5
 
 
@@ -120,6 +120,6 @@ def build_schedule(
     """Builds the schedule of an experiment. If `optimizer.learning_rate` is None, the peak is the 2017 paper's."""
     peak = optimizer.learning_rate
     if peak is None:
-        assert schedule.warmup is not None, "checked with the experiment"
+        assert schedule.warmup is not None, "`Experiment.problems` requires a warm-up if learning_rate is null"
         peak = paper_peak(hidden_size, schedule.warmup.amount, schedule.scale)
     return Schedule(schedule, peak, max_duration)

@@ -1,7 +1,10 @@
-"""Packing: concatenates rows of different lengths into lines, so that hardly any token is padding.
+"""Packing: concatenates several rows into one sequence, called a line, so that a batch has hardly any padding.
 
-A packed batch has no attention mask. Position ids restart at 0 with each row; by them, the models keep the rows of a
-line apart in attention.
+A packed batch has no attention mask. Position ids restart at 0 at the first token of each row. The models see from the
+position ids which tokens belong to the same row, and restrict attention to this row.
+
+The rows of an encoder-decoder have two sides, source and target. A line holds the same rows on both sides, in the same
+order. The rows of other models have one side.
 """
 
 from collections.abc import Sequence
@@ -19,7 +22,7 @@ def pack(lengths: NDArray, capacity: int | None) -> list[list[int]]:
     capacity. A row that fits into no line starts a new line.
 
     Args:
-        lengths: tokens of each row, shape (rows, sides).
+        lengths: number of tokens of each row, shape (rows, sides).
         capacity: maximum number of tokens of a line on each side, at least the length of the longest row. None packs
             all rows into one line.
 
@@ -47,12 +50,12 @@ class Packed:
     """The layout of packed rows.
 
     Args:
-        lengths: tokens of each row, shape (rows,) or (rows, sides).
+        lengths: number of tokens of each row, shape (rows,) or (rows, sides).
         capacity: maximum number of tokens of a line on each side; None packs all rows into one line.
 
     Attributes:
         lines: the row numbers of each line, in order.
-        widths: padded tokens of a line on each side, shape (sides,).
+        widths: length of a padded line on each side, shape (sides,).
     """
 
     def __init__(self, lengths: NDArray, capacity: int | None) -> None:
@@ -68,15 +71,15 @@ class Packed:
 
     @property
     def padded_tokens(self) -> int:
-        """Padded tokens of all lines, summed over all sides."""
+        """Number of tokens of all lines, padding included, summed over all sides."""
         return int(len(self.lines) * self.widths.sum())
 
     def lay_out(self, rows: Sequence[Sequence[int] | NDArray] | NDArray, fill: int, side: int = 0) -> torch.Tensor:
         """Concatenates the rows of each line and pads the lines, shape (lines, width), int64.
 
         Args:
-            rows: the token ids of each row. A row may be longer than its length: the rest is ignored.
-            fill: the id of padding.
+            rows: the token ids of each row. Tokens beyond the length that the constructor got for the row are ignored.
+            fill: the padding value: the id of the padding token or, for labels, `IGNORE_INDEX`.
             side: index of the side whose lengths the rows have.
         """
         lengths, width = self._lengths[:, side], int(self.widths[side])
@@ -89,7 +92,8 @@ class Packed:
     def position_ids(self, side: int = 0) -> torch.Tensor:
         """The position of each token in its row, shape (lines, width), int64.
 
-        With two sides, the padding at the end of a line is a further row. With one side, each padding token is a row.
+        With two sides, the padding at the end of a line counts as one more row. With one side, each padding token
+        counts as a separate row.
         """
         counted = [np.arange(length) for length in self._lengths[:, side]]
         positions = np.empty((len(self.lines), int(self.widths[side])), dtype=np.int64)
@@ -100,11 +104,11 @@ class Packed:
         return torch.from_numpy(positions)
 
     def lengths_for_kernels(self) -> dict[str, Any]:
-        """The lengths of the packed rows, for kernels that take them instead of a mask, by transformers' names.
+        """The lengths of the packed rows under transformers' argument names, for kernels that take lengths, not a mask.
 
-        Queries are the last side, keys the first side. `cu_seq_lens_q` and `cu_seq_lens_k` are cumulative lengths over
-        all lines, starting with 0, int32. `max_length_q` and `max_length_k` are ints. The padding at the end of a line
-        counts as a row.
+        The queries are the last side, the keys are the first side. `cu_seq_lens_q` and `cu_seq_lens_k` are cumulative
+        lengths over all lines, starting with 0, int32. `max_length_q` and `max_length_k` are ints. The padding at the
+        end of a line counts as a row.
         """
         queries, keys = self._row_lengths(len(self.widths) - 1), self._row_lengths(0)
         return {

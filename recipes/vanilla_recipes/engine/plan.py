@@ -1,7 +1,8 @@
 """Plans the rows of each step's batch: a pure function of the seed, the epoch, the lengths and the settings of `batch`.
 
-A batch is planned for a complete optimizer step, as one or several groups of rows of similar length. It is then divided
-among processes and micro-batches. So their numbers do not change which rows a step trains on.
+A batch is planned for a complete optimizer step, as one or several groups of rows of similar length. Only then is the
+batch divided among processes and micro-batches. So the numbers of processes and micro-batches do not change which rows
+a step trains on.
 """
 
 import math
@@ -15,14 +16,15 @@ from vanilla_recipes.errors import UserError
 from vanilla_transformers.text.batches import Rows, cut
 
 Lengths = Sequence[int] | NDArray | Callable[[int], NDArray]
-"""Tokens of each row, shape (rows,) or (rows, sides). If lengths change from epoch to epoch, a function of the epoch's
-number. A segment of a stream counts as an epoch."""
+"""Number of tokens of each row, shape (rows,) or (rows, sides). The sides of translation are source and target. If the
+lengths change from epoch to epoch, a function from the number of the epoch to the lengths. A segment of a stream counts
+as an epoch."""
 
 # Maximum random shift, in tokens, of the length by which a row is sorted. The value was chosen on Multi30k: groups of
 # 2,304 tokens then have 2.1 % padding, and groups of 4,608 tokens have 3.4 %. A larger shift varies the groups between
 # epochs more, but needs more padding: with 1.0, groups of these sizes have 3.1 % and 4.4 %.
 _JITTER = 0.6
-# Number of strips divided by the square root of the number of groups. Any value from 1 to 4 pads about equally little.
+# Number of strips divided by the square root of the number of groups. All values from 1 to 4 give about equal padding.
 _STRIPS_PER_ROOT = 2.0
 
 _MEASURED_GROUPS = 1000  # number of groups whose padding is measured: the first ones, as the order is random
@@ -31,20 +33,22 @@ _MEASURED_GROUPS = 1000  # number of groups whose padding is measured: the first
 class Plan:
     """The batches of every epoch in random order. An epoch contains each row once; a stream's epoch is a segment.
 
-    The cost of a padded group is its number of padded tokens: rows x (sum over sides of the greatest length). Its rows
-    have similar lengths. The cost of a packed group is its number of real tokens. Its rows have any lengths.
+    The cost of a padded group is its number of tokens with padding: rows x (sum over sides of the greatest length). Its
+    rows have similar lengths. The cost of a packed group is its number of tokens without padding. Its rows have any
+    lengths.
 
     Args:
-        lengths: tokens of each row; for translation the sides are source and target.
+        lengths: number of tokens of each row.
         batch_tokens: maximum cost of a batch, all groups together.
         seed: determines the order of the groups and which rows share a group.
         packed: whether groups are packed.
-        pack_length: maximum number of tokens of a packed line on each side; None packs all rows of a group into one
-            line.
+        pack_length: maximum number of tokens of a packed line on each side; None packs all rows of a micro-batch into
+            one line.
         num_groups: number of groups in a batch; the last batch of an epoch may have fewer.
 
     Raises:
-        UserError: there are no rows, a row costs more than a group may, or a row does not fit into a line.
+        UserError: If there are no rows, if a single row costs more than a group may cost, or if a row is longer than
+            `pack_length`.
     """
 
     def __init__(
@@ -65,7 +69,7 @@ class Plan:
         self._check(0)
 
     def lengths(self, epoch: int) -> NDArray[np.int64]:
-        """Real tokens of the rows of an epoch, shape (rows, sides)."""
+        """Number of tokens of each row of an epoch, without padding, shape (rows, sides)."""
         return _by_sides(self._source(epoch)) if callable(self._source) else self._source
 
     def groups(self, epoch: int) -> list[Rows]:
@@ -83,7 +87,7 @@ class Plan:
         return self.groups(epoch)[step * self.num_groups : (step + 1) * self.num_groups]
 
     def num_tokens(self, rows: Rows, epoch: int) -> int:
-        """Real tokens of some rows of an epoch, summed over all sides."""
+        """Number of tokens of some rows of an epoch, without padding, summed over all sides."""
         return int(self.lengths(epoch)[rows].sum())
 
     def cost(self, rows: Rows, epoch: int) -> int:
@@ -91,7 +95,7 @@ class Plan:
         return self.num_tokens(rows, epoch) if self.packed else batch_cost(self.lengths(epoch)[rows])
 
     def padding_share(self, epoch: int) -> float:
-        """The fraction of padding among the padded tokens, from 0 to 1, in the first groups of an epoch."""
+        """The fraction of the tokens that are padding, from 0 to 1, in the first groups of an epoch."""
         lengths = self.lengths(epoch)
         groups = [lengths[rows] for rows in self.groups(epoch)[:_MEASURED_GROUPS]]
         sizes = [Packed(rows, self.pack_length).padded_tokens if self.packed else batch_cost(rows) for rows in groups]
@@ -132,7 +136,7 @@ class Plan:
 
 
 def batch_cost(lengths: NDArray) -> int:
-    """Padded tokens of a group of rows; `lengths` has shape (rows, sides)."""
+    """Number of tokens of a padded group, padding included; `lengths` has shape (rows, sides)."""
     return int(len(lengths) * lengths.max(axis=0).sum())
 
 
@@ -150,11 +154,11 @@ def _by_sides(lengths: Sequence[int] | NDArray) -> NDArray[np.int64]:
 
 
 def _tile(lengths: NDArray, group_tokens: int, generator: np.random.Generator) -> Rows:
-    """Orders rows so that neighbours have similar lengths on every side (sort-tile-recursive order of rectangles).
+    """Orders rows so that neighbors have similar lengths on every side (sort-tile-recursive order of rectangles).
 
     The rows are divided into strips by the length of their first side, and each strip is sorted by the length of the
-    last side. Every second strip is sorted in descending order, so that a group across a border has similar lengths
-    too. The last length is jittered by up to `_JITTER` tokens, so that every epoch has other groups.
+    last side. Every second strip is sorted in descending order, so that a group that spans two strips has similar
+    lengths too. The last length is jittered by up to `_JITTER` tokens, so that every epoch has other groups.
     """
     jittered = lengths[:, -1] + generator.uniform(-_JITTER, _JITTER, size=len(lengths))
     if lengths.shape[1] == 1:
@@ -180,7 +184,7 @@ def _strips(lengths: NDArray, group_tokens: int, generator: np.random.Generator)
 def _cut_packed(order: Rows, lengths: NDArray, group_tokens: int) -> list[Rows]:
     """Cuts ordered rows into groups, each with as many rows as `group_tokens` real tokens allow.
 
-    Each single row must fit into the budget; `Plan` checks this.
+    Each single row must have at most `group_tokens` tokens; `Plan` checks this.
     """
     totals = lengths[order].sum(axis=1).cumsum()
     groups, start, before = [], 0, 0

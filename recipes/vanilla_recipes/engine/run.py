@@ -39,7 +39,8 @@ def train(experiment_class: type[ExperimentT], setup: Callable[[ExperimentT], Ta
         0, also if the run was stopped and saved a checkpoint.
 
     Raises:
-        UserError: the configuration, the data, the run folder or the launch is wrong, or disk or memory do not suffice.
+        UserError: If the configuration, the data, the run folder or the launch is wrong, or if there is not enough disk
+            space or memory.
     """
     join_slurm()
     experiment = load_experiment(experiment_class, argv[0], argv[1:])

@@ -1,7 +1,7 @@
 """Computes the groups of a batch in parallel threads of one process on a CPU.
 
 For two large groups of an encoder-decoder, two threads that compute one group each are faster than two threads that
-share every operation: they wait for each other once a step instead of thousands of times.
+share every operation: the threads wait for each other once per step instead of thousands of times.
 """
 
 import copy
@@ -23,7 +23,7 @@ from vanilla_transformers.model.operations import OPERATIONS
 
 
 class SideBySide:
-    """Computes gradients in parallel threads, with one copy of the model a thread.
+    """Computes gradients in parallel threads, with one copy of the model per thread.
 
     The copies share their weights but have separate gradients. The gradients are summed in the order of the copies, so
     that the sum is deterministic. torch's threads (`torch.get_num_threads()`) are divided among the copies.
@@ -102,8 +102,8 @@ def shallow_copy(model: PreTrainedModel) -> PreTrainedModel:
 def side_by_side(model: PreTrainedModel, experiment: Experiment, accelerator: Accelerator) -> SideBySide | None:
     """A `SideBySide` if the groups of a batch can be computed in parallel threads, else None.
 
-    Needs several groups and threads, one process on a CPU, a model of this package, and no random numbers but those of
-    this package's dropout. `compile`, `gradient_checkpointing` and adapters must be off.
+    This requires several groups and threads, one process on a CPU, a model of this package, and no random numbers
+    except those of this package's dropout. `compile`, `gradient_checkpointing` and adapters must be off.
     """
     num_copies = min(experiment.batch.groups, torch.get_num_threads())
     is_alone = accelerator.device.type == "cpu" and accelerator.num_processes == 1
@@ -114,9 +114,10 @@ def side_by_side(model: PreTrainedModel, experiment: Experiment, accelerator: Ac
 
 
 def draws_our_dropout(model: PreTrainedModel) -> bool:
-    """Whether this package's dropout draws all random numbers of a model of this package.
+    """Whether all random numbers of a model of this package are drawn by this package's dropout.
 
-    It does not if an attention kernel other than eager drops attention weights: such a kernel draws its own numbers.
+    This is false if attention weights are dropped and the attention kernel is not eager: other kernels draw their own
+    random numbers.
     """
     if OPERATIONS.dropout is not apply_dropout:
         return False

@@ -27,8 +27,8 @@ class MicroBatch(NamedTuple):
     Attributes:
         batch: the rows of the micro-batch.
         number: index of the micro-batch in the step, unique over all processes.
-        weight: factor of the loss; 0 for a dummy micro-batch, which only keeps the process in step with other
-            processes.
+        weight: factor of the loss; 0 for a dummy micro-batch, with which a process only takes part in the forward and
+            backward passes of the other processes.
     """
 
     batch: Batch
@@ -73,8 +73,8 @@ class Gradients:
     def cut(self, groups: list[Rows], epoch: int, num_micro: int) -> list[MicroBatch]:
         """The micro-batches of this process.
 
-        Every process gets the same number, because in a sharded run all processes take part in every forward pass. A
-        process with too few parts gets dummy micro-batches of weight 0.
+        Every process gets the same number of micro-batches, because in a sharded run all processes take part in every
+        forward pass. A process with too few parts gets dummy micro-batches of weight 0.
 
         Args:
             groups: the rows of the step, of all processes. A micro-batch contains rows of one group only.
@@ -93,7 +93,7 @@ class Gradients:
     def num_parts(self, num_groups: int, num_micro: int) -> int:
         """The number of parts into which each group is cut.
 
-        It makes the number of all parts a multiple of the number of processes, and at least `num_micro` a process.
+        The total number of parts is a multiple of the number of processes, and at least `num_micro` per process.
         """
         return num_micro * math.lcm(num_groups, self.accelerator.num_processes) // num_groups
 
@@ -108,7 +108,7 @@ class Gradients:
         Args:
             micro_batches: the micro-batches of this process.
             num_targets: number of targets of the step, summed over all processes.
-            step: number of the optimizer steps taken before; part of the seed of dropout.
+            step: number of optimizer steps taken so far; a part of the seed of dropout.
         """
         # The count is at least 1, so that the loss of a step without targets is 0 instead of 0 / 0.
         count = torch.tensor(max(1.0, num_targets), device=self.accelerator.device)
@@ -138,7 +138,7 @@ class Gradients:
 
 
 def over_processes(accelerator: Accelerator, figures: list[float]) -> list[float]:
-    """Sums each figure over all processes; every process must call it and gets the same sums."""
+    """Sums each figure over all processes. Every process must call this function, and gets the same sums."""
     if accelerator.num_processes == 1:
         return figures
     tensor = torch.tensor(figures, dtype=torch.float64, device=accelerator.device)

@@ -44,10 +44,10 @@ def as_user_errors(activity: str, remedy: str) -> Iterator[None]:
 
     Args:
         activity: the step or evaluation that runs, for the message.
-        remedy: the settings that save memory in it, for the message.
+        remedy: the settings that save memory in this activity, for the message.
 
     Raises:
-        UserError: the block ran out of memory, or torch could not compile the layers.
+        UserError: If the block ran out of memory, or torch could not compile the layers.
     """
     try:
         yield

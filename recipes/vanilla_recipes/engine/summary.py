@@ -20,11 +20,11 @@ _PACKAGES = ("vanilla_transformers", "transformers", "accelerate")
 
 
 def run_figures(state: TrainState, records: Sequence[Mapping[str, Any]], accelerator: Accelerator) -> dict[str, Any]:
-    """Steps, tokens, time, speed, memory, hardware and versions of a run. Names no host, user or path.
+    """Steps, tokens, time, speed, memory, hardware and versions of a run. No host, user or path is named.
 
     Args:
         state: the counters at the end of the run.
-        records: the records of `metrics.jsonl`. For a resumed run they also cover the time before it was resumed.
+        records: the records of `metrics.jsonl`. For a resumed run they also cover the time before the resume.
         accelerator: the processes and devices.
     """
     seconds = max(state.elapsed_seconds, 1e-9)
@@ -44,7 +44,7 @@ def run_figures(state: TrainState, records: Sequence[Mapping[str, Any]], acceler
         figures["peak_memory_gb"] = round(peak_memory, 3)
     return figures | {
         "machine": {"device": _device_name(accelerator.device), "processes": accelerator.num_processes},
-        # `torch.__version__` includes the build, such as 2.15.0+cu132; the package metadata of some builds do not.
+        # `torch.__version__` includes the build, such as 2.15.0+cu132; the package metadata of some builds does not.
         "versions": {"python": platform.python_version(), "torch": str(torch.__version__)}
         | {name: version(name) for name in _PACKAGES},
     }
@@ -61,7 +61,7 @@ def summary_table(scores: Mapping[str, Scores], run: Mapping[str, Any], folder: 
     """The summary of a run in a few lines.
 
     Args:
-        scores: the scores of the best model, by the name of the rows (validation, test).
+        scores: the scores of the best model, by split (validation, test).
         run: the result of `run_figures`.
         folder: the run folder, whose files are listed.
     """

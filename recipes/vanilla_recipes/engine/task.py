@@ -50,8 +50,8 @@ class Examples:
     """Rows to score.
 
     Attributes:
-        lengths: tokens of each row, shape (rows,) or (rows, sides).
-        predict: maps the model and some row numbers to one record a row, in the same order.
+        lengths: number of tokens of each row, shape (rows,) or (rows, sides).
+        predict: maps the model and some row numbers to one record per row, in the same order.
         score: maps the records of all rows, in row order, to the scores.
     """
 
@@ -66,8 +66,8 @@ class Task:
 
     Attributes:
         model: the model. Its loss is the sum over the targets divided by `num_items_in_batch`.
-        lengths: tokens of each training row, shape (rows,) or (rows, sides). If they change from epoch to epoch, a
-            function of the epoch's number.
+        lengths: number of tokens of each training row, shape (rows,) or (rows, sides). If the lengths change from epoch
+            to epoch, a function from the number of the epoch to the lengths.
         make_batch: maps some training row numbers and the epoch to a batch. A random change of a row, such as masking,
             must be a function of the experiment's seed, the epoch and the row number. Then neither resuming nor the
             division into micro-batches changes a row. For a stream, the epoch is the number of the segment.
@@ -77,7 +77,7 @@ class Task:
         metric: name of the validation score that decides which model is best.
         greater_is_better: whether a greater value of `metric` is better.
         save_model: writes a complete `from_pretrained` folder; called on the main process only.
-        test: the test rows, on which the best model is scored at the end; None for no test.
+        test: the test rows, on which the best model is scored at the end; None if there are no test rows.
         settings: settings of scoring and decoding, written to `results.json` with the scores.
         num_targets: the number of targets of a batch, as the model counts them.
         head: names of modules that only this task uses, such as a classifier. With adapters, these modules are trained
@@ -101,7 +101,7 @@ class Task:
     show: Callable[[PreTrainedModel, Path], None] | None = None
 
     def lengths_in(self, epoch: int) -> NDArray:
-        """Tokens of the rows of an epoch, shape (rows,) or (rows, sides)."""
+        """Number of tokens of each row of an epoch, shape (rows,) or (rows, sides)."""
         return np.asarray(self.lengths(epoch) if callable(self.lengths) else self.lengths)
 
 
@@ -111,7 +111,7 @@ class FitResult:
 
     Attributes:
         state: the counters at the end.
-        stopped_by: the signal that stopped the run, or `max_wall_time`; None if the run ended by itself.
+        stopped_by: the signal that stopped the run, or `max_wall_time`; None if the run was not stopped.
     """
 
     state: TrainState

@@ -1,1 +1,1 @@
-"""Builds new models, and loads saved models of this package and stock models of transformers."""
+"""Builds new models, and loads saved models of this package and transformers' own models."""

@@ -14,8 +14,8 @@ def set_attention(model: PreTrainedModel, experiment: Experiment, device: torch.
     """Chooses the attention kernel of the run and sets it in the model.
 
     Raises:
-        UserError: transformers does not know the kernel, or the kernel cannot train on this device, or it cannot
-            train on packed rows.
+        UserError: If transformers has no kernel of this name, or if the kernel cannot train on this device or on packed
+            rows.
     """
     kernel = _kernel(model, experiment, device)
     if kernel == "flex_attention" and device.type == "cpu":
@@ -48,10 +48,13 @@ def _kernel(model: PreTrainedModel, experiment: Experiment, device: torch.device
 
 
 def _check_packing(kernel: str, model: PreTrainedModel, experiment: Experiment) -> None:
-    """Refuses packing if the kernel would mix rows up or waste work, or if the position table is too short.
+    """Refuses packing if attention would mix up the rows of a line or waste computation on masked pairs of tokens.
+
+    Also refuses lines that are longer than the table of learned positions of an encoder-decoder.
 
     Raises:
-        UserError: the model or the kernel does not support packed rows, or `batch.pack_length` does not suit them.
+        UserError: If the model or the kernel does not support packed rows, or if the kernel or the position table does
+            not allow this value of `batch.pack_length`.
     """
     if is_stock(model):
         raise UserError(

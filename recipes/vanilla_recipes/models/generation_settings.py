@@ -57,7 +57,7 @@ def check_generation(name: str, settings: Mapping[str, Any], num_tokens: int | N
         num_tokens: size of the vocabulary; None if it is not known yet.
 
     Raises:
-        UserError: a setting is wrong. The message names the first wrong setting.
+        UserError: If a setting is wrong. The message names the first wrong setting.
     """
     fault = next(_faults(settings, num_tokens), None)
     if fault is not None:

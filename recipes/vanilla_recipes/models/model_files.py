@@ -21,7 +21,7 @@ def check_folder(folder: Path) -> None:
     """Checks that the files of a folder are complete, without loading the weights.
 
     Raises:
-        UserError: a file is missing, truncated or not valid.
+        UserError: If a file is missing, truncated or not valid.
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: this is a file; name the model folder that holds config.json")
@@ -46,7 +46,7 @@ def check_json(file: Path) -> dict[str, Any]:
     """Reads the object in a JSON file.
 
     Raises:
-        UserError: the file is not valid JSON, or holds something else than an object.
+        UserError: If the file is not valid JSON, or does not hold an object.
     """
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
@@ -58,10 +58,10 @@ def check_json(file: Path) -> dict[str, Any]:
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The safetensors files of a model. Empty for torch's older format, whose damage from_pretrained() reports.
+    """The safetensors files of a model. Empty for torch's older format, in which from_pretrained() finds damage.
 
     Raises:
-        UserError: the weights are missing, or the index names no files.
+        UserError: If the weights are missing, or the index names no files.
     """
     if (folder / SINGLE_FILE).is_file():
         return [folder / SINGLE_FILE]
@@ -79,7 +79,7 @@ def check_weight_file(file: Path) -> None:
     """Opens a safetensors file. This detects any truncation, because the header gives the length of the file.
 
     Raises:
-        UserError: the file is missing or cannot be read.
+        UserError: If the file is missing or cannot be read.
     """
     if not file.is_file():
         raise UserError(f"{file}: this part of the weights is missing; {REMEDY}")

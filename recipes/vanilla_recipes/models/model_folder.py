@@ -64,11 +64,11 @@ def load_saved(
     Args:
         name: a folder written by save_pretrained(), or the name of a model on the Hub.
         model_class: the class, or Auto class, that loads the model.
-        check_config: called with the config before the weights are read. It refuses a model of the wrong kind, may
-            change the config, and may return a class that loads the model in place of `model_class`.
+        check_config: called with the config before the weights are read. It refuses a model of the wrong type, may
+            change the config, and may return a class that loads the model instead of `model_class`.
         may_lack: whether a tensor, given by its name, may be missing or have another shape. Such a tensor is
             initialized at random.
-        needs_tokenizer: whether a folder without any tokenizer file is refused. If not, the tokenizer is `None`.
+        needs_tokenizer: whether a folder without any tokenizer file is refused. If false, the tokenizer is then `None`.
         warns_of_old_code: whether to warn if the code saved in the folder is older than this package needs. The model
             itself is loaded correctly in any case.
         kwargs: for `from_pretrained` of the model.
@@ -77,7 +77,7 @@ def load_saved(
         The model and its tokenizer.
 
     Raises:
-        UserError: the model does not exist, is damaged, or is refused.
+        UserError: If the model does not exist, is damaged, or is refused.
     """
     is_local = Path(name).exists()
     if is_local:
@@ -108,10 +108,10 @@ def _tell_outdated(folder: Path) -> None:
 
 
 def check_hub_name(name: str) -> None:
-    """Refuses a name that looks like a local path, lest a mistyped path loads a model of this name from the Hub.
+    """Refuses a name that looks like a local path, so that a mistyped path does not load a model from the Hub.
 
     Raises:
-        UserError: the parent folder of the name exists, or the Hub does not allow such a name.
+        UserError: If the parent folder of the name exists, or the Hub does not allow such a name.
     """
     parent = Path(name).parent
     if parent != Path() and parent.is_dir():
@@ -149,7 +149,7 @@ def reading(name: str, part: str) -> Iterator[None]:
 
 @contextmanager
 def reading_from(name: str, part: str, hub_fault: str | None) -> Iterator[None]:
-    """Like `reading`, but if `name` is no local folder, the error says so and names the fault of the Hub.
+    """Like `reading`. If there is no local folder `name`, the error says so, and why the Hub cannot be reached.
 
     Args:
         name: a folder, or a name on the Hub.
@@ -172,14 +172,15 @@ def reading_from(name: str, part: str, hub_fault: str | None) -> Iterator[None]:
 def load_config(name: str, hub_fault: str | None = None) -> PreTrainedConfig:
     """Loads the configuration of a model.
 
-    Its settings of the output format (tuple, attentions, hidden states) are reset: the caller chooses them.
+    Its settings of the output format (tuple, attentions, hidden states) are reset to the defaults of transformers: the
+    code that calls the model chooses the format.
 
     Args:
         name: a folder, or a name on the Hub.
         hub_fault: as in `reading_from`.
 
     Raises:
-        UserError: the configuration cannot be loaded, or its model type is unknown.
+        UserError: If the configuration cannot be loaded, or its model type is unknown.
     """
     with reading_from(name, "the configuration", hub_fault):
         model_type = PreTrainedConfig.get_config_dict(name)[0].get("model_type")
@@ -198,11 +199,11 @@ def load_tokenizer(name: str, hub_fault: str | None = None, model_type: str = ""
     Args:
         name: a folder, or a name on the Hub.
         hub_fault: as in `reading_from`.
-        model_type: the model type in config.json. Stock types have a tokenizer class that knows the special tokens, so
-            an old vocabulary file suffices for them.
+        model_type: the model type in config.json. For the model types of transformers, the tokenizer class sets the
+            special tokens, so a vocabulary file without tokenizer_config.json is enough.
 
     Raises:
-        UserError: the tokenizer is missing or damaged.
+        UserError: If the tokenizer is missing or damaged.
     """
     folder = Path(name)
     lacking = [file for file in TOKENIZER_FILES if folder.exists() and not (folder / file).is_file()]
@@ -235,10 +236,10 @@ def load_model(
 ) -> PreTrainedModel:
     """Loads the weights of a model, and refuses it if tensors are missing or have another shape.
 
-    from_pretrained() fills such tensors with random numbers; this is allowed only where `may_lack` allows it.
+    from_pretrained() fills such tensors with random numbers. This is accepted only for tensors that `may_lack` allows.
 
     Raises:
-        UserError: the weights cannot be loaded, are incomplete, or are not finite.
+        UserError: If the weights cannot be loaded, are incomplete, or are not finite.
     """
     with reading(name, "the model"), no_load_report():
         model, report = model_class.from_pretrained(
@@ -289,7 +290,7 @@ def check_weights(name: str, model: PreTrainedModel) -> None:
     """Refuses weights that are NaN, infinite or far too large: they load without an error but give nonsense.
 
     Raises:
-        UserError: a weight is NaN, infinite or greater than `LARGEST_WEIGHT`.
+        UserError: If a weight is NaN, infinite or greater than `LARGEST_WEIGHT`.
     """
     for parameter_name, parameter in model.named_parameters():
         largest = max(map(abs, map(float, parameter.detach().aminmax()))) if parameter.numel() else 0.0
@@ -307,7 +308,7 @@ def check_vocabulary(name: str, tokenizer: PreTrainedTokenizerBase, model: PreTr
     """Refuses a tokenizer that can give ids beyond the rows of the model's embedding.
 
     Raises:
-        UserError: the largest id has no row.
+        UserError: If the largest token id has no row in the embedding.
     """
     largest = max(tokenizer.get_vocab().values(), default=-1)
     if largest >= num_rows(model):
@@ -318,10 +319,12 @@ def check_vocabulary(name: str, tokenizer: PreTrainedTokenizerBase, model: PreTr
 
 
 def check_padding(name: str, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> None:
-    """Refuses an encoder-decoder whose tokenizer cannot pad. Other models may do without: blocks need no padding.
+    """Refuses an encoder-decoder whose tokenizer cannot pad.
+
+    Other models may lack a padding token, because blocks of text of equal length need no padding.
 
     Raises:
-        UserError: the tokenizer has no padding token, or fails to pad.
+        UserError: If the tokenizer has no padding token, or fails to pad.
     """
     if not model.config.is_encoder_decoder:
         return

@@ -33,7 +33,7 @@ def new_config(config_class: type[ConfigT], tokenizer: PreTrainedTokenizerFast, 
     """Builds the config of a new model whose vocabulary size and special token ids come from a tokenizer.
 
     Raises:
-        UserError: the settings contradict each other, or a setting has a value that no model can have.
+        UserError: If the settings contradict each other, or a setting has a value that no model can have.
     """
     ids = {name: getattr(tokenizer, name) for name in _TOKENS}
     try:

@@ -17,7 +17,7 @@ def check_positions(config: PreTrainedConfig, limits: Mapping[str, int], is_save
         is_saved: whether training starts from a saved model, whose position table cannot grow.
 
     Raises:
-        UserError: a setting exceeds the number of positions.
+        UserError: If a setting exceeds the number of positions.
     """
     most = num_positions(config)
     kind = "learned " if getattr(config, "position_embedding_type", None) == "learned" else ""

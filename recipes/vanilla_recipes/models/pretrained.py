@@ -1,4 +1,4 @@
-"""Loads a saved model to continue training, of this package or a stock model of transformers."""
+"""Loads a saved model to continue training: a model of this package, or one of transformers' own models."""
 
 import logging
 from collections.abc import Mapping
@@ -28,7 +28,7 @@ def load_pretrained(
 ) -> tuple[Any, Any]:
     """Loads a saved model in fp32, and its tokenizer.
 
-    A stock model is loaded with the transformers class for the same task and is not converted.
+    A model of transformers itself is loaded with the transformers class for the same task and is not converted.
 
     Args:
         model_class: the class of this package for the task. A saved model of this package must have its model type.
@@ -43,7 +43,7 @@ def load_pretrained(
         The model and its tokenizer.
 
     Raises:
-        UserError: the model does not exist, is damaged or incomplete, or has another type.
+        UserError: If the model does not exist, is damaged or incomplete, or has another type.
     """
 
     is_new_head, loaded_class = False, model_class
@@ -82,10 +82,10 @@ def _has_other_head(config: PreTrainedConfig, model_class: type[PreTrainedModel]
 def _class_for(
     config: PreTrainedConfig, model_class: type[PreTrainedModel], source: str, takes_any_head: bool
 ) -> type[PreTrainedModel]:
-    """The class that loads the model: `model_class`, or the stock class behind the same Auto class.
+    """The class that loads the model: `model_class`, or the class of transformers behind the same Auto class.
 
     Raises:
-        UserError: the model has another type, or was trained for another task.
+        UserError: If the model has another type, or was trained for another task.
     """
     expected = model_class.config_class.model_type
     if config.model_type == expected:
@@ -126,7 +126,8 @@ def _check_tokenizer(model: PreTrainedModel, tokenizer: Any, source: str) -> Non
     """Refuses a tokenizer that the recipes cannot train with.
 
     Raises:
-        UserError: the tokenizer marks languages, or is a Python tokenizer of a model that is no encoder-decoder.
+        UserError: If the tokenizer marks languages, or if it is a Python tokenizer and the model is not an
+            encoder-decoder.
     """
     codes = language_codes(tokenizer)
     if codes:
@@ -145,7 +146,7 @@ def _check_values(config: PreTrainedConfig, source: str) -> None:
     """Validates the config after its fields were changed.
 
     Raises:
-        UserError: a changed field breaks a rule of the config.
+        UserError: If a changed field breaks a rule of the config.
     """
     try:
         config.validate()
@@ -159,7 +160,7 @@ def _check_special_ids(config: PreTrainedConfig, tokenizer: Any, source: str) ->
     Decoder inputs and generation use the ids in the config; labels use the ids of the tokenizer.
 
     Raises:
-        UserError: the padding or end token differs, or the config has no valid start token of the decoder.
+        UserError: If the padding or end token differs, or if the config has no valid start token for the decoder.
     """
     for name in ("pad_token_id", "eos_token_id"):
         ours, its = getattr(config, name), getattr(tokenizer, name)

@@ -20,7 +20,7 @@ CONFIGS = (CONFIG, TOKENIZER_CONFIG)
 """The configuration files that name code in their `auto_map`."""
 
 _OTHER_REPOSITORY = "--"  # separates a repository's name from the class path in an `auto_map`
-_CACHE_NAMES = Path(caches.__file__).name  # older code without this file knows only the old name of the cache
+_CACHE_NAMES = Path(caches.__file__).name  # code without this file only has the old argument name of the cache
 
 
 class SavedCode(NamedTuple):
@@ -91,7 +91,7 @@ def _lies_in(folder: Path, name: str) -> bool:
 
 
 def _imported(file: Path) -> list[str]:
-    """The files that a module imports with relative imports; none if it is not valid Python, which fails when run."""
+    """The files that a module imports with relative imports; none if the module is not valid Python."""
     try:
         nodes = list(ast.walk(ast.parse(file.read_bytes())))
     except (SyntaxError, ValueError):
@@ -107,7 +107,7 @@ def outdated(folder: Path) -> str | None:
     """Explains why the code in a folder must be renewed, and how; `None` if it need not be renewed.
 
     `generate` passes the cache under an argument name that depends on the version of transformers. Older code does not
-    know the newer name and ignores the argument, so it predicts from the last token only.
+    have the newer name and ignores the argument. It then predicts from the last token only.
     """
     if caches.CACHE != "cache" or not _generates(folder):
         return None

@@ -1,4 +1,4 @@
-"""Stock models of transformers: whether a model is stock, and the names of its classes and config fields."""
+"""transformers' own models, called stock models in the code: how to recognize them, their classes and config fields."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -30,17 +30,20 @@ _MAPPINGS = {
 
 
 def classes_of(auto_name: str) -> Mapping[type[PreTrainedConfig], Any]:
-    """The classes that an Auto class makes, by config class. A config class may have several classes."""
+    """The model classes that an Auto class makes, by config class. A config class may have several model classes."""
     return getattr(transformers, _MAPPINGS[auto_name])
 
 
 def is_stock(model: PreTrainedModel) -> bool:
-    """Whether a model is not of this package, but a model of transformers."""
+    """Whether a model is one of transformers' own models, and not a model of this package."""
     return not isinstance(model, VanillaPreTrainedModel)
 
 
 def set_field(config: PreTrainedConfig, name: str, value: Any) -> bool:
-    """Sets a field of this package in a config, under the stock config's names; returns whether the field exists."""
+    """Sets a config field, by its name in this package; returns whether the config has this field.
+
+    In a config of transformers, the field is set under the names in `STOCK_NAMES`.
+    """
     if isinstance(config, VanillaConfig) or name == "label_smoothing":
         setattr(config, name, value)
         return True

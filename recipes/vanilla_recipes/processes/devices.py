@@ -25,7 +25,7 @@ def fastest_device() -> torch.device:
 
 @functools.cache
 def tell_idle_gpu() -> None:
-    """Warns once a process if this machine has a GPU that torch cannot use, with the reason."""
+    """Warns once per process if this machine has a GPU that torch cannot use, and gives the reason."""
     fault = idle_gpu()
     if fault is not None:
         logger.warning("%s; the CPU does the work", fault)
@@ -34,10 +34,10 @@ def tell_idle_gpu() -> None:
 def idle_gpu() -> str | None:
     """The reason why torch cannot use the GPU of this machine.
 
-    `None` if torch can use it, if the machine has no GPU, or if the user hides it by `CUDA_VISIBLE_DEVICES`.
+    `None` if torch can use the GPU, if there is no GPU, or if the user hides the GPU with `CUDA_VISIBLE_DEVICES`.
     """
     maker = "NVIDIA" if _NVIDIA.exists() else "AMD" if _AMD.exists() else None
-    is_hidden = os.environ.get("CUDA_VISIBLE_DEVICES", "0") in ("", "-1")  # the user hides the GPU on purpose
+    is_hidden = os.environ.get("CUDA_VISIBLE_DEVICES", "0") in ("", "-1")
     if maker is None or is_hidden or torch.accelerator.is_available():
         return None
     if (torch.version.cuda if maker == "NVIDIA" else torch.version.hip) is None:

@@ -44,9 +44,9 @@ def build_accelerator(experiment: Experiment) -> Accelerator:
     """Builds the Accelerator of this process and waits until all processes are connected.
 
     Raises:
-        UserError: `precision=fp16` without a GPU; the launched processes would each train a separate model; Accelerate
-            would ignore an option of the launch; the launch sets an option that belongs to the experiment; a process
-            has no GPU; or the processes do not find each other.
+        UserError: If `precision=fp16` and there is no GPU; if the launched processes would each train a separate model;
+            if Accelerate would ignore an option of the launch; if the launch sets an option that belongs to the
+            experiment; if a process has no GPU; or if the processes do not find each other.
     """
     has_device = torch.accelerator.is_available()
     if experiment.precision == "fp16" and not has_device:
@@ -78,7 +78,8 @@ def build_accelerator(experiment: Experiment) -> Accelerator:
 def forget_precision() -> None:
     """Resets Accelerate's state, so that this process can train in another precision than an earlier run in it.
 
-    If a version of Accelerate lacks `_reset_state`, Accelerate itself refuses another precision.
+    If a version of Accelerate lacks `_reset_state`, this function does nothing, and Accelerate itself refuses another
+    precision.
     """
     getattr(AcceleratorState, "_reset_state", lambda: None)()
 
@@ -165,7 +166,8 @@ def _ignored_requests(accelerator: Accelerator, environment: Mapping[str, str]) 
 def _set_fsdp_precision(accelerator: Accelerator, experiment: Experiment) -> None:
     """Makes FSDP gather parameters in the dtype of autocast (bf16 or fp16), but reduce gradients in fp32.
 
-    Accelerate's own policy would also cast the inputs of the model, and so round the number of targets.
+    Accelerate's default policy would also cast the inputs of the model to this dtype, and so round the number of
+    targets, which is one of the inputs.
     """
     dtype = HALF_DTYPES.get(experiment.precision)
     accelerator.state.fsdp_plugin.mixed_precision_policy = MixedPrecisionPolicy(

@@ -1,4 +1,4 @@
-"""Distributed processes: connects them under Slurm, and reports their errors once instead of once a process."""
+"""Distributed processes: connects them under Slurm, and reports an error once, not once per process."""
 
 import os
 import re
@@ -18,7 +18,7 @@ def join_slurm(environment: MutableMapping[str, str] = os.environ) -> None:
     Does nothing if `WORLD_SIZE` is set: `srun` may have started torchrun or accelerate, which set these variables.
 
     Raises:
-        UserError: Slurm's variables for the rank or the hosts of the tasks are not set.
+        UserError: If Slurm's variables for the rank or the hosts of the tasks are not set.
     """
     num_tasks = environment.get("SLURM_STEP_NUM_TASKS", "1")  # set by srun only, unlike SLURM_NTASKS
     if num_tasks == "1" or "WORLD_SIZE" in environment:
@@ -44,8 +44,8 @@ def first_host(hosts: str) -> str:
 def speaks() -> bool:
     """Whether this process reports the error that ends the run.
 
-    If the processes are connected, only the first process that calls this function does. Otherwise all processes hit
-    the same error, and local rank 0 of each machine reports it.
+    If the processes are connected, only the first process that calls this function reports the error. Otherwise all
+    processes have the same error, and local rank 0 of each machine reports it.
     """
     default_store = getattr(dist.distributed_c10d, "_get_default_store", None)
     if dist.is_initialized() and default_store is not None:
@@ -59,7 +59,7 @@ def contact() -> Iterator[None]:
     """Turns the errors that torch raises when another process ends or hangs into a one-line error.
 
     Raises:
-        ContactError: another process ended or hung while the block ran.
+        ContactError: If another process ended or hung while the block ran.
     """
     try:
         yield

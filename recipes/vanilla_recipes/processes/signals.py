@@ -14,14 +14,16 @@ from vanilla_recipes.settings.durations import Duration
 
 
 class StopRequest:
-    """True once the run must stop. While active, catches the first SIGINT or SIGTERM; a second signal acts as usual.
+    """A request to stop the run. It is false until the run must stop, and true from then on.
+
+    As a context manager, it catches the first SIGINT or SIGTERM. A second signal has its usual effect.
 
     Args:
-        max_wall_time: in seconds; the request also becomes true when the process has run for this long. Wall time
-            since the start of the process counts, because a batch system measures the same.
+        max_wall_time: in seconds; the request also becomes true when the process has run for this long. The time is
+            measured from the start of the process, like the time limit of a batch system.
 
     Attributes:
-        reason: the name of the signal, or `max_wall_time`; None as long as nothing asks to stop.
+        reason: the name of the signal, or `max_wall_time`; None while the request is false.
     """
 
     def __init__(self, max_wall_time: Duration | None = None) -> None:

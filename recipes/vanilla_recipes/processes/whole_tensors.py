@@ -1,8 +1,9 @@
 """Gathers the complete tensors of a run from sharded processes, and shards them again.
 
-A checkpoint therefore has the same content for one process, replicas (DDP) and shards (FSDP2), and a run can be resumed
-under another launch. DeepSpeed is the exception: its optimizer state needs DeepSpeed with the same number of processes.
-The price is memory: while saving, the main process holds the complete state, 12 bytes a parameter.
+A checkpoint therefore has the same content for one process, replicas (DDP) and shards (FSDP2). So a run can be resumed
+with another number of processes, or with FSDP2 instead of DDP. DeepSpeed is the exception: its optimizer state can only
+be loaded by DeepSpeed with the same number of processes. The price is memory: while saving, the main process holds the
+complete state, 12 bytes per parameter.
 """
 
 import copy
@@ -62,7 +63,8 @@ def load_training_state(model: PreTrainedModel, optimizer: Any, accelerator: Acc
     """Restores the state that `training_state` returned; every process passes the complete state.
 
     Raises:
-        UserError: only one of the two launches uses DeepSpeed, or both do with different numbers of processes.
+        UserError: If only one of the two launches (when the state was saved, and now) uses DeepSpeed, or if both use
+            DeepSpeed with different numbers of processes.
     """
     if state.get("num_processes") != (accelerator.num_processes if uses_zero(accelerator) else None):
         begun = f"under DeepSpeed with {state['num_processes']} processes" if "zero" in state else "without DeepSpeed"
@@ -88,7 +90,7 @@ def whole(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def laid_out_like(model: torch.Tensor, tensor: torch.Tensor) -> torch.Tensor:
-    """Shards a complete tensor like the tensor `model`, without communication: every process has the complete one."""
+    """Shards a tensor like the tensor `model`. Needs no communication: `tensor` is complete on every process."""
     if not isinstance(model, DTensor):
         return tensor
     return distribute_tensor(tensor.to(model.device), model.device_mesh, model.placements, src_data_rank=None)
@@ -98,14 +100,14 @@ class WholeModel:
     """The unsharded model, to score and export it.
 
     Generating from a sharded model would gather all shards for every token. So each process of a sharded run keeps a
-    copy of the model in CPU memory, 4 bytes a parameter, and moves the copy to the device while it is used.
+    copy of the model in CPU memory, 4 bytes per parameter, and moves the copy to the device while it is used.
 
     Args:
         model: the model before Accelerate prepares it.
         accelerator: the Accelerator of the run.
 
     Raises:
-        UserError: DeepSpeed trains the model, and some of its weights are frozen.
+        UserError: If DeepSpeed trains the model, and some of the weights are frozen.
     """
 
     def __init__(self, model: PreTrainedModel, accelerator: Accelerator) -> None:
@@ -159,5 +161,5 @@ def _laid_out(state: Tensors, optimizer: Any) -> Tensors:
 
 
 def _matches(value: Any, parameter: torch.Tensor) -> bool:
-    """Whether a value of the optimizer state has the shape of its parameter. The step counter, a scalar, has not."""
+    """Whether a value of the optimizer state has the shape of its parameter. The step counter is a scalar."""
     return torch.is_tensor(value) and value.shape == parameter.shape

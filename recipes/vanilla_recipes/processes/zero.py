@@ -1,4 +1,4 @@
-"""DeepSpeed's ZeRO: its settings, its checkpoint files and its complete weights. Imports DeepSpeed only if it runs."""
+"""DeepSpeed's ZeRO: its settings, its checkpoint files and its complete weights. DeepSpeed is imported on use."""
 
 import os
 import tempfile
@@ -39,10 +39,10 @@ def zero_problems(experiment: Experiment, accelerator: Accelerator) -> Iterator[
 
 
 def configure_zero(experiment: Experiment, accelerator: Accelerator) -> None:
-    """Sets gradient clipping, which DeepSpeed does itself, and a batch size, which only its reports use.
+    """Sets gradient clipping, which DeepSpeed does itself, and a batch size, which DeepSpeed uses only in its reports.
 
-    Also hides DeepSpeed's config from transformers, which under ZeRO 3 would shard every model that it loads. Models
-    are scored unsharded.
+    Also hides DeepSpeed's config from transformers: under ZeRO 3, transformers would shard every model that it loads,
+    but models are scored unsharded.
     """
     unset_hf_deepspeed_config()
     settings = accelerator.state.deepspeed_plugin.deepspeed_config
@@ -54,7 +54,7 @@ def check_zero_model(model: nn.Module) -> None:
     """Refuses a model with frozen weights, because DeepSpeed does not return them.
 
     Raises:
-        UserError: some weights are frozen.
+        UserError: If some weights are frozen.
     """
     if not all(parameter.requires_grad for parameter in model.parameters()):
         raise UserError("DeepSpeed does not give frozen weights back: train adapters with DDP or FSDP2")
@@ -70,7 +70,7 @@ def zero_weights(model: nn.Module) -> dict[str, torch.Tensor]:
 
 
 def zero_files(accelerator: Accelerator) -> dict[str, torch.Tensor]:
-    """The files of DeepSpeed's checkpoint, of all processes, as uint8 tensors. Every process must call this."""
+    """The files of DeepSpeed's checkpoint, of all processes, as uint8 tensors. Every process must call the function."""
     with tempfile.TemporaryDirectory() as folder:
         _engine(accelerator).save_checkpoint(folder, tag=_TAG)
         mine = {path.name: path.read_bytes() for path in (Path(folder) / _TAG).iterdir()}

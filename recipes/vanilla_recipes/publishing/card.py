@@ -61,11 +61,11 @@ class Facts:
         name: name of the repository, `USER/NAME`.
         model: the model; the card states its configuration and size.
         has_tokenizer: whether a tokenizer is published with the model.
-        source: folder and run of the model.
+        source: the model folder, and the run that trained the model.
         details: text for the card from the user.
-        checks: checks of the model in a fresh process.
+        checks: results of the checks of the model in a fresh process.
         has_curves: whether the repository has a plot of the training, `curves.png`.
-        stock_folder: subfolder of the repository with a copy as a stock transformers model; None without one.
+        stock_folder: subfolder of the repository with a copy of the model in a transformers class; None without a copy.
     """
 
     name: str
@@ -84,7 +84,7 @@ class Facts:
 
     @property
     def is_ours(self) -> bool:
-        """Whether the model is one of this package, so that its code is published with it."""
+        """Whether the model's class belongs to this package, so that the code is published with the model."""
         return isinstance(self.model.config, VanillaConfig)
 
     @property
@@ -112,7 +112,7 @@ def write_card(facts: Facts) -> str:
     """Returns the text of README.md; `huggingface_hub` has parsed its metadata as a check.
 
     Raises:
-        UserError: the Hub does not accept a value in the details.
+        UserError: If the Hub does not accept a value in the details.
     """
     sections = {
         "model_name": facts.name.rsplit("/", 1)[-1],
@@ -130,7 +130,7 @@ def write_card(facts: Facts) -> str:
         ModelCard(text)
     except (ValueError, TypeError) as error:
         raise UserError(
-            f"the model card is not valid: {one_line(str(error))}; mend the details given for it"
+            f"the model card is not valid: {one_line(str(error))}; correct the details of the card"
         ) from error
     return text
 
@@ -153,7 +153,7 @@ def _metadata(facts: Facts) -> ModelCardData:
 
 
 def _eval_results(facts: Facts) -> list[EvalResult]:
-    """Returns the scores for the model index; empty unless the scored data is known and is a single dataset."""
+    """Returns the scores for the model index; empty if the scored dataset is unknown or there are several datasets."""
     data = facts.source.experiment.get("data", {})
     is_toy = data.get("name") == TOY and not data.get("path")
     # If the user named the datasets, the configuration, split and revision of the run may belong to other data.

@@ -1,4 +1,4 @@
-"""Facts for the model card that a run does not know and the user provides: `vanilla push --card FILE`."""
+"""Facts for the model card that no run folder contains and the user provides: `vanilla push --card FILE`."""
 
 import difflib
 import re
@@ -59,8 +59,8 @@ def read_details(file: str | Path | None) -> CardDetails:
     """Reads the details in a YAML file; returns empty details without a file.
 
     Raises:
-        UserError: the file cannot be read, has an unknown name (the message gives the nearest one), or a value is
-            wrong.
+        UserError: If the file cannot be read, has an unknown name (the message gives the most similar name), or has a
+            value of the wrong type or form.
     """
     if file is None:
         return CardDetails()
@@ -74,14 +74,14 @@ def read_details(file: str | Path | None) -> CardDetails:
 
 
 def checked_details(found: Mapping[str, Any], where: str) -> CardDetails:
-    """Returns the details given by name.
+    """Checks the values and returns them as `CardDetails`.
 
     Args:
-        found: values by name.
-        where: source of the values, for messages.
+        found: values by the name of their field.
+        where: the file or option with the values, for error messages.
 
     Raises:
-        UserError: a name is unknown, or a value has the wrong type or form.
+        UserError: If a name is unknown, or a value has the wrong type or form.
     """
     types = {each.name: each.type for each in fields(CardDetails)}
     for name, value in found.items():

@@ -60,15 +60,15 @@ class Subject:
 
     @property
     def is_ours(self) -> bool:
-        """Whether the model is one of this package, so that the folder contains its code."""
+        """Whether the model's class belongs to this package, so that the folder contains its code."""
         return isinstance(self.model.config, VanillaConfig)
 
 
 def auto_names(model: PreTrainedModel) -> tuple[str, list[str]]:
-    """Returns the name of the Auto class that loads a model's class, and of all that load its configuration.
+    """Returns the Auto class that loads the model's class, and all Auto classes that load its configuration, by name.
 
     Raises:
-        UserError: no Auto class loads the model's class.
+        UserError: If no Auto class loads the model's class.
     """
     config = model.config
     if isinstance(config, VanillaConfig):
@@ -92,7 +92,7 @@ def prove(*subjects: Subject) -> list[Check]:
     """Loads every folder in one fresh process with an empty cache, and compares the results with the expected models.
 
     Raises:
-        UserError: the process failed; the message has the last line of its standard error.
+        UserError: If the process failed. The message has the last line of its standard error.
     """
     with tempfile.TemporaryDirectory() as folder:
         entries = [questions(subject) for subject in subjects]
@@ -207,7 +207,7 @@ def _pipeline_check(subject: Subject, entry: dict[str, Any], found: Any) -> Chec
 
 
 def _rounded(value: Any) -> Any:
-    """Rounds all floats to 6 digits: the other values were written to JSON and read back."""
+    """Rounds all floats to 6 digits, because the values of the fresh process were written to JSON and read back."""
     if isinstance(value, Mapping):
         return {key: _rounded(each) for key, each in value.items()}
     if isinstance(value, (list, tuple)):

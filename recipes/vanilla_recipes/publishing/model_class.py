@@ -16,7 +16,7 @@ def class_of(config: PreTrainedConfig) -> Any:
     """Returns the class named by `architectures` in the configuration, from this package or from transformers.
 
     Raises:
-        UserError: the configuration names no class, or neither package has it.
+        UserError: If the configuration names no class, or a class that neither package has.
     """
     name = (config.architectures or [""])[0]
     found = getattr(vanilla_transformers, name, None) or getattr(transformers, name, None) if name else None
@@ -29,14 +29,14 @@ def class_of(config: PreTrainedConfig) -> Any:
 
 
 def load_as_saved(folder: Path, warns_of_old_code: bool = True) -> tuple[PreTrainedModel, Any]:
-    """Loads a model with the class that it was saved as (evaluation mode, fp32, CPU) and its tokenizer, or None.
+    """Loads a model with the class that it was saved as (evaluation mode, fp32, CPU), and its tokenizer or `None`.
 
     Args:
         folder: a folder written by `save_pretrained`.
         warns_of_old_code: passed to `load_saved`: whether outdated code in the folder causes a warning.
 
     Raises:
-        UserError: the folder is damaged.
+        UserError: If the folder is damaged.
     """
     model, tokenizer = load_saved(
         str(folder), None, class_of, needs_tokenizer=False, warns_of_old_code=warns_of_old_code, dtype=torch.float32

@@ -25,9 +25,11 @@ _SECRETS = (
 )
 _HOMES = r"(?<![\w.-])(?:/home/|/Users/|/Volumes/|/mnt/|/scratch/)[\w.-]+"
 _WINDOWS_PATHS = r"(?i:\b[a-z]:\\+\w[\w.\\-]*)|(?<![\w\\])\\\\\w[\w.-]*\\\w[\w.-]*"
+# Common names of users and hosts, which do not identify a person or a machine.
 _ANYBODY = {"root", "user", "admin", "ubuntu", "debian", "runner", "jovyan", "docker", "vagrant", "localhost", "test"}
-_SHORTEST_NAME = 3
+_SHORTEST_NAME = 3  # characters; shorter names of users and hosts are not searched for
 _VOCABULARIES = ("tokenizer.json", "vocab.json", "vocab.txt", "merges.txt")
+# Suffixes of files whose content is not searched. Of safetensors files only the metadata is searched.
 _BINARY = (".png", ".safetensors", ".spm", ".model", ".onnx", ".bin")
 
 
@@ -47,14 +49,14 @@ def check_private(folder: Path, public: str = "") -> int:
 
     Args:
         folder: the folder with all files to upload.
-        public: text that is public anyway, such as the name of the repository. A name of the user or host that occurs
-            in it is allowed in every file.
+        public: text that is public anyway, such as the name of the repository. If this text contains the name of the
+            user or the host, the name is allowed in every file.
 
     Returns:
         The number of files that were checked.
 
     Raises:
-        UserError: a file has private data; the message names file and line, but does not repeat a token.
+        UserError: If a file has private data. The message names file and line, but does not repeat a token.
     """
     patterns = _patterns(public)
     files = sorted(file for file in folder.rglob("*") if file.is_file())
@@ -72,7 +74,7 @@ def check_private(folder: Path, public: str = "") -> int:
 
 
 def _readings(line: str) -> set[str]:
-    """Returns a line and its decoded forms: JSON escapes and percent-encoding of addresses are resolved."""
+    """Returns a line and its decoded forms, without JSON escapes and without percent-encoding."""
     plain = re.sub(r"\\u([0-9a-fA-F]{4})", lambda found: chr(int(found[1], 16)), line.replace("\\/", "/"))
     return {line, plain, re.sub(r"\\[nrt]", " ", plain), unquote(plain)}
 
@@ -86,7 +88,7 @@ def _private(readings: Sequence[str], kinds: Sequence[_Kind]) -> str | None:
 
 
 def _patterns(public: str) -> list[_Kind]:
-    """Returns the kinds of private data; names of the user and the host that occur in `public` are not among them."""
+    """Returns the kinds of private data, without the names of the user and the host that occur in `public`."""
     token = get_token()
     secrets = f"{_SECRETS}|{re.escape(token)}" if token else _SECRETS
     own = [str(Path.home()), os.getcwd(), tempfile.gettempdir()]

@@ -47,7 +47,7 @@ class Publication:
     Attributes:
         files: size in bytes of every file, by its path in the repository.
         left_out: names in the model's folder that are not published.
-        checks: the checks of the loaded models.
+        checks: results of the checks of the loaded models.
         card: text of the model card.
         url: address of the commit or pull request; `None` with `dry_run`.
         commit: id of the commit, for `revision=`; `None` with `dry_run`.
@@ -77,18 +77,19 @@ def publish(
     dry_run: bool = False,
     tell: Callable[[str], None] = print,
 ) -> Publication:
-    """Pushes a model with its model card to the Hub, after a check that it loads there as the same model.
+    """Pushes a model with its model card to the Hub, after a check that its files load as the same model.
 
     A fresh process with an empty cache and without this package loads the files to push. Its outputs must equal the
-    outputs of the model (fp32; within 1e-5 for models of this package, exactly for stock models), and every Auto class
-    of the model's family must load it. The access token is the one that `huggingface_hub` finds.
+    outputs of the model in fp32: within 1e-5 for models of this package, exactly for transformers' own models. Every
+    Auto class of the model's family must load it. The access token is the token that `huggingface_hub` finds.
 
     Args:
         run: a run folder, or a folder written by `save_pretrained`.
         name: name of the repository, `USER/NAME`. A missing repository is created.
         model: the model of the run to publish, "best" or "final".
         details: text for the card. Without `terms` the licenses of the datasets are looked up on the Hub.
-        to: model type of transformers, such as `"marian"`; the model is converted to it, and only the result is pushed.
+        to: model type of transformers, such as `"marian"`; the model is converted to this type, and only the converted
+            model is pushed.
         beside: model type of transformers; a converted copy is pushed in a subfolder of this name.
         private: whether a new repository is private.
         revision: name of the branch. A missing branch is created.
@@ -99,11 +100,14 @@ def publish(
         tell: called with one line for every check.
 
     Raises:
-        UserError: the model is damaged or its run is not finished; its code is missing or outdated; a check fails; a
-            file has private data; or the Hub cannot be reached or refuses the push. Then the repository is unchanged.
+        UserError: If the model is damaged or its run is not finished; its code is missing or outdated; a check fails;
+            a file has private data; or the Hub cannot be reached or refuses the push. The files in the repository are
+            then unchanged.
     """
     if to is not None and beside is not None:
-        raise UserError(f"to={to} and beside={beside} exclude each other: `to` replaces the model, `beside` adds one")
+        raise UserError(
+            f"to={to} and beside={beside} exclude each other: `to` replaces the model, `beside` adds a copy"
+        )
     target = Target(name, "model", private, revision, create_pr)
     check_name(name)
     check_revision(revision)

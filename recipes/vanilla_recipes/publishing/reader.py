@@ -19,7 +19,7 @@ def read_model(entry: dict[str, Any]) -> tuple[dict[str, Any], dict[str, torch.T
     """Loads a model with every Auto class, and runs it on the inputs of the manifest.
 
     Args:
-        entry: entry of the manifest: name, loading options, Auto classes, inputs (see `proof.questions`).
+        entry: entry of the manifest: name, loading options, Auto classes, inputs (see `fresh_process.questions`).
 
     Returns:
         The report (classes, missing weights, tokens, pipeline result), and the output tensors by kind of input.

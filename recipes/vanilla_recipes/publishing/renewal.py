@@ -78,18 +78,18 @@ def renew(
 ) -> Renewal:
     """Replaces older code in a model folder by the code of this package.
 
-    Before that, a fresh process without this package loads a copy of the folder with the new code. Its outputs must
-    equal those of this package's class (fp32, 1e-5), and its generated tokens must be the same.
+    First, a fresh process without this package loads a copy of the folder with the new code. Its outputs must equal the
+    outputs of this package's class (fp32, within 1e-5), and its generated tokens must be the same.
 
     Args:
         run: a run folder, or a folder written by `save_pretrained`.
         model: the model of the run, "best" or "final".
-        dry_run: only plan the changes.
+        dry_run: whether to plan the changes without making them.
         tell: called with one line for every check.
 
     Raises:
-        UserError: the folder does not exist, has no model of this package or no code, has other files with the names
-            of new code files, is not writable, or a check fails. Then the folder is unchanged.
+        UserError: If the folder does not exist, has no model of this package or no code, has other files with the
+            names of new code files, is not writable, or a check fails. The folder is then unchanged.
     """
     renewal = planned(find_source(run, model).model)
     if dry_run or not renewal.is_needed:
@@ -109,8 +109,8 @@ def planned(folder: Path) -> Renewal:
     """Returns the changes that renew the code in a folder, without making them.
 
     Raises:
-        UserError: the folder has no model of this package, has no code, names classes that this package lacks, or has
-            other files with the names of new code files.
+        UserError: If the folder has no model of this package, has no code, names classes that this package lacks, or
+            has other files with the names of new code files.
     """
     family = _family_of(folder)
     old, new = saved_code(folder, [CONFIG]).files, installed_code(family)
@@ -143,7 +143,7 @@ def _family_of(folder: Path) -> type[VanillaConfig]:
     """Returns the configuration class of the model in a folder.
 
     Raises:
-        UserError: the model is not one of this package.
+        UserError: If the model's class does not belong to this package.
     """
     model_type = check_json(folder / CONFIG).get("model_type")
     if model_type not in FAMILIES:
@@ -173,7 +173,7 @@ def _check_own_files(folder: Path, names: set[str]) -> None:
     if names:
         raise UserError(
             f"{folder}: the new code has files of the names {', '.join(sorted(names))}, but the files of these names "
-            "in the folder are no part of the old code: they may be yours, so nothing was written; move them elsewhere"
+            "in the folder are not part of the old code: they may be yours, so nothing was written; move them elsewhere"
         )
 
 

@@ -42,7 +42,7 @@ _CHUNK = 2**20
 
 
 def model_files(folder: Path) -> list[Path]:
-    """Returns the files of a model folder to publish; of Python files only the model's own code."""
+    """Returns the files of a model folder to publish. The only Python files among them are the model's code."""
     code = saved_code(folder).files
     return sorted(
         file for file in folder.iterdir() if file.is_file() and (file.name in code or is_model_file(file.name))
@@ -57,7 +57,7 @@ def is_model_file(name: str) -> bool:
 def is_published(path: str) -> bool:
     """Returns whether a push can write a file of this path, for any model; code files are not considered.
 
-    A path in the subfolder of a stock copy counts too.
+    This includes paths in the subfolder of a copy that was converted to a transformers class.
     """
     folder, _, name = path.rpartition("/")
     if folder:
@@ -69,7 +69,7 @@ def check_code(folder: Path) -> None:
     """Refuses a folder whose code does not work without this package.
 
     Raises:
-        UserError: the code does not work with the installed transformers, or a code file is missing.
+        UserError: If the code does not work with the installed transformers, or a code file is missing.
     """
     code, fault = saved_code(folder), outdated(folder)
     if fault is not None:

@@ -41,7 +41,7 @@ def find_source(name: str | Path, which: Which = "best") -> Source:
         which: the model of the run, "best" or "final"; ignored for a model folder.
 
     Raises:
-        UserError: the folder is neither a run nor a model, is damaged, or the run is not finished.
+        UserError: If the folder is neither a run nor a model, is damaged, or the run is not finished.
     """
     folder = Path(name).expanduser()
     if not folder.is_dir():
@@ -76,7 +76,7 @@ def model_type_of(source: Source) -> str:
 def _last_scores(metrics: Path) -> dict[str, Any]:
     """Returns the validation scores of the last evaluation, which scored the final model.
 
-    The test scores of a run are those of its best model.
+    The test scores of a run belong to its best model, so they are not returned.
     """
     records = [json.loads(line) for line in metrics.read_text(encoding="utf-8").splitlines()]
     scored = [record for record in records if any(key.startswith(VALIDATION) for key in record)]

@@ -54,7 +54,7 @@ def check_task(run: str | Path, model: Which = "best") -> None:
     """Refuses a model that the page of `vanilla demo` cannot show.
 
     Raises:
-        UserError: the folder is damaged, the page does not support the model's task, or the tokenizer does not suit.
+        UserError: If the folder is damaged, the page does not support the model's task, or the tokenizer does not fit.
     """
     source = str(find_source(run, model).model)
     config = AutoConfig.from_pretrained(source, trust_remote_code=False)
@@ -70,13 +70,13 @@ def check_space(name: str, private: bool = False, overwrite: bool = False) -> No
         overwrite: whether a Space with another app may be replaced.
 
     Raises:
-        UserError: the name is not valid, the token may not write, an existing Space is public although `private` is
-            set, or it has another app and `overwrite` is false.
+        UserError: If the name is not valid, the token may not write, an existing Space is public although `private`
+            is true, or an existing Space has another app and `overwrite` is false.
     """
     check_name(name)
     target = Target(name, "space", private)
     check_access(target)
-    check_place(target, "", overwrite=True)  # overwrite=True leaves the check that an existing Space is private
+    check_place(target, "", overwrite=True)  # overwrite=True skips the check of the model type, which a Space lacks
     if not overwrite and not _is_ours(name):
         raise UserError(
             f"{name}: a Space of this name exists with another app, which --space would replace; name another "
@@ -132,7 +132,7 @@ def publish_space(
         The size in bytes of every file, and the address of the Space (`None` with `dry_run`).
 
     Raises:
-        UserError: the Hub cannot be reached or refuses the push.
+        UserError: If the Hub cannot be reached or refuses the push.
     """
     with tempfile.TemporaryDirectory() as staged:
         folder = Path(staged)

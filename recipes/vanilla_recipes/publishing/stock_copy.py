@@ -1,4 +1,4 @@
-"""Converts a model to a stock transformers class, and checks that the result is the same model."""
+"""Converts a model to one of transformers' own classes, and checks that the result is the same model."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -16,20 +16,20 @@ from vanilla_transformers.interop.conversion import architecture_of, load_stock,
 def write_stock(
     model: PreTrainedModel, tokenizer: Any, folder: Path, model_type: str, note: Callable[[str], None] = print
 ) -> tuple[PreTrainedModel, list[Check]]:
-    """Writes a model as a stock transformers class, and loads it again.
+    """Writes a model in one of transformers' own classes, and loads the written model.
 
     Args:
-        model: a model of this package; it is converted to fp32.
-        tokenizer: its tokenizer, or `None`.
+        model: a model of this package; it is converted to fp32 in place.
+        tokenizer: the tokenizer of the model, or `None`.
         folder: the folder to write to.
         model_type: model type of transformers, such as `"marian"`.
         note: called with one line for every property that the class cannot represent.
 
     Returns:
-        The loaded stock model, and the checks that compare it with `model`.
+        The loaded transformers model, and the checks that compare it with `model`.
 
     Raises:
-        InteropError: the class cannot represent the model.
+        InteropError: If the class cannot represent the model.
     """
     architecture = architecture_of(model_type)
     head = our_head(architecture, model)
@@ -55,5 +55,5 @@ def save(folder: Path, model: PreTrainedModel, tokenizer: Any, note: Callable[[s
 
 
 def tokenizer_checks(tokenizer: Any, folder: Path) -> list[Check]:
-    """Returns the check that the tokenizer loaded from the folder equals `tokenizer`; an empty list without one."""
+    """Returns the check that the tokenizer in the folder equals `tokenizer`; an empty list if `tokenizer` is `None`."""
     return [] if tokenizer is None else [tokenizer_check(tokenizer, load_tokenizer(str(folder)))]

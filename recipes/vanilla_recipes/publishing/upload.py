@@ -59,7 +59,7 @@ def check_name(name: str) -> None:
     """Refuses a name that no repository can have.
 
     Raises:
-        UserError: the name is not USER/NAME, or has other characters than the Hub allows.
+        UserError: If the name is not USER/NAME, or has characters that the Hub does not allow.
     """
     try:
         validate_repo_id(name)
@@ -76,17 +76,20 @@ def check_revision(revision: str) -> None:
     """Refuses a name that no branch can have.
 
     Raises:
-        UserError: the name has other characters than letters, digits, `_`, `-`, `.` and `/`, or these in wrong places.
+        UserError: If the name has other characters than letters, digits, `_`, `-`, `.` and `/`, or if a part between
+            slashes is empty or begins with `-` or `.`.
     """
     if not re.fullmatch(r"[\w][\w.-]*(?:/[\w][\w.-]*)*", revision):
-        raise UserError(f"--revision {revision!r}: must name a branch, such as main or tried")
+        raise UserError(
+            f"--revision {revision!r}: must name a branch, such as main; use letters, digits, -, _, . and /"
+        )
 
 
 def check_access(target: Target) -> None:
     """Checks before any work is done that the access token may push to the target.
 
     Raises:
-        UserError: the Hub cannot be reached, no token is set, or the token may not write to the repository.
+        UserError: If the Hub cannot be reached, no token is set, or the token may not write to the repository.
     """
     fault = unreachable()
     if fault is not None:
@@ -118,8 +121,8 @@ def check_place(target: Target, model_type: str, overwrite: bool) -> None:
         overwrite: whether a model of another type may be replaced.
 
     Raises:
-        UserError: the repository is public and `target.private` is set, or it has a model of another type and
-            `overwrite` is false.
+        UserError: If the repository is public and `target.private` is true, or if the repository has a model of
+            another type and `overwrite` is false.
     """
     api = HfApi()
     with hub_faults_as_user_errors(target.name):
@@ -141,7 +144,7 @@ def check_place(target: Target, model_type: str, overwrite: bool) -> None:
 
 
 def _model_type(api: HfApi, target: Target) -> str | None:
-    """Returns the `model_type` of the model in the repository, or None if it has no model."""
+    """Returns the `model_type` of the model in the repository, or `None` if there is no model."""
     try:
         file = api.hf_hub_download(target.name, "config.json", revision=target.revision, repo_type=target.kind)
         return json.loads(Path(file).read_text(encoding="utf-8")).get("model_type")
@@ -150,7 +153,7 @@ def _model_type(api: HfApi, target: Target) -> str | None:
 
 
 def terms_of(datasets: Sequence[str]) -> str | None:
-    """Returns the licenses of datasets on the Hub as one text; `None` if the Hub states none of them."""
+    """Returns the licenses of datasets on the Hub as one text; `None` if the Hub has no license of any dataset."""
     found = []
     for name in datasets:
         try:
@@ -178,7 +181,7 @@ def upload(folder: Path, target: Target, message: str) -> tuple[str, str]:
         The address of the pull request or commit, and the id of the commit.
 
     Raises:
-        UserError: the Hub refuses the upload, or the connection fails.
+        UserError: If the Hub refuses the upload, or the connection fails.
     """
     api = HfApi()
     disable_progress_bars()
@@ -219,8 +222,8 @@ def _left_behind(api: HfApi, target: Target) -> list[str]:
 def _code_among(there: Sequence[str], api: HfApi, target: Target) -> frozenset[str]:
     """Returns the code files of the model in the repository.
 
-    Older versions had files of other names, and other Python files may belong to the owner. So the code is found by
-    following the imports.
+    Older versions of this package saved code files of other names, and other Python files may belong to the owner of
+    the repository. So the code is found by following the imports.
     """
     modules = [path for path in there if path.endswith(".py") and "/" not in path]
     if not modules:

@@ -10,7 +10,7 @@ queries x keys FLOPs.
 - The encoder and the key and value projections of cross-attention process source tokens. All other layers of a decoder
   process target tokens.
 - Token and position embeddings are table look-ups and do not count. The projection to the vocabulary counts, even if
-  its weights are tied to the embedding: once a target token, and in masked-language modelling once a masked token.
+  its weights are tied to the embedding: once per target token, and in masked-language modeling once per masked token.
 - A causal mask does not halve the FLOPs of attention. Padding and the recomputation of gradient checkpointing do not
   count as model FLOPs, so they lower the MFU.
 - Frozen weights, such as those under LoRA, need 4 FLOPs a token instead of 6.
@@ -59,7 +59,8 @@ class TrainingFlops:
         """The model FLOPs of an optimizer step.
 
         Args:
-            lengths: real tokens of the rows of the step, shape (rows, sides). The last side is the target.
+            lengths: number of tokens of each row of the step, without padding, shape (rows, sides). The last side is
+                the target.
             num_targets: number of targets of the step.
         """
         source, target = lengths[:, 0].astype(np.float64), lengths[:, -1].astype(np.float64)
@@ -118,8 +119,8 @@ _KNOWN_GPUS = {
 def peak_tflops(experiment: Experiment, device: torch.device) -> float | None:
     """The peak of one device in TFLOP/s at the precision of the run; None if it is unknown.
 
-    If `tracking.peak_tflops` is a number, this number. If `measured`, the speed of a matrix product on the device. If
-    null, the peak that the maker of a known GPU states.
+    If `tracking.peak_tflops` is a number, this number is returned. If it is `measured`, the speed of a matrix product
+    on the device is measured. If it is null, the peak that the manufacturer of a known GPU states is looked up.
     """
     asked = experiment.tracking.peak_tflops
     if asked == "measured":

@@ -1,4 +1,4 @@
-"""Records the figures of a run: a JSON record a line in `metrics.jsonl`, and curves of the records."""
+"""Records the figures of a run: one JSON record per line in `metrics.jsonl`, and curves of the records."""
 
 import json
 import logging
@@ -52,7 +52,7 @@ class MetricsLog:
         """Appends a record with the counters of `state` and the given figures.
 
         Raises:
-            UserError: the disk is full or not writable.
+            UserError: If the disk is full or not writable.
         """
         if not self._accelerator.is_main_process:
             return

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _COLUMNS = 3
 _PANEL_SIZE = (3.6, 2.5)  # width and height in inches
 _NUM_BINS = 400  # maximum number of points of a curve
-_FEWEST_WITHOUT_MARKS = 30  # a curve of fewer points gets a mark at each point
+_FEWEST_WITHOUT_MARKS = 30  # a curve with fewer points has a marker at each point
 VALIDATION = "validation_"
 """Prefix of the names of validation scores in the records."""
 

@@ -36,7 +36,8 @@ def check_trackers(experiment: Experiment, accelerator: Accelerator) -> None:
     """Checks that the trackers of the experiment can be used, before any data is read or written.
 
     Raises:
-        UserError: on every process, if a tracker is not installed, or the login at Weights & Biases fails.
+        UserError: If a tracker is not installed, or the login at Weights & Biases fails. Every process raises the
+            error.
     """
 
     def check() -> None:
@@ -61,7 +62,7 @@ def start_trackers(experiment: Experiment, state: TrainState, accelerator: Accel
     continues the same run in each tracker.
 
     Raises:
-        UserError: on every process, if a tracker does not start.
+        UserError: If a tracker does not start. Every process raises the error.
     """
 
     def start() -> None:
@@ -91,7 +92,7 @@ class _Guarded(GeneralTracker):
         """Starts the tracker.
 
         Raises:
-            UserError: the tracker does not start.
+            UserError: If the tracker does not start.
         """
         try:
             with redirect_stdout(sys.stderr):  # trackio prints a greeting, but stdout is for the scores only
@@ -135,7 +136,7 @@ def _build(name: str, experiment: Experiment, state: TrainState) -> GeneralTrack
 
 
 def _wandb_options(folder: Path, run_name: str, is_new: bool) -> dict[str, Any]:
-    """Options of `wandb.init`. Its files go to the run folder, with the run id that a resumed run uses again."""
+    """Options of `wandb.init`. The run folder holds wandb's files and the run id, which a resumed run uses again."""
     id_file = folder / "wandb" / "run-id"
     if is_new or not id_file.exists():
         write_text(id_file, uuid.uuid4().hex)

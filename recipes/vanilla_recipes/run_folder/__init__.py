@@ -1,1 +1,1 @@
-"""The files of a run folder: checkpoints, and which of them are kept."""
+"""The files of a run folder: writing, reading and deleting checkpoints."""

@@ -70,9 +70,9 @@ class RunFolder:
         experiment: gives the path (`output_dir`) and whether to resume.
 
     Raises:
-        UserError: the folder holds a run, but `resume` does not allow to continue it; it holds files of something else;
-            its run is of another experiment or has no valid checkpoint left; `resume=always` finds no checkpoint; or
-            the path is not a folder or not writable.
+        UserError: If the path is not a folder or not writable. With `resume=never`, if the folder holds a run or other
+            files. With another value of `resume`, if the run in the folder is of another experiment, has a damaged
+            `config.yaml`, or has ended without a checkpoint left. With `resume=always`, if there is no checkpoint.
     """
 
     def __init__(self, experiment: Experiment) -> None:
@@ -96,7 +96,7 @@ class RunFolder:
         Also deletes `results.json`: once a run continues, the results no longer describe its models.
 
         Raises:
-            UserError: the folder is not writable.
+            UserError: If the folder is not writable.
         """
         try:
             self.checkpoints.mkdir(parents=True, exist_ok=True)
@@ -116,7 +116,7 @@ class RunFolder:
             tensors: the tensors that `Checkpoint.load_tensors` returns; "model" holds the weights.
 
         Raises:
-            UserError: the disk is full or not writable.
+            UserError: If the disk is full or not writable.
         """
         with complete_folder(self.checkpoints / f"{RESUMABLE}{state.global_step:08d}") as folder:
             _save(tensors["model"], folder / WEIGHTS)
@@ -129,7 +129,7 @@ class RunFolder:
         self.prune(state)
 
     def prune(self, state: TrainState) -> None:
-        """Removes the checkpoints that the experiment does not keep, given the state in the newest one."""
+        """Removes the checkpoints that the experiment does not keep. `state` is the state in the newest checkpoint."""
         prune(self.checkpoints, state.global_step, self.experiment)
 
     def newest(self, fingerprint: str) -> Checkpoint | None:
@@ -142,7 +142,7 @@ class RunFolder:
             The checkpoint, or None if the folder holds no run to continue.
 
         Raises:
-            UserError: the checkpoint is of a task with another fingerprint, or all checkpoints of the run are damaged.
+            UserError: If the checkpoint is of a task with another fingerprint, or all checkpoints are damaged.
         """
         for folder in resumable(self.checkpoints):
             fault = next(_faults(folder), None)

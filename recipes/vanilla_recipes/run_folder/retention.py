@@ -29,9 +29,10 @@ def resumable(checkpoints: Path) -> list[Path]:
 
 
 def scheduled(checkpoints: Path) -> list[Path]:
-    """The checkpoints that `checkpoint.every` asked for, including those with weights only, newest first.
+    """The checkpoints written because of `checkpoint.every`, with and without optimizer state, newest first.
 
-    Checkpoints written because the run was stopped are left out: the average must not depend on when it was stopped.
+    Checkpoints written because the run was stopped are left out: the average of the checkpoints must not depend on when
+    the run was stopped.
     """
     whole = [folder for folder in resumable(checkpoints) if _is_scheduled(folder)]
     steps = {step_of(folder) for folder in whole}
@@ -47,7 +48,7 @@ def prune(checkpoints: Path, newest: int, experiment: Experiment) -> None:
     Args:
         checkpoints: the folder of the checkpoints.
         newest: the step of the checkpoint that was just written; it is kept. Checkpoints of later steps are removed:
-            they were damaged, so the run resumed from an earlier checkpoint.
+            they are damaged, which is why the run resumed from an earlier checkpoint.
         experiment: gives the maximum number and size of checkpoints, and how many are averaged.
     """
     for folder in _all(checkpoints):

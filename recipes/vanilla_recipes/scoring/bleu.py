@@ -27,12 +27,12 @@ Args:
     references: one reference for each translation.
 Returns:
     bleu: 0 to 100.
-    signature: SacreBLEU's, to be reported with the score.
+    signature: SacreBLEU's signature of the settings; report it with the score.
 """
 
 
 class Bleu(CorpusMetric):
-    """Corpus BLEU: `Bleu().compute(predictions=[...], references=[...])` gives `{"bleu": ..., "signature": ...}`.
+    """Corpus BLEU: `Bleu().compute(predictions=[...], references=[...])` returns `{"bleu": ..., "signature": ...}`.
 
     Args:
         tokenize: name of SacreBLEU's tokenizer; papers report 13a.
@@ -40,7 +40,7 @@ class Bleu(CorpusMetric):
         **settings: settings of `evaluate.Metric`.
 
     Raises:
-        UserError: SacreBLEU has no tokenizer of this name.
+        UserError: If SacreBLEU has no tokenizer of this name.
     """
 
     about, cited, inputs = DESCRIPTION, CITATION, INPUTS

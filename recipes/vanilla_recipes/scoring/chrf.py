@@ -27,19 +27,20 @@ Args:
     references: one reference for each translation.
 Returns:
     chrf: 0 to 100.
-    chrf_signature: SacreBLEU's, to be reported with the score.
+    chrf_signature: SacreBLEU's signature of the settings; report it with the score.
 """
 
 
 class ChrF(CorpusMetric):
-    """Corpus chrF2: `ChrF().compute(predictions=[...], references=[...])` gives `{"chrf": ..., "chrf_signature": ...}`.
+    """Corpus chrF2: `ChrF().compute(predictions=..., references=...)` returns `{"chrf": ..., "chrf_signature": ...}`.
 
     Args:
-        word_order: length in words of the longest word n-grams that are counted too: 0 for chrF, 2 for chrF++.
+        word_order: maximum length of the word n-grams that count besides the character n-grams: 0 for chrF (no word
+            n-grams), 2 for chrF++.
         **settings: settings of `evaluate.Metric`.
 
     Raises:
-        UserError: `word_order` is negative.
+        UserError: If `word_order` is negative.
     """
 
     about, cited, inputs = DESCRIPTION, CITATION, INPUTS

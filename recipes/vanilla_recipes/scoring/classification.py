@@ -27,7 +27,7 @@ POSITIVE = 1  # number of the positive class for binary F1
 
 
 class ClassificationMetric(OfflineMetric, ABC):
-    """Base of scores of class numbers: `compute(predictions=[...], references=[...])` gives `{score_name: ...}`."""
+    """Base class of scores of predicted classes: `compute(predictions=..., references=...)` gives `{score_name: x}`."""
 
     score_name: ClassVar[str]
     description: ClassVar[str]
@@ -74,7 +74,7 @@ class F1(ClassificationMetric):
         **settings: settings of `evaluate.Metric`.
 
     Raises:
-        UserError: `average` is unknown.
+        UserError: If `average` is unknown.
     """
 
     score_name = "f1"
@@ -90,7 +90,9 @@ class F1(ClassificationMetric):
         right, predicted = table.sum(1), table.sum(0)
         if self.average == "binary":
             if len(table) > 2:
-                raise UserError(f"F1 with average='binary' is for two classes, not {len(table)}: choose another")
+                raise UserError(
+                    f"F1 with average='binary' is for two classes, not {len(table)}: choose another average"
+                )
             table, right, predicted = table[POSITIVE:, POSITIVE:], right[POSITIVE:], predicted[POSITIVE:]
         if self.average == "micro":
             return float(2 * np.trace(table) / (right + predicted).sum())

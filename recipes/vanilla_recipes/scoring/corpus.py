@@ -14,7 +14,7 @@ from vanilla_recipes.scoring.offline import OfflineMetric
 
 
 class CorpusMetric(OfflineMetric):
-    """A corpus score of translations with one reference each, returned with SacreBLEU's signature.
+    """A score of all translations of a corpus, with one reference per translation and SacreBLEU's signature.
 
     Attributes:
         scorer: SacreBLEU's metric.
@@ -24,7 +24,7 @@ class CorpusMetric(OfflineMetric):
     scorer: Metric
     score_name: ClassVar[str]
     signature_name: ClassVar[str]
-    # The names `description`, `citation` and `inputs_description` are taken by properties of `evaluate.Metric`.
+    # `evaluate.Metric` already has properties named `description`, `citation` and `inputs_description`.
     about: ClassVar[str]
     cited: ClassVar[str]
     inputs: ClassVar[str]

@@ -42,7 +42,8 @@ def generation_config(search: BeamSearchConfig, model: PreTrainedModel, max_leng
 
     Args:
         search: settings of the beam search.
-        model: the model, whose special token ids are used. The other saved settings of a stock model are kept.
+        model: the model, whose special token ids are used. The other saved generation settings
+            of transformers' own models are kept.
         max_length: maximum number of tokens of a translation.
     """
     beam_settings = {"length_penalty": search.length_penalty, "early_stopping": search.early_stopping}
@@ -72,14 +73,15 @@ def translate(
     """Translates sentences, in their order; the translation of a blank sentence is blank.
 
     Args:
-        model: an encoder-decoder, which is set to evaluation mode. Its generation config has the other settings.
+        model: an encoder-decoder, which is set to evaluation mode. Its generation config has the search settings that
+            are not arguments here.
         tokenizer: its tokenizer.
         sentences: texts of one or more sentences. A text that is too long for the model is split at sentence ends.
         num_beams: number of beams, 1 for greedy search; None for the value in the generation config.
         batch_tokens: number of padded source tokens of a batch; None for the default of the device.
 
     Raises:
-        UserError: a text is not valid Unicode, or the generation settings of the model do not work.
+        UserError: If a text is not valid Unicode, or the generation settings of the model do not work.
     """
     translator = Text2TextPipeline(
         "translation", model, tokenizer, progress=False, batch_tokens=batch_tokens, **beams(num_beams)
@@ -88,7 +90,7 @@ def translate(
 
 
 def beams(num_beams: int | None) -> dict[str, Any]:
-    """Returns the settings of `generate` for a number of beams; for None none, so the generation config decides."""
+    """Returns the settings of `generate` for a number of beams; for None no settings: the generation config decides."""
     return {} if num_beams is None else {"num_beams": num_beams, "early_stopping": num_beams > 1}
 
 
@@ -101,7 +103,7 @@ def answers(pipeline: Text2TextPipeline, texts: Iterable[str], **options: Any) -
         options: options of the pipeline call.
 
     Raises:
-        UserError: a text is not valid Unicode, an option does not suit the model, or the generation settings of the
+        UserError: If a text is not valid Unicode, an option does not suit the model, or the generation settings of the
             model do not work.
     """
     texts = (checked(number, text) for number, text in enumerate(texts, start=1))
@@ -114,14 +116,14 @@ def answers(pipeline: Text2TextPipeline, texts: Iterable[str], **options: Any) -
 
 
 def checked(number: int, text: str) -> str:
-    """Returns the text.
+    """Returns the text unchanged, after checking it.
 
     Args:
         number: number of the text, from 1, for the message.
         text: the text to check.
 
     Raises:
-        UserError: the text is not valid Unicode: it has lone surrogates, which stand for bytes that are not UTF-8.
+        UserError: If the text is not valid Unicode: it has lone surrogates, which stand for bytes that are not UTF-8.
     """
     if not is_unicode(text):
         raise UserError(f"sentence {number}, {text!r}: it is not UTF-8; convert it first, for instance with iconv")
@@ -135,13 +137,13 @@ def name_of(model: PreTrainedModel) -> str:
 
 @contextmanager
 def model_faults(
-    model: PreTrainedModel, deed: str, cause: str = "the settings in its generation_config.json may be at fault"
+    model: PreTrainedModel, deed: str, cause: str = "the settings in its generation_config.json may be wrong"
 ) -> Iterator[None]:
     """Turns exceptions of a model into a `UserError` of one line that names the model.
 
     Args:
         model: the model that is used in the block.
-        deed: verb for its task, such as "translate".
+        deed: verb for the task of the model, such as "translate".
         cause: the likely cause, which ends the message.
     """
     try:

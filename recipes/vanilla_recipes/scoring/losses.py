@@ -1,4 +1,4 @@
-"""Cross entropy of single rows, so that the mean over rows is the same for any number of processes."""
+"""Cross entropy per row, so that the mean over all rows does not depend on the number of processes."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -20,8 +20,8 @@ def row_losses(logits: torch.Tensor, labels: torch.Tensor) -> list[RowLoss]:
     """Computes the cross entropy of each row, without label smoothing.
 
     Args:
-        logits: (B, T, C).
-        labels: target of each logit vector, (B, T); -100 is ignored.
+        logits: logits of C classes, shape (B, T, C).
+        labels: target of each logit vector, shape (B, T); -100 is ignored.
     """
     losses = nn.functional.cross_entropy(
         logits.float().transpose(1, 2), labels, ignore_index=IGNORE_INDEX, reduction="none"
@@ -31,5 +31,5 @@ def row_losses(logits: torch.Tensor, labels: torch.Tensor) -> list[RowLoss]:
 
 
 def mean_loss(losses: Sequence[RowLoss]) -> float:
-    """Returns the mean cross entropy in nats a target, over all rows; 0 if no row has a target."""
+    """Returns the mean cross entropy in nats per target, over all rows; 0 if no row has a target."""
     return sum(loss.total for loss in losses) / max(1, sum(loss.num_targets for loss in losses))

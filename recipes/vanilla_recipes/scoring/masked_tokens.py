@@ -1,4 +1,4 @@
-"""Loss, perplexity and accuracy of masked tokens, from counts of single rows that any number of processes can sum."""
+"""Loss, perplexity and accuracy of masked tokens, from counts per row that any number of processes can sum."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -31,12 +31,12 @@ def score_rows(logits: torch.Tensor, labels: torch.Tensor, rows: torch.Tensor, n
 
 
 def masked_scores(records: Sequence[MaskedScore]) -> dict[str, float]:
-    """Returns loss in nats a masked token, perplexity (the exponential of the loss) and accuracy.
+    """Returns loss in nats per masked token, perplexity (the exponential of the loss) and accuracy.
 
     Raises:
-        UserError: no row has a masked token.
+        UserError: If no row has a masked token.
     """
-    from vanilla_recipes.scoring.perplexity import Perplexity  # imported here, as loading `evaluate` takes seconds
+    from vanilla_recipes.scoring.perplexity import Perplexity  # imported here because `evaluate` loads slowly
 
     losses, num_targets, num_correct = zip(*records, strict=True)
     scores = Perplexity().compute(losses=list(losses), num_targets=list(num_targets))

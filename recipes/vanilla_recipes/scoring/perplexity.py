@@ -51,11 +51,11 @@ class Perplexity(evaluate.Metric):
         )
 
     def _build_data_dir(self) -> str:
-        """Returns no folder: the base class would create one in the home directory, which may not be writable."""
+        """Returns "". The base class would create a folder in the home directory, which may not be writable."""
         return ""
 
     def _finalize(self) -> None:
-        """Reads the added inputs back. Without any inputs the base class would fail with an AttributeError."""
+        """Loads the added inputs for `compute`. Without inputs the base class would fail with an AttributeError."""
         if self.buf_writer is None:
             raise UserError(NOTHING_TO_SCORE)
         super()._finalize()

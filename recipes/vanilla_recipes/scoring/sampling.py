@@ -1,4 +1,4 @@
-"""Continues texts by sampling, also beyond the number of tokens that the model can read."""
+"""Continues texts by sampling, also beyond the maximum number of tokens that the model can read."""
 
 import json
 import logging
@@ -55,8 +55,8 @@ def generation_config(
         sampling: settings of sampling.
         config: configuration of the model.
         tokenizer: tokenizer of the model.
-        ends: whether the training rows have an end-of-text token. Otherwise this token is suppressed: its probability
-            is arbitrary.
+        ends: whether the training rows have an end-of-text token. If false, generation suppresses this token, because
+            its probability is arbitrary.
     """
     draw = {"temperature": sampling.temperature, "top_k": sampling.top_k or 0, "top_p": sampling.top_p or 1.0}
     limits = {"max_new_tokens": sampling.max_new_tokens}
@@ -82,7 +82,7 @@ def encode_prompts(prompts: Sequence[str], tokenizer: PreTrainedTokenizerFast, c
     """Encodes prompts without truncation; the number of prompts longer than `context` tokens is logged.
 
     Raises:
-        UserError: the tokenizer has no token for a part of a prompt.
+        UserError: If the tokenizer has no token for a part of a prompt.
     """
     found = [tokenizer(prompt, verbose=False)["input_ids"] for prompt in prompts]
     unknown = {tokenizer.unk_token_id} - {None, tokenizer.eos_token_id}
@@ -135,14 +135,14 @@ def draw_samples(
 def continue_ids(model: PreTrainedModel, ids: Sequence[int], max_new_tokens: int, context: int) -> list[int]:
     """Returns new tokens that follow `ids`, sampled with the generation config of the model.
 
-    It stops after an end-of-text token or `max_new_tokens` tokens.
+    Sampling stops after an end-of-text token or `max_new_tokens` tokens.
 
     Args:
         model: a causal language model.
         ids: token ids of the prompt, at least one.
         max_new_tokens: maximum number of new tokens.
-        context: maximum number of tokens that the model reads. When they are full, generation continues from the last
-            half of them.
+        context: maximum number of tokens that the model reads. When the text has `context` tokens, generation
+            continues from the last half of these tokens.
     """
     eos_token_id = model.generation_config.eos_token_id
     ends = eos_token_id if isinstance(eos_token_id, list) else [eos_token_id]

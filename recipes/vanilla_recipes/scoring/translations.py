@@ -14,7 +14,7 @@ def translation_scores(predictions: Sequence[str], references: Sequence[str]) ->
     """Returns BLEU and chrF with their signatures, and `bleu_lowercase`, which papers on Multi30k report.
 
     The Multi30k papers tokenize with Moses, these scores with SacreBLEU's tokenizer of untokenized text. On German
-    captions the difference is some hundredths of a BLEU point. The signature of `bleu_lowercase` is the one of `bleu`
+    captions the difference is some hundredths of a BLEU point. The signature of `bleu_lowercase` is that of `bleu`
     with case:lc.
 
     Args:

@@ -1,4 +1,4 @@
-"""Reads an experiment from YAML and `key=value` overrides, reports all faults together, and writes experiments."""
+"""Reads an experiment from YAML and `key=value` overrides, reports all errors together, and writes experiments."""
 
 import dataclasses
 import difflib
@@ -30,7 +30,7 @@ def load_experiment(cls: type[ExperimentT], config: str, overrides: Sequence[str
     """Reads a packaged configuration (`translation/toy`) or a YAML file, then applies the overrides.
 
     Raises:
-        UserError: the configuration does not exist, is not valid YAML, or breaks rules. One error names all broken
+        UserError: If the configuration does not exist, is not valid YAML, or breaks rules. One error lists all broken
             rules.
     """
     types = leaf_types(cls)
@@ -49,7 +49,7 @@ def write_experiment(experiment: Experiment, path: Path) -> None:
     """Writes the resolved experiment. `load_experiment` reads an equal experiment from the file.
 
     Raises:
-        UserError: the disk is full or not writable.
+        UserError: If the disk is full or not writable.
     """
     text = yaml.safe_dump(to_plain(experiment), sort_keys=False, allow_unicode=True)
     command = f"vanilla train {experiment.output_path / 'config.yaml'} resume=always"
@@ -140,7 +140,7 @@ def _read_yaml(config: str, types: Mapping[str, Any]) -> tuple[dict[str, Setting
 
 
 class _NodeReader:
-    """Walks the YAML nodes down to the keys that the experiment accepts. Nodes have line numbers, for error texts."""
+    """Reads the settings from YAML nodes, not from the parsed values, because nodes have line numbers for errors."""
 
     def __init__(self, loader: yaml.SafeLoader, file: str, types: Mapping[str, Any]) -> None:
         self.loader, self.file, self.types = loader, file, types
@@ -243,7 +243,7 @@ def _check_types(settings: Mapping[str, Setting], types: Mapping[str, Any]) -> t
 def _assemble(
     cls: type[ExperimentT], values: Mapping[str, Any], settings: Mapping[str, Setting]
 ) -> tuple[ExperimentT, list[str]]:
-    """Builds the experiment and lists the rules it breaks. A setting that is not in `values` gets its default."""
+    """Builds the experiment and lists the rules it breaks. A setting that is not in `values` gets its default value."""
     faults: list[str] = []
     experiment = _build(cls, "", values, settings, faults)
     return experiment, faults

@@ -18,12 +18,12 @@ def convert(kind: Any, value: Any) -> Any:
 
     Args:
         kind: the type of the setting.
-        value: as YAML gave it, or an `OverrideText`.
+        value: the value from YAML, or an `OverrideText`.
 
     Raises:
-        ValueError, TypeError, jsonargparse.ArgumentError: the value has another type, or is a number that is not
+        ValueError, TypeError, jsonargparse.ArgumentError: If the value has another type, or is a number that is not
             finite.
-        UserError: the type is a duration, and the value is not one.
+        UserError: If the type is a duration, but the value is not a duration.
     """
     converted = _convert(kind, value)
     for part in converted if isinstance(converted, (list, tuple)) else [converted]:
@@ -46,7 +46,7 @@ def _convert(kind: Any, value: Any) -> Any:
     if is_text:
         return parser.parse_args([f"--value={value}"]).value
     if kind is not bool and isinstance(value, bool) and bool not in get_args(kind):
-        raise TypeError("a truth value is no number and no text")
+        raise TypeError("a bool is neither a number nor a text")
     if value is None and type(None) not in get_args(kind):
         raise TypeError("null")
     return parser.parse_object({"value": value}).value

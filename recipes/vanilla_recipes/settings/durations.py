@@ -20,7 +20,7 @@ class Duration:
     """A positive amount of training in steps, epochs, tokens or seconds.
 
     Raises:
-        UserError: the amount is not positive and finite, or the unit is unknown.
+        UserError: If the amount is not positive and finite, or the unit is unknown.
     """
 
     amount: float
@@ -32,10 +32,10 @@ class Duration:
 
     @classmethod
     def parse(cls, text: object) -> "Duration":
-        """Reads `60steps`, `10k steps`, `1.5 hours` and the like.
+        """Parses a text such as `60steps`, `10k steps` or `1.5 hours`.
 
         Raises:
-            UserError: the text is not a positive number followed by a unit, or gives a fraction of a step or token.
+            UserError: If the text is not a positive number followed by a unit, or has a fraction of a step or token.
         """
         match = _PATTERN.fullmatch(text) if isinstance(text, str) else None
         if match is None:

@@ -19,12 +19,12 @@ class OptimizerConfig:
     """AdamW and gradient clipping.
 
     Attributes:
-        learning_rate: the peak of the schedule. None takes the peak of the 2017 paper; this needs
+        learning_rate: the peak of the schedule. null uses the peak of section 5.3 of the 2017 paper; this requires
             `schedule.name=inverse_sqrt` and a warm-up in steps.
         betas: AdamW's decay rates of the two moment estimates.
         eps: AdamW's constant in the denominator.
         weight_decay: applied to weight matrices only, not to biases, norms and embeddings.
-        max_grad_norm: a gradient with a greater norm is scaled down to this norm; None does not clip.
+        max_grad_norm: a gradient with a greater norm is scaled down to this norm; null does not clip gradients.
     """
 
     learning_rate: float | None = 1e-3
@@ -52,7 +52,7 @@ class ScheduleConfig:
 
     Attributes:
         name: the shape of the schedule after the warm-up.
-        warmup: duration of the linear warm-up; null starts at the peak.
+        warmup: duration of the linear warm-up; with null, training starts at the peak learning rate.
         scale: multiplies the paper's peak. Used only if `optimizer.learning_rate` is null.
         min_factor: `linear`, `cosine` and `warmup_stable_decay` end at this fraction of the peak.
         decay: length of the final linear decay of `warmup_stable_decay`: a fraction of `max_duration`, or a duration in
@@ -81,17 +81,18 @@ class BatchConfig:
     """The batch of one optimizer step.
 
     Attributes:
-        tokens: the maximum number of padded tokens of a batch, summed over all processes and micro-batches. With
-            `packing`, the maximum number of real tokens.
+        tokens: the maximum number of tokens of a batch, padding included, summed over all processes and micro-batches.
+            With `packing`, padding does not count.
         groups: number of groups of rows in a batch. A group has at most `tokens` / `groups` tokens. The rows of a group
             have similar lengths and are padded to the longest row of the group. With several groups, a batch mixes rows
             of different lengths: the model learns more from each token, and fewer tokens are padding. On a CPU, threads
             compute several groups at the same time.
-        micro_batches: number of micro-batches into which each process cuts its share of a group (gradient
-            accumulation). More micro-batches need less memory; the gradient stays the same. `auto` takes the smallest
+        micro_batches: gradient accumulation: the number of micro-batches into which each process cuts its share of a
+            group. More micro-batches need less memory; the gradient stays the same. `auto` takes the smallest
             power of 2 with which the largest batches fit into memory.
-        packing: concatenates rows into lines instead of padding them. The gradients stay the same. Packing saves most
-            if row lengths differ a lot, if batches are small, and with attention kernels that skip masked pairs.
+        packing: concatenates several rows into one sequence, called a line, instead of padding each row. The gradients
+            stay the same. Packing helps most if row lengths differ a lot, if batches are small, and with attention
+            kernels that skip masked pairs.
         pack_length: the maximum number of tokens of a packed line, on each side, such as 4 times the longest row. null
             packs all rows of a micro-batch into one line. A single line is best for attention kernels whose work does
             not grow with the square of the line length, such as torch_varlen.
@@ -122,7 +123,7 @@ class CheckpointConfig:
 
     Attributes:
         every: the interval between two checkpoints; null saves none, except when the run is stopped.
-        keep: number of newest checkpoints to keep.
+        keep: number of checkpoints to keep; older checkpoints are deleted.
         max_gb: the oldest checkpoints are deleted while all checkpoints together take more than this many gigabytes
             (10^9 bytes). The newest checkpoint is always kept. null sets no bound.
     """
@@ -168,7 +169,7 @@ class EvaluationConfig:
     Attributes:
         every: the interval between two evaluations; null scores the model at the end only.
         max_rows: only the first `max_rows` validation rows are scored; null scores all.
-        batch_tokens: the maximum number of padded tokens of an evaluation batch.
+        batch_tokens: the maximum number of tokens of an evaluation batch, padding included.
         patience: the run ends early after this many consecutive evaluations without a better score; null disables early
             stopping.
         min_delta: for `patience`, only an improvement of more than this counts as a better score.
@@ -184,7 +185,7 @@ class EvaluationConfig:
         if self.patience is not None and self.patience < 1:
             yield "patience", "must be 1 or greater, or null to train until max_duration"
         if self.patience is not None and self.every is None:
-            yield "patience", "counts evaluations, but with evaluation.every=null the only one is at the end"
+            yield "patience", "counts evaluations, but evaluation.every=null scores the model only once, at the end"
         if not 0 <= self.min_delta < math.inf:
             yield "min_delta", "must be 0 or greater"
         if self.max_rows is not None and self.max_rows < 1:
@@ -201,8 +202,8 @@ class TrackingConfig:
         trackers: any of tensorboard, trackio and wandb. Each tracker is an extra of the package.
         project: the project of the run in trackio and wandb.
         run_name: the name of the run in trackio and wandb; null takes the name of the run folder.
-        peak_tflops: the peak of one device in TFLOP/s, to compute the model FLOPs utilization (MFU). null looks the
-            peak of common GPUs up and reports no MFU for other devices. `measured` times a matrix product at the start.
+        peak_tflops: the peak of one device in TFLOP/s, to compute the model FLOPs utilization (MFU). null looks up the
+            peak of common GPUs and reports no MFU for other devices. `measured` times a matrix product at the start.
     """
 
     trackers: list[str] = field(default_factory=list)
@@ -230,7 +231,8 @@ class AdapterConfig:
         alpha: the output of an adapter is scaled by alpha / r.
         dropout: the dropout probability of an adapter's input.
         target_modules: the names of the layers that get adapters. null takes all linear layers of attention and
-            feed-forward: q_proj, k_proj, v_proj, o_proj, up_proj and down_proj, or their names in a stock model.
+            feed-forward: q_proj, k_proj, v_proj, o_proj, up_proj and down_proj, or the names that these layers have in
+            transformers' own models.
     """
 
     r: int | None = None
@@ -260,7 +262,8 @@ class Experiment:
         max_duration: the run ends after this duration.
         resume: `never` starts a new run and refuses a folder that holds a run. `if_available` continues the run in the
             folder, or starts a new run if the folder holds none; it refuses a finished run without checkpoints and a
-            run whose checkpoints are damaged. `always` is `if_available`, but refuses to start a new run.
+            run whose checkpoints are damaged. `always` continues the run, and refuses a folder without a
+            checkpoint.
         precision: the dtype of autocast; the weights stay in fp32.
         attention: the attention kernel: a name that transformers knows (eager, sdpa, flash_attention_2, ...), or
             torch_varlen, torch's kernel for packed rows. With `auto`, packed rows use torch_varlen if it can run (an
@@ -302,7 +305,7 @@ class Experiment:
 
     @classmethod
     def model_keys(cls) -> dict[str, Any]:
-        """The keys that the section `model` takes, with their types. A recipe adds the fields of its model's config."""
+        """The keys of the section `model`, with their types. A recipe adds the fields of its model's config."""
         return {"pretrained": str | None}
 
     def problems(self) -> Iterator[Problem]:
@@ -323,7 +326,7 @@ class Experiment:
         if self.averaging.checkpoints is not None and self.checkpoint.every is None:
             yield "averaging.checkpoints", "needs checkpoints to average, but checkpoint.every=null saves none"
         if isinstance(self.schedule.decay, Duration) and not self._can_place_decay(self.schedule.decay):
-            yield "schedule.decay", f"must be a fraction, or up to max_duration in its unit, {self.max_duration.unit}"
+            yield "schedule.decay", f"must be a fraction, or a duration in {self.max_duration.unit} up to max_duration"
 
     @property
     def output_path(self) -> Path:

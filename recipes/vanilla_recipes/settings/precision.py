@@ -3,4 +3,4 @@
 import torch
 
 HALF_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
-"""The dtypes of autocast; fp32 has none."""
+"""The dtype of autocast for a value of `precision`. fp32 is left out, because it needs no autocast."""

@@ -1,4 +1,4 @@
-"""The state of a run: how far it has come."""
+"""The state of a run: how far the run has progressed, and its best score."""
 
 import math
 from dataclasses import dataclass, replace
@@ -23,11 +23,11 @@ class TrainState:
         scored_step: the step of the last evaluation; None before the first evaluation.
         evaluations_without_gain: number of evaluations since the last one that improved the score by more than
             `evaluation.min_delta`.
-        checkpoint_step: the step of the last checkpoint that `checkpoint.every` asked for. A checkpoint written because
-            the run was stopped does not count. None before the first scheduled checkpoint.
-        averaged_step: the step after which checkpoints were averaged and their mean was scored; None before.
+        checkpoint_step: the step of the last checkpoint written because of `checkpoint.every`. A checkpoint written
+            because the run was stopped does not count. None before the first scheduled checkpoint.
+        averaged_step: the step after which checkpoints were averaged and their mean was scored; None before that.
         micro_batches: number of micro-batches into which each process cuts its share of a group of rows; None before
-            it is known.
+            training starts.
         resumes: how many times the run was resumed from a checkpoint.
     """
 

@@ -1,4 +1,4 @@
-"""All tests of this folder are about `fast/`."""
+"""Marks all tests of this folder as `fast`: they test the `fast/` package, which `make plain` turns off."""
 
 from pathlib import Path
 

@@ -13,12 +13,13 @@ from pathlib import Path
 import pytest
 import torch
 from project import HELPERS, ROOT
-from tiny import DECODERS, random_ids, tiny_model
+from tiny import DECODERS, LM_HEADS, random_ids, tiny_model
 
 from vanilla_transformers.fast import generation
 from vanilla_transformers.model import compatibility
 
 PACKAGE = ROOT / "modeling" / "vanilla_transformers"
+MODEL_FILES = sorted((PACKAGE / "model").glob("*.py"))
 NOTHING = "nothing"
 OF_MODELS = [
     "_get_current_dispatch_mode", "peek_interpreter_stack", "_current_level",
@@ -28,11 +29,13 @@ OF_MODELS = [
     "varlen_attn", "capture_outputs", "OutputRecorder", "merge_with_config_defaults",
     "MODEL_FOR_CAUSAL_LM_MAPPING_NAMES", "_sample", "_beam_search", "_is_user_defined",
 ]  # fmt: skip
+OF_FOLDERS = [name for name in OF_MODELS if any(name in file.read_text("utf-8") for file in MODEL_FILES)]
 OF_RECIPES = ["_foreach_lerp_", "_reset_state", "_get_default_store", "_can_set_attn_implementation", "_actions"]
 
 
 def reports(folder: Path, work: str, names: list[str]) -> dict[str, dict]:
     environment = os.environ | {"PYTHONPATH": str(HELPERS), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    environment |= {"HF_MODULES_CACHE": str(folder / "modules")}
     command = [sys.executable, str(HELPERS / "without_names.py"), str(folder), work, NOTHING, *names]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
@@ -42,6 +45,16 @@ def reports(folder: Path, work: str, names: list[str]) -> dict[str, dict]:
 @pytest.fixture(scope="module")
 def of_models(tmp_path_factory):
     return reports(tmp_path_factory.mktemp("models"), "models", OF_MODELS)
+
+
+@pytest.fixture(scope="module")
+def of_folders(tmp_path_factory):
+    """Of models that lie in folders with their code, in a process that cannot import this package."""
+    folder = tmp_path_factory.mktemp("folders")
+    for model_class, name in zip(LM_HEADS, ("Seq2SeqLM", "MaskedLM", "CausalLM"), strict=True):
+        model = tiny_model(model_class, initializer_range=1.0, norm_position="pre", tie_word_embeddings=False)
+        model.save_pretrained(folder / "saved" / name)
+    return reports(folder, "folders", OF_FOLDERS)
 
 
 @pytest.fixture(scope="module")
@@ -61,20 +74,26 @@ def test_models_train_search_and_save_without_it(name, of_models):
     assert_same(of_models[name], of_models[NOTHING])
 
 
+@pytest.mark.parametrize("name", OF_FOLDERS)
+def test_saved_folders_train_search_and_save_without_it(name, of_folders):
+    assert_same(of_folders[name], of_folders[NOTHING])
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", OF_RECIPES)
 def test_recipes_train_without_it(name, of_recipes):
     assert_same(of_recipes[name], of_recipes[NOTHING])
 
 
-def test_the_names_are_asked_for(of_models):
+@pytest.mark.parametrize("work", ["of_models", "of_folders"])
+def test_the_names_are_asked_for(work, request):
     """With nothing taken away, three searches found different tokens, and losses fell."""
-    report = of_models[NOTHING]
+    report = request.getfixturevalue(work)[NOTHING]
     assert "fault" not in report, report["fault"]
     for name, value in report.items():
-        if name.startswith("tokens"):
+        if name.startswith("tokens") and value:
             assert len({json.dumps(rows) for rows in value}) == 3
-        else:
+        elif value:
             assert value[1] < value[0]
 
 

@@ -113,7 +113,7 @@ def test_nothing_is_there_for_one_kind_of_processor():
 def test_shapes_are_written_in_one_alphabet():
     """That of `base.py`: B, T, S, P, D, H, K, V and N; other sizes by their names."""
     legend = re.search(
-        r"One alphabet of shapes.*?tokens\.", (MODEL / "base.py").read_text(encoding="utf-8"), re.DOTALL
+        r"Shapes in all files of this folder.*?tokens\.", (MODEL / "base.py").read_text(encoding="utf-8"), re.DOTALL
     )[0]
     alphabet = set(re.findall(r"\b([A-Z]) [a-z]", legend))
     size = r"(?:\.\.\.|\d|[A-Z](?: (?:or|\+|x) [A-Z\d])?|ceil\(D / 2\)|[a-z_]+)"

@@ -1,4 +1,4 @@
-"""A tiny translation model that is saved once, and copies of it to damage."""
+"""A tiny translation model that is saved once, and copies of it that a test may damage."""
 
 import shutil
 from pathlib import Path
