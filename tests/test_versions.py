@@ -80,7 +80,7 @@ def test_a_second_run_of_a_day_replaces_the_first():
 @pytest.mark.parametrize("end", ["", "\n", "More prose.\n", "| 2026-01-02 | floor |\n"])
 def test_a_page_without_the_table_at_its_end_is_refused(end):
     text = page() + end if end else "# Title\n"
-    with pytest.raises(ValueError, match="must end in a table with the columns date, end, python, torch"):
+    with pytest.raises(ValueError, match="does not end in a table with the columns date, end, python, torch"):
         versions.with_row(text, row("2026-01-02", "floor"))
 
 

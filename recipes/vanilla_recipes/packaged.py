@@ -1,4 +1,7 @@
-"""Finds the packaged configurations: beside the code in a wheel, at the top of a checkout. Standard library only."""
+"""Finds the packaged configurations: in a wheel beside the code, in a checkout at its top.
+
+This module imports only the standard library.
+"""
 
 from pathlib import Path
 

@@ -76,10 +76,10 @@ class Course:
     operations: int
 
     def moment(self, place: float, rank: int | None) -> Kill:
-        """Returns a kill at `place` (0 to 1) of the run.
+        """Returns when to kill the run: after the fraction `place` (0 to 1) of an undisturbed run.
 
-        `place` is a fraction of the time in which process `rank` trains, scores and saves. If `rank` is None, it is a
-        fraction of the file operations of process 0. A resumed run has less to do, so it may end before the kill.
+        The fraction is one of the time in which process `rank` trains, scores and saves or, if `rank` is None, of the
+        file operations of process 0. A resumed run is shorter, so it may end before the kill.
         """
         if rank is None:
             return Kill(operation=1 + int(place * self.operations))

@@ -34,7 +34,7 @@ def _permuted(name: str, tensor: torch.Tensor, order: torch.Tensor) -> torch.Ten
 
 
 def is_permuted(stock: PreTrainedConfig) -> bool:
-    """Whether the residual stream of a transformers model was reordered when the model was exported."""
+    """Whether the components of the residual stream (its D dimensions) were permuted when our model was exported."""
     return getattr(stock, LAYOUT_MARK, None) == "interleaved"
 
 

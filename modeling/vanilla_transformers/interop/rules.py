@@ -47,7 +47,7 @@ def module(ours: str, theirs: str) -> list[Rule]:
 
 
 def conv1d(ours: str, theirs: str) -> list[Rule]:
-    """Rules for a linear layer whose transformers weight is transposed, (in, out), as in GPT-2."""
+    """Conversion rules for a linear layer whose weight transformers stores transposed, (in, out), as in GPT-2."""
     turned = Rule((f"{ours}.weight",), (f"{theirs}.weight",), _transposed, _transposed)
     return [turned, same(f"{ours}.bias", f"{theirs}.bias")]
 

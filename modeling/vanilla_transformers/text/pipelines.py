@@ -306,7 +306,11 @@ class Text2TextPipeline:
 
 
 def _joined(pieces: list[tuple[list[Answer], str]]) -> list[Answer]:
-    """The answers to one text: the n-th answer joins the n-th answers to all pieces of the text."""
+    """Joins the answers to the pieces of a text. Answer n to the text is the concatenation of answer n to each piece.
+
+    Args:
+        pieces: For each piece, its answers, best first, and the white space that follows it in the text.
+    """
     gaps = [gap for _, gap in pieces]
     return [
         Answer(

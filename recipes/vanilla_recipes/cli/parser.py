@@ -185,9 +185,9 @@ def define_serve(parser: Parser) -> None:
 
 
 def take_rest(arguments: argparse.Namespace, rest: list[str], parser: Parser) -> None:
-    """Appends the positional arguments that follow an option to the list of the command, such as its texts.
+    """Adds positional arguments that stand after an option to the list that a command takes, such as texts.
 
-    argparse ends the list at the first option, as in `MODEL --num-beams 2 "A sentence."`.
+    argparse ends such a list at the first option, so that in `MODEL --num-beams 2 "A sentence."` it would be empty.
 
     Raises:
         UsageError: If `rest` has an unknown option, or arguments for a command that has no such list.

@@ -142,7 +142,7 @@ class TranslationCollator:
         return batch | {"decoder_input_ids": self._pad(seen, self.pad_token_id)} if seen else batch
 
     def _pad(self, rows: list[list[int]], value: int) -> torch.Tensor:
-        """Pads rows with `value` to an int64 tensor of shape (B, longest, rounded up)."""
+        """Pads rows with `value` to int64 (B, T). T is the longest length, rounded up to `pad_to_multiple_of`."""
         longest = max(map(len, rows))
         width = -(-longest // self.pad_to_multiple_of) * self.pad_to_multiple_of
         padded = np.full((len(rows), width), value, dtype=np.int64)

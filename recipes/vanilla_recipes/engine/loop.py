@@ -259,7 +259,7 @@ class Loop:
         self.accelerator.wait_for_everyone()
 
     def _state_tensors(self) -> Tensors:
-        """The tensors that a resumed run needs: model, optimizer, gradient scaler and average."""
+        """The tensors that a resumed run needs: model, optimizer, gradient scaler and averaged weights."""
         tensors = training_state(self.task.model, self.optimizer, self.accelerator)
         return tensors | ({} if self.average is None else {"average": self.average.state_dict()})
 

@@ -128,7 +128,11 @@ class Packed:
         return np.array(lengths)
 
     def starts(self, side: int = 0) -> NDArray[np.int64]:
-        """The index of the first token of each row in the flattened lines, shape (rows,)."""
+        """The index of the first token of each row in the lines, laid end to end, shape (rows,).
+
+        Args:
+            side: 0 is the source or the only side, 1 the target.
+        """
         starts = np.empty(len(self._lengths), dtype=np.int64)
         for number, members in enumerate(self.lines):
             ends = self._lengths[members, side].cumsum()

@@ -56,7 +56,7 @@ class CardDetails:
 
 
 def read_details(file: str | Path | None) -> CardDetails:
-    """Reads the details in a YAML file; returns empty details without a file.
+    """Reads the details of a model card (summary, license, ...) from a YAML file; all are empty if `file` is None.
 
     Raises:
         UserError: If the file cannot be read, has an unknown name (the message gives the most similar name), or has a

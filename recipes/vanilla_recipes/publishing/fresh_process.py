@@ -1,4 +1,4 @@
-"""Checks that a fresh process without this package loads a folder as the same model."""
+"""Checks that a new process, without this package, loads a saved folder and computes the outputs of the saved model."""
 
 import contextlib
 import json

@@ -153,7 +153,7 @@ def _model_type(api: HfApi, target: Target) -> str | None:
 
 
 def terms_of(datasets: Sequence[str]) -> str | None:
-    """Returns the licenses of datasets on the Hub as one text; `None` if the Hub has no license of any dataset."""
+    """Returns the licenses of datasets on the Hub as one text; `None` if the Hub has a license for none of them."""
     found = []
     for name in datasets:
         try:

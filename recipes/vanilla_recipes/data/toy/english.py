@@ -71,7 +71,10 @@ def _object(participant: Participant) -> str:
 
 
 def _complements(clause: Clause, gap: bool = False) -> str:
-    """Returns the words after the verb: its tail or the predicate, recipient, object, place and time."""
+    """Returns the words after the verb: the rest of a compound verb or the predicate, recipient, object, place, time.
+
+    If `gap` is true, the object is left out.
+    """
     verb = clause.verb
     return join(
         verb.tail if verb else clause.predicate.english if clause.predicate else "",
