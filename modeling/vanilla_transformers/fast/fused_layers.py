@@ -101,7 +101,7 @@ class Product:
 
 
 class FusedLayers:
-    """The layers and the head of a decoder for which [`can_fuse`] is true.
+    """The layers and the head of a decoder for which `can_fuse` is true.
 
     Args:
         stack: The decoder.
@@ -141,7 +141,7 @@ class FusedLayers:
 
 
 class _FusedLayer:
-    """One layer of [`FusedLayers`]: self attention, feed-forward and, with an encoder, cross attention."""
+    """One layer of `FusedLayers`: self attention, feed-forward and, with an encoder, cross attention."""
 
     def __init__(self, layer: Any, is_packed: bool):
         attention, feed_forward = layer.self_attn, layer.feed_forward

@@ -181,7 +181,7 @@ class Beams:
 
     Args:
         prompt: Token ids (B, P).
-        settings: As for [`beam_search`].
+        settings: As for `beam_search`.
     """
 
     def __init__(self, prompt: torch.Tensor, settings: SearchSettings):
@@ -235,7 +235,7 @@ class Beams:
         """Choose the K best candidates of each sentence that have not ended; store candidates that have ended.
 
         Args:
-            scores, tokens, parents: (B', C) each, from [`candidates`].
+            scores, tokens, parents: (B', C) each, from `candidates`.
 
         Returns:
             The new token of each running beam, and the index of the beam that it continues, (B', K) each.

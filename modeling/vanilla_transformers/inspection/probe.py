@@ -96,7 +96,7 @@ def attention_sites(model: PreTrainedModel) -> list[Site]:
 def _lets_kernels_be_set(model: PreTrainedModel) -> bool:
     """Whether transformers can set the attention implementation of the class.
 
-    If the installed version of transformers cannot tell, the result is true, and [`probing`] detects a module that
+    If the installed version of transformers cannot tell, the result is true, and `probing` detects a module that
     ignores the setting.
     """
     return getattr(model, "_can_set_attn_implementation", lambda: True)()

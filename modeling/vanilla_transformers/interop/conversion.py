@@ -165,7 +165,7 @@ def tensors_out(architecture: Architecture, ours: PreTrainedModel, config: Any, 
     """The weights of our model, converted to the state dict of a transformers model with the configuration `config`.
 
     Raises:
-        InteropError: As in [`tensors_in`], in the other direction.
+        InteropError: As in `tensors_in`, in the other direction.
     """
     tensors: Tensors = dict(ours.state_dict())
     if is_permuted(config):

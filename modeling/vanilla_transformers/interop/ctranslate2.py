@@ -119,7 +119,7 @@ def check(
     Args:
         model: the exported model, on the CPU.
         tokenizer: the tokenizer of the model.
-        folder: the folder that [`write`] filled.
+        folder: the folder that `write` filled.
         sources: texts to translate, or prompts to continue.
     """
     quantization = json.loads((folder / "config.json").read_text(encoding="utf-8"))["quantization"]

@@ -128,7 +128,7 @@ def check(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Pa
     Args:
         model: the exported model, on the CPU.
         tokenizer: the tokenizer of the model.
-        folder: the folder that [`write`] filled.
+        folder: the folder that `write` filled.
         sources: texts to encode, to translate or to continue.
     """
     rows = {"random input": random_rows(model, tokenizer), "real input": encoded(model, tokenizer, sources)}

@@ -126,7 +126,7 @@ def carry_in(rules: Iterable[Rule], theirs: Mapping[str, torch.Tensor]) -> Tenso
 
 
 def carry_out(rules: Iterable[Rule], ours: Mapping[str, torch.Tensor]) -> Tensors:
-    """Converts our state dict to a transformers state dict; see [`carry_in`]."""
+    """Converts our state dict to a transformers state dict; see `carry_in`."""
     return _carry(((rule, rule.ours, rule.theirs, rule.to_theirs) for rule in rules), ours)
 
 

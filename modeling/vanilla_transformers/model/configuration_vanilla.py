@@ -25,7 +25,7 @@ class VanillaSeq2SeqConfig(VanillaConfig):
             `tie_word_embeddings` decides independently whether the projection is tied.
         source_vocab_size: Number of source tokens if the tables are not shared. `None`: `vocab_size`.
 
-    See [`VanillaConfig`] for the other arguments.
+    See `VanillaConfig` for the other arguments.
     """
 
     model_type = "vanilla_seq2seq"
@@ -88,7 +88,7 @@ class VanillaEncoderConfig(VanillaConfig):
     Args:
         num_hidden_layers: Number of layers.
 
-    See [`VanillaConfig`] for the other arguments.
+    See `VanillaConfig` for the other arguments.
     """
 
     model_type = "vanilla_encoder"
@@ -131,7 +131,7 @@ class VanillaDecoderConfig(VanillaConfig):
     Args:
         num_hidden_layers: Number of layers.
 
-    See [`VanillaConfig`] for the other arguments.
+    See `VanillaConfig` for the other arguments.
     """
 
     model_type = "vanilla_decoder"

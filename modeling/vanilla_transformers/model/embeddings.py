@@ -11,7 +11,7 @@ from .operations import Dropout
 class SinusoidalPositions(nn.Module):
     """Fixed positions: sines and cosines of wavelengths from 2 pi to 10000 x 2 pi (section 3.5).
 
-    The table is a buffer that is not saved; [`VanillaPreTrainedModel`] fills it again after loading. Positions that
+    The table is a buffer that is not saved; `VanillaPreTrainedModel` fills it again after loading. Positions that
     are, or may be, beyond the table are computed on the fly and not stored."""
 
     table: torch.Tensor

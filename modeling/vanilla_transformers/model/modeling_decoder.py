@@ -74,7 +74,7 @@ class VanillaDecoderModel(VanillaStack):
         Args:
             input_ids: (B, T), or give `inputs_embeds` (B, T, D).
             attention_mask: (B, P + T), 0 at padding.
-            position_ids: (B or 1, T). Without `attention_mask` a row may pack sequences, see [`VanillaStack.decode`].
+            position_ids: (B or 1, T). Without `attention_mask` a row may pack sequences, see `VanillaStack.decode`.
             past_key_values: Keys and values of the P past tokens.
             token_type_ids: (B, T), zeros by default; only used if `config.type_vocab_size` is not 0.
         """

@@ -66,7 +66,7 @@ class VanillaEncoderModel(VanillaStack):
             input_ids: (B, T), or give `inputs_embeds` (B, T, D).
             attention_mask: (B, T), 0 at padding.
             token_type_ids: (B, T), zeros by default.
-            position_ids: (B or 1, T). Without `attention_mask` a row may pack sequences, see [`VanillaStack.encode`].
+            position_ids: (B or 1, T). Without `attention_mask` a row may pack sequences, see `VanillaStack.encode`.
         """
         hidden_states = self.encode(input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, **kwargs)
         pooled = None

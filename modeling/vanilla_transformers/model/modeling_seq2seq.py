@@ -154,7 +154,7 @@ class VanillaSeq2SeqForConditionalGeneration(VanillaPreTrainedModel, VanillaGene
         return super().resize_token_embeddings(*args, **kwargs)
 
     def prepare_decoder_input_ids_from_labels(self, labels: torch.Tensor) -> torch.Tensor:
-        """Decoder input (B, T) of labels (B, T), see [`shift_labels_right`]."""
+        """Decoder input (B, T) of labels (B, T), see `shift_labels_right`."""
         return shift_labels_right(labels, self.config.pad_token_id, self.config.decoder_start_token_id)
 
     @takes_cache

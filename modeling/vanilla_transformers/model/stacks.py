@@ -124,7 +124,7 @@ class VanillaStack(VanillaPreTrainedModel):
         """Hidden states (B, T, D) of embeddings (B, T, D), and the cache.
 
         `attention_mask` (B, P + T) includes the cached tokens. If there are `position_ids` (B or 1, T), no mask and no
-        cache, a row may pack several sequences, as in [`encode`].
+        cache, a row may pack several sequences, as in `encode`.
         """
         refuse_unknown_cache(kwargs)
         past = past_key_values
@@ -192,7 +192,7 @@ class VanillaEncoderStack(VanillaStack):
         inputs_embeds: torch.Tensor | None = None,
         **kwargs,
     ) -> BaseModelOutput:
-        """Hidden states (B, S, D); see [`VanillaStack.encode`]."""
+        """Hidden states (B, S, D); see `VanillaStack.encode`."""
         kwargs = of_one_side(kwargs, "k")
         hidden_states = self.encode(input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, **kwargs)
         return BaseModelOutput(last_hidden_state=hidden_states)
@@ -230,7 +230,7 @@ class VanillaDecoderStack(VanillaStack):
         use_cache: bool | None = None,
         **kwargs,
     ) -> BaseModelOutputWithPastAndCrossAttentions:
-        """Decode with cross attention to `encoder_hidden_states` (B, S, D); see [`VanillaStack.decode`]."""
+        """Decode with cross attention to `encoder_hidden_states` (B, S, D); see `VanillaStack.decode`."""
         inputs_embeds = self.embed(input_ids, inputs_embeds)
         if isinstance(past_key_values, Cache) and not isinstance(past_key_values, EncoderDecoderCache):
             # Without a second cache, the keys of cross attention would be appended to the keys of self attention.
