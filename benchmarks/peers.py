@@ -155,7 +155,9 @@ def sst2(data: Path, seconds: float, attention: str, batch_size: int) -> dict[st
         [json.loads(line) for line in (data / f"{split}.jsonl").read_text(encoding="utf-8").splitlines()]
         for split in ("train", "validation")
     )
-    tokenizer = train_encoder_tokenizer([row["sentence"] for row in train], 8000, 128)
+    tokenizer = train_encoder_tokenizer(
+        [row["sentence"] for row in train], 8000, 128, lowercase=True, strip_accents=True
+    )
 
     def build() -> PreTrainedModel:
         return BertForSequenceClassification(

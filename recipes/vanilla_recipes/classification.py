@@ -54,12 +54,22 @@ class Family(NamedTuple):
 
     config: type[VanillaConfig]
     model: type[PreTrainedModel]
-    train_tokenizer: Callable[[list[str], int, int], PreTrainedTokenizerFast]
+    train_tokenizer: Callable[[list[str], "TokenizerConfig"], PreTrainedTokenizerFast]
 
 
 FAMILIES = {
-    "encoder": Family(VanillaEncoderConfig, VanillaEncoderForSequenceClassification, train_encoder_tokenizer),
-    "decoder": Family(VanillaDecoderConfig, VanillaDecoderForSequenceClassification, train_decoder_tokenizer),
+    "encoder": Family(
+        VanillaEncoderConfig,
+        VanillaEncoderForSequenceClassification,
+        lambda texts, settings: train_encoder_tokenizer(
+            texts, settings.vocab_size, settings.max_length, settings.lowercase, settings.strip_accents
+        ),
+    ),
+    "decoder": Family(
+        VanillaDecoderConfig,
+        VanillaDecoderForSequenceClassification,
+        lambda texts, settings: train_decoder_tokenizer(texts, settings.vocab_size, settings.max_length),
+    ),
 }
 
 
@@ -70,10 +80,15 @@ class TokenizerConfig:
     Attributes:
         vocab_size: maximum number of tokens of the vocabulary.
         max_length: number of tokens to which a row is truncated, special tokens included.
+        lowercase: lowercase texts. Only WordPiece does so.
+        strip_accents: remove combining marks, which are accents in Latin scripts, but vowels and tones in others. Only
+            WordPiece does so.
     """
 
     vocab_size: int = 8000
     max_length: int = 256
+    lowercase: bool = False
+    strip_accents: bool = False
 
     def problems(self) -> Iterator[Problem]:
         if self.max_length < 5:
@@ -109,6 +124,9 @@ class ClassificationExperiment(Experiment):
         yield from super().problems()
         if self.data.pair_field is not None and self.model.get("family") == "decoder":
             yield "data.pair_field", "must be null with model.family=decoder, whose tokenizer does not join text pairs"
+        for name in ("lowercase", "strip_accents"):
+            if getattr(self.tokenizer, name) and self.model.get("family") == "decoder":
+                yield f"tokenizer.{name}", "must be false with model.family=decoder, whose tokenizer keeps every byte"
         if self.batch.packing:
             yield "batch.packing", "must be false: a classifier pools one vector a line, so a line cannot pack rows"
 
@@ -248,7 +266,7 @@ def _build_new(
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
     family, limits = experiment.family, experiment.tokenizer
     texts = [text for row in rows for text in (row.text, row.pair) if text is not None]
-    tokenizer = family.train_tokenizer(texts, limits.vocab_size, limits.max_length)
+    tokenizer = family.train_tokenizer(texts, limits)
     config = new_config(family.config, tokenizer, **head, **experiment.model_settings)
     return family.model(config), tokenizer
 

@@ -65,14 +65,16 @@ class TokenizerConfig:
 
     Attributes:
         vocab_size: maximum number of tokens of the vocabulary.
-        lowercase: lowercase texts and strip accents.
+        lowercase: lowercase texts.
+        strip_accents: remove combining marks, which are accents in Latin scripts, but vowels and tones in others.
         num_texts: number of texts, from the first, that the tokenizer is trained on; they must fit into memory. Null
             for all texts or, with `data.streaming`, the first segment.
         name: folder or Hub repository of a saved tokenizer, which is used instead of training one.
     """
 
     vocab_size: int = 8000
-    lowercase: bool = True
+    lowercase: bool = False
+    strip_accents: bool = False
     num_texts: int | None = None
     name: str | None = None
 
@@ -181,7 +183,13 @@ def _tokenizer(experiment: MaskedLMExperiment) -> PreTrainedTokenizerFast:
     training_texts = islice(
         texts(experiment.data, "train", experiment.seed), settings.num_texts or experiment.data.rows_at_once
     )
-    return train_encoder_tokenizer(training_texts, settings.vocab_size, experiment.data.block_size, settings.lowercase)
+    return train_encoder_tokenizer(
+        training_texts,
+        settings.vocab_size,
+        experiment.data.block_size,
+        settings.lowercase,
+        settings.strip_accents,
+    )
 
 
 def _check_special_tokens(tokenizer: PreTrainedTokenizerFast) -> None:

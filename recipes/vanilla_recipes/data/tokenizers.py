@@ -11,12 +11,12 @@ A decoder continues a text at its end. So a batch of prompts is padded on the le
 its beginning. Pre-training joins texts and cuts blocks: it truncates nothing.
 
 The same texts give the same files in every run. `decode(ids, skip_special_tokens=True)` returns the text: exactly for
-the decoder's tokenizers, in Unicode normalization form C (NFC) for the translation tokenizer. WordPiece keeps the words
-but loses spacing and, with `lowercase`, case and accents, as BERT's does.
+the decoder's tokenizers, in Unicode normalization form C (NFC) for the translation tokenizer. WordPiece keeps words in
+NFC, but loses spacing. With `lowercase` it also loses case, with `strip_accents` accents, as the uncased BERT does.
 """
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,13 @@ BYTE_TOKENS = tuple(f"<0x{byte:02X}>" for byte in range(256))
 # A piece is a word, a single digit or another single character, with at most one space before it. Further spaces are
 # separate pieces.
 TRANSLATION_PIECES = rf"{SPACE}?(?:[\p{{L}}\p{{M}}]+|\p{{N}}|[^\p{{L}}\p{{M}}\p{{N}}{SPACE}])|{SPACE}"
+
+INVISIBLE = r"[[\p{Cc}\p{Cf}]&&[^\s\x{200C}\x{200D}]]"
+"""Control and format characters, which BERT's tokenizer removes. Unlike there, the two joiners stay: in Persian, Hindi
+or Sinhala they change a word."""
+
+LONGEST_WORD = 100
+"""Number of characters of a word that WordPiece encodes as a unit. A longer word would be one unknown token."""
 
 # Minimum number of occurrences of a pair of tokens that is merged. Merging a pair that occurs once would only memorize
 # a part of one text.
@@ -89,26 +96,50 @@ def train_translation_tokenizer(texts: Iterable[str], vocab_size: int, max_lengt
 
 
 def train_encoder_tokenizer(
-    texts: Iterable[str], vocab_size: int, max_length: int, lowercase: bool = True
+    texts: Iterable[str],
+    vocab_size: int,
+    max_length: int,
+    lowercase: bool = False,
+    strip_accents: bool = False,
 ) -> PreTrainedTokenizerFast:
     """Trains BERT's WordPiece tokenizer: `[CLS] A [SEP] B [SEP]` with token types 0 and 1.
+
+    Unlike BERT's, it loses no more of a text than it must: a character that the training texts lack is one `[UNK]`, and
+    the rest of its word stays; a word of more than 100 characters (a URL, a text without spaces) is cut into pieces of
+    100 instead of becoming `[UNK]`; joiners stay.
 
     Args:
         texts: the training texts.
         vocab_size: maximum number of tokens, special tokens included; the vocabulary is smaller if the texts have too
             few merges.
         max_length: number of tokens to which `truncation=True` truncates, special tokens included.
-        lowercase: lowercase texts and strip accents, as the uncased BERT does.
+        lowercase: lowercase texts, as the uncased BERT does.
+        strip_accents: remove combining marks, as the uncased BERT does. These are accents in Latin scripts, but vowels
+            and tones in others (Hindi, Thai, Vietnamese, Arabic, Hebrew).
 
     Raises:
         UserError: If `vocab_size` is too small for the special tokens and the characters of the texts.
     """
     special_tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
     backend = Tokenizer(models.WordPiece(unk_token="[UNK]"))
-    backend.normalizer = normalizers.BertNormalizer(lowercase=lowercase)
-    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    vocab = _train_word_pieces(backend, list(texts), vocab_size, special_tokens)
-    backend.model = models.WordPiece(vocab, unk_token="[UNK]")
+    backend.normalizer = normalizers.Sequence(
+        [
+            normalizers.NFC(),
+            normalizers.Replace(Regex(INVISIBLE), ""),
+            normalizers.BertNormalizer(clean_text=False, strip_accents=strip_accents, lowercase=lowercase),
+        ]
+    )
+    texts = list(texts)
+    characters = sorted(set().union(*map(backend.normalizer.normalize_str, texts)) - {" "})
+    backend.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.BertPreTokenizer(),
+            pre_tokenizers.Split(Regex(_none_of(characters)), behavior="isolated"),
+            pre_tokenizers.Split(Regex(f".{{1,{LONGEST_WORD}}}"), behavior="isolated"),
+        ]
+    )
+    vocab = _train_word_pieces(backend, texts, characters, vocab_size, special_tokens)
+    backend.model = models.WordPiece(vocab, unk_token="[UNK]", max_input_chars_per_word=LONGEST_WORD)
     _check_vocab_size(backend, vocab_size)
     # With cleanup=True, decoding would rewrite the text: " do not" would become " don't".
     backend.decoder = decoders.WordPiece(cleanup=False)
@@ -254,15 +285,25 @@ def _with_byte_fallback(backend: Tokenizer, special_tokens: list[str]) -> models
     return models.BPE(vocab, merges, unk_token="<unk>", byte_fallback=True)
 
 
+def _none_of(characters: Sequence[str]) -> str:
+    """Returns a regular expression of any character but these, which are sorted."""
+    ranges: list[list[int]] = []
+    for code in map(ord, characters):
+        if ranges and code == ranges[-1][1] + 1:
+            ranges[-1][1] = code
+        else:
+            ranges.append([code, code])
+    return "[^" + "".join(rf"\x{{{first:x}}}-\x{{{last:x}}}" for first, last in ranges) + "]"
+
+
 def _train_word_pieces(
-    backend: Tokenizer, texts: list[str], vocab_size: int, special_tokens: list[str]
+    backend: Tokenizer, texts: list[str], characters: Sequence[str], vocab_size: int, special_tokens: list[str]
 ) -> dict[str, int]:
-    """Trains WordPiece on `texts` and returns the vocabulary, the same in every run.
+    """Trains WordPiece on `texts`, which have these characters; returns the vocabulary, the same in every run.
 
     The trainer numbers pieces of one character, `##x`, in the order of a hash map, and breaks ties by number
     (tokenizers 0.23). Passing all of these pieces as special tokens fixes their numbers.
     """
-    characters = sorted(set().union(*map(backend.normalizer.normalize_str, texts)) - {" "})
     trainer = trainers.WordPieceTrainer(
         vocab_size=max(vocab_size, 0),
         min_frequency=MIN_PAIR_COUNT,
