@@ -1,6 +1,5 @@
 """What `make` may remove and where its packages come from; nothing is installed."""
 
-import os
 import shutil
 import subprocess
 from collections.abc import Sequence
@@ -8,19 +7,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from project import ROOT
+from project import ROOT, environment_outside_make
 
 MAKE = shutil.which("make") or ""
 pytestmark = pytest.mark.skipif(not MAKE, reason="there is no make")
 
 
 def make(*words: str, folder: Path = ROOT, path: str | None = None) -> subprocess.CompletedProcess:
-    environment = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith(("MAKE", "MFLAGS")) and name not in ("NVIDIA_DRIVER", "TORCH_BACKEND", "PIP_ARGS")
-    }
-    environment |= {"PATH": path} if path else {}
+    environment = environment_outside_make() | ({"PATH": path} if path else {})
     return subprocess.run(
         [MAKE, "-C", str(folder), *words], env=environment, text=True, capture_output=True, check=False
     )

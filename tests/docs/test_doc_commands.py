@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import pytest
 import yaml
 from doc_pages import DOCS, PAGES, blocks, code_spans, name_of
-from project import ROOT
+from project import ROOT, environment_outside_make
 
 from vanilla_recipes.cli.faults import UsageError
 from vanilla_recipes.cli.parser import parse
@@ -157,6 +157,7 @@ def test_every_yaml_block_is_a_configuration_or_a_card(page, tmp_path):
 @pytest.mark.skipif(shutil.which("make") is None, reason="there is no make")
 def test_make_docs_installs_its_extra_and_builds_strictly(tmp_path):
     words = ["make", "-n", "-C", str(ROOT), "docs", f"VENV={tmp_path / 'venv'}", "TORCH_BACKEND="]
-    lines = subprocess.run(words, text=True, capture_output=True, check=True).stdout.splitlines()
+    environment = environment_outside_make()
+    lines = subprocess.run(words, env=environment, text=True, capture_output=True, check=True).stdout.splitlines()
     assert any("-c constraints.txt" in line and line.endswith("-e '.[docs]'") for line in lines), lines
     assert any(line.endswith("zensical build --clean --strict") for line in lines), lines
