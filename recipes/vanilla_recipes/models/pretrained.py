@@ -9,6 +9,12 @@ from huggingface_hub.errors import StrictDataclassError
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from vanilla_recipes.errors import UserError
+from vanilla_recipes.models.classification_head import (
+    has_other_head,
+    order_of_outputs,
+    renew_outputs,
+    reorder_outputs,
+)
 from vanilla_recipes.models.model_folder import load_saved
 from vanilla_recipes.models.stock import classes_of, set_field
 from vanilla_transformers import VanillaConfig
@@ -36,8 +42,9 @@ def load_pretrained(
         settings: fields of the config. Dropout and label smoothing are applied. Any other field that differs from the
             saved model is ignored with a warning.
         head: fields of the config that the head of the task needs, such as its labels. If given, the model may have
-            been saved with another head of its family or another number of labels. The head is then initialized at
-            random; all other weights must be in the saved model.
+            been saved with another head of its family, or with other labels. The head is then initialized at random;
+            all other weights must be in the saved model. If the labels are the same in another order, the outputs of
+            the head are put into this order.
 
     Returns:
         The model and its tokenizer.
@@ -46,13 +53,16 @@ def load_pretrained(
         UserError: If the model does not exist, is damaged or incomplete, or has another type.
     """
 
-    is_new_head, loaded_class = False, model_class
+    is_new_head, has_old_outputs, loaded_class, order = False, False, model_class, None
 
     def check_config(config: PreTrainedConfig) -> type[PreTrainedModel]:
-        nonlocal is_new_head, loaded_class
+        nonlocal is_new_head, has_old_outputs, loaded_class, order
         loaded_class = _class_for(config, model_class, source, takes_any_head=head is not None)
         if head is not None:
-            is_new_head = _has_other_head(config, loaded_class, head)
+            is_new_head = has_other_head(config, loaded_class, head)
+            order = None if is_new_head else order_of_outputs(config, head)
+            # Outputs of the same number are loaded, although they stand for other labels.
+            has_old_outputs = is_new_head and len(config.id2label or {}) == len(head["id2label"])
             for name, value in head.items():
                 setattr(config, name, value)
         _apply(settings, config, _CHANGEABLE + _OF_THE_HEAD if is_new_head else _CHANGEABLE)
@@ -68,15 +78,13 @@ def load_pretrained(
         if model.config.is_encoder_decoder:
             _check_special_ids(model.config, tokenizer, source)
         _check_tokenizer(model, tokenizer, source)
+        if has_old_outputs:
+            renew_outputs(model)
+        if order is not None:
+            reorder_outputs(model, order, source)
         return model, tokenizer
     except UserError as error:
         raise UserError(f"model.pretrained={error}") from error
-
-
-def _has_other_head(config: PreTrainedConfig, model_class: type[PreTrainedModel], head: Mapping[str, Any]) -> bool:
-    """Whether the model was saved with another head or another number of labels."""
-    is_same_class = model_class.__name__ in (config.architectures or ())
-    return not is_same_class or len(config.id2label or {}) != len(head["id2label"])
 
 
 def _class_for(
