@@ -11,7 +11,7 @@ import math
 
 import torch
 from torch import nn
-from torch.autograd.function import once_differentiable
+from torch.nn import functional
 
 from vanilla_transformers.fast.linear import linear
 from vanilla_transformers.fast.untouched import is_untouched_module
@@ -38,7 +38,7 @@ def linear_cross_entropy_loss(
     """`cross_entropy_loss(projection(hidden_states), labels, ...)` without storing all logits.
 
     If `projection` is not an untouched `nn.Linear` (adapted, hooked, sharded or compiled), the logits are computed and
-    stored. Second derivatives are not available.
+    stored. A backward pass with `create_graph=True` computes and stores them too.
     """
     if (
         torch.compiler.is_compiling()
@@ -71,7 +71,9 @@ class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(ctx, vectors, weight, bias, labels, divisor, label_smoothing, dtype):
         """Vectors (N, D), weight (V, D), bias (V,) or `None`, labels (N,), divisor () -> scalar in fp32."""
+        inputs = vectors, weight, bias, labels, divisor
         ctx.dtypes = vectors.dtype, weight.dtype, weight.dtype  # a bias has the dtype of its weight
+        ctx.settings = label_smoothing, dtype
         needed = ctx.needs_input_grad[:3]
         is_target = labels.ne(IGNORE_INDEX).unsqueeze(1)  # (N, 1)
         tokens = labels.clamp(min=0).unsqueeze(1)
@@ -95,15 +97,22 @@ class _LinearCrossEntropy(torch.autograd.Function):
                 if needed[number] and grads[number] is None:  # there are no rows, so no block was computed
                     grads[number] = torch.zeros_like(tensor, dtype=torch.float32)
             loss = _smooth_and_divide(total, grads, divisor, vectors, weight, bias, label_smoothing, is_target)
-        ctx.save_for_backward(*grads)
+        ctx.save_for_backward(*grads, *inputs)
         ctx.is_given = False
         return loss
 
     @staticmethod
-    @once_differentiable
     def backward(ctx, grad):
         """The gradients that `forward` computed, multiplied by the gradient of the loss unless that is 1."""
-        grads = ctx.saved_tensors
+        grads, inputs = ctx.saved_tensors[:3], ctx.saved_tensors[3:]
+        if torch.is_grad_enabled():  # by create_graph=True: these gradients will be differentiated
+            return (
+                *_gradients_with_graph(ctx.needs_input_grad[:3], grad, *inputs, *ctx.settings),
+                None,
+                None,
+                None,
+                None,
+            )
         # On a GPU, reading `grad` would wait for the GPU. With `retain_graph=True` a second backward pass must not
         # return the same tensors.
         if grad.device.type != "cpu" or grad != 1 or ctx.is_given:
@@ -113,6 +122,20 @@ class _LinearCrossEntropy(torch.autograd.Function):
         ctx.is_given = True
         found = (None if each is None else each.to(dtype) for each, dtype in zip(grads, ctx.dtypes, strict=True))
         return *found, None, None, None, None
+
+
+def _gradients_with_graph(needed, grad, vectors, weight, bias, labels, divisor, label_smoothing, dtype):
+    """Gradients of vectors, weight and bias, where needed, that can be differentiated again; stores all logits."""
+    # Views are nodes of their own. If the weight is tied, the vectors depend on it, and this path must not count here.
+    vectors, weight, bias = (None if each is None else each.view_as(each) for each in (vectors, weight, bias))
+    with torch.autocast(vectors.device.type, enabled=False):
+        logits = functional.linear(vectors.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype))
+    losses = functional.cross_entropy(
+        logits.float(), labels, ignore_index=IGNORE_INDEX, reduction="sum", label_smoothing=label_smoothing
+    )
+    inputs = [tensor for tensor, is_needed in zip((vectors, weight, bias), needed, strict=True) if is_needed]
+    found = iter(torch.autograd.grad(losses / divisor, inputs, grad, create_graph=True))
+    return [next(found) if is_needed else None for is_needed in needed]
 
 
 def _sum_of_losses(vectors, weight, bias, tokens, is_target, label_smoothing, errors) -> torch.Tensor:

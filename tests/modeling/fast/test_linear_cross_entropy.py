@@ -5,6 +5,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from tiny import DECODERS, LM_HEADS, VOCAB_SIZE, name_of, tiny_inputs, tiny_labels, tiny_model
 from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from vanilla_transformers.fast import linear_cross_entropy
@@ -136,6 +137,46 @@ def test_a_graph_that_is_kept_can_be_used_again():
     loss.backward(retain_graph=True)
     loss.backward()
     torch.testing.assert_close(projection.weight.grad, 2 * first)
+
+
+def curvature(model, batch, direction, **options) -> torch.Tensor:
+    """v' H v, where H is the Hessian of the loss in the parameters and v the direction."""
+    parameters = list(model.parameters())
+    grads = torch.autograd.grad(model(**batch, **options).loss, parameters, create_graph=True)
+    slope = sum((grad * part).sum() for grad, part in zip(grads, direction, strict=True))
+    products = torch.autograd.grad(slope, parameters)
+    return sum((product * part).sum() for product, part in zip(products, direction, strict=True))
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"label_smoothing": 0.1, "tie_word_embeddings": False}], ids=["plain", "smooth"]
+)
+@pytest.mark.parametrize("model_class", LM_HEADS, ids=name_of)
+def test_second_derivatives_are_those_with_logits(model_class, settings):
+    model = tiny_model(model_class, **settings).train()
+    inputs = tiny_inputs(model_class)
+    batch = inputs | tiny_labels(model_class, inputs)
+    torch.manual_seed(0)
+    direction = [torch.randn_like(parameter) for parameter in model.parameters()]
+    with sdpa_kernel(SDPBackend.MATH):  # torch's fused kernel has no second derivatives
+        found = curvature(model, batch, direction, return_logits=False)
+        expected = curvature(model, batch, direction)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=0)
+
+
+def test_second_derivatives_of_the_vectors_alone():
+    """What is frozen has no gradient; the loss may be scaled, and targets may be missing."""
+    projection, vectors, labels = nn.Linear(8, 40).requires_grad_(False), torch.randn(6, 8), torch.arange(6)
+    labels[2] = -100
+
+    def curvature_of(loss_of):
+        inputs = vectors.clone().requires_grad_()
+        (grad,) = torch.autograd.grad(3 * loss_of(inputs), inputs, create_graph=True)
+        return torch.autograd.grad(grad.square().sum(), inputs)[0]
+
+    found = curvature_of(lambda inputs: linear_cross_entropy_loss(projection, inputs, labels))
+    expected = curvature_of(lambda inputs: nn.functional.cross_entropy(projection(inputs), labels))
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-7)
 
 
 def test_no_target_gives_zero():
