@@ -92,7 +92,7 @@ def test_model_fills_masks(run_folder):
     fill = pipeline("fill-mask", model=str(run_folder / "best"))
     answers = fill("Once upon a [MASK], there was a little girl.", top_k=3)
     assert len(answers) == 3
-    assert answers[0]["sequence"].startswith("once upon a")  # six steps do not tell which word, or part of one, follows
+    assert answers[0]["sequence"].startswith("Once upon a")  # six steps do not tell which word, or part of one, follows
     assert answers[0]["sequence"].endswith(" , there was a little girl .")
 
 
