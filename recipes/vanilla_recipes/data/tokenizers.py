@@ -130,7 +130,8 @@ def train_encoder_tokenizer(
         ]
     )
     texts = list(texts)
-    characters = sorted(set().union(*map(backend.normalizer.normalize_str, texts)) - {" "})
+    found = set().union(*map(backend.normalizer.normalize_str, texts))
+    characters = sorted(character for character in found if not character.isspace())
     backend.pre_tokenizer = pre_tokenizers.Sequence(
         [
             pre_tokenizers.BertPreTokenizer(),
@@ -287,6 +288,8 @@ def _with_byte_fallback(backend: Tokenizer, special_tokens: list[str]) -> models
 
 def _none_of(characters: Sequence[str]) -> str:
     """Returns a regular expression of any character but these, which are sorted."""
+    if not characters:
+        return "."
     ranges: list[list[int]] = []
     for code in map(ord, characters):
         if ranges and code == ranges[-1][1] + 1:

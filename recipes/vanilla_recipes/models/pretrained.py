@@ -61,8 +61,9 @@ def load_pretrained(
         if head is not None:
             is_new_head = has_other_head(config, loaded_class, head)
             order = None if is_new_head else order_of_outputs(config, head)
-            # Outputs of the same number are loaded, although they stand for other labels.
-            has_old_outputs = is_new_head and len(config.id2label or {}) == len(head["id2label"])
+            # The same head with as many outputs is loaded, although they stand for other labels.
+            is_same_size = len(config.id2label or {}) == len(head["id2label"])
+            has_old_outputs = is_new_head and is_same_size and loaded_class.__name__ in (config.architectures or ())
             for name, value in head.items():
                 setattr(config, name, value)
         _apply(settings, config, _CHANGEABLE + _OF_THE_HEAD if is_new_head else _CHANGEABLE)

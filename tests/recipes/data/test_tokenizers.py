@@ -205,6 +205,16 @@ def test_encoder_reads_words_of_any_length(length):
     assert "".join(piece.removeprefix("##") for piece in pieces) == "".join(letters)
 
 
+def test_encoder_has_no_token_of_white_space():
+    tokenizer = train_encoder_tokenizer(["The\tdog\u3000sees\na cat"] * 3, 200, 64)
+    assert not any(character.isspace() for token in tokenizer.get_vocab() for character in token)
+
+
+def test_encoder_of_texts_that_nobody_sees():
+    tokenizer = train_encoder_tokenizer(["\u200b", " "], 200, 64)
+    assert tokenizer.tokenize("a\u200b b") == ["[UNK]", "[UNK]"]
+
+
 def test_encoder_removes_what_nobody_sees(tokenizers):
     tokenizer = tokenizers["encoder"]
     assert tokenizer("The\u200b ol\u00add\ufeff man\x07") == tokenizer("The old man")

@@ -13,6 +13,7 @@ from transformers import (
 )
 
 from vanilla_recipes.errors import UserError
+from vanilla_recipes.models import pretrained
 from vanilla_recipes.models.classification_head import reorder_outputs
 from vanilla_recipes.models.pretrained import load_pretrained
 from vanilla_transformers import VanillaEncoderForSequenceClassification
@@ -118,3 +119,13 @@ def test_a_head_of_several_layers_of_that_size_is_refused():
     )
     with pytest.raises(UserError, match=r"m: its labels have another order .* 2 layers of its head have 4 outputs"):
         reorder_outputs(model, [1, 0, 2, 3], "m")
+
+
+def test_a_model_of_another_task_gets_the_head_that_loading_makes(tokenizer, tmp_path, monkeypatch, caplog):
+    """Its config names two labels, the default of transformers, although it never had a classifier."""
+    model = tiny_model(ENCODERS[1], num_labels=2)
+    model.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    monkeypatch.setattr(pretrained, "renew_outputs", lambda _: pytest.fail("it was made anew"))
+    load_pretrained(VanillaEncoderForSequenceClassification, str(tmp_path), {}, head(["bad", "good"]))
+    assert "the classification head is new" not in caplog.text
