@@ -15,6 +15,7 @@ from project import ROOT
 from stock_models import save_encoder, save_marian
 from tiny_languages import nllb as tiny_nllb
 from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel
+from user_shell import user_shell
 
 from vanilla_recipes.data.toy import toy_rows
 
@@ -111,11 +112,8 @@ def add_hub(hub: LocalHub, folder) -> None:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A folder with the command `vanilla`, the reader's data, and the runs that the pages start from."""
+    """A folder with the reader's data."""
     folder = tmp_path_factory.mktemp("pages")
-    (folder / "bin").mkdir()
-    (folder / "bin" / "vanilla").write_text(VANILLA)
-    (folder / "bin" / "vanilla").chmod(0o755)
     write_data(folder)
     return folder
 
@@ -130,16 +128,7 @@ def hub(folder):
 @pytest.fixture(scope="module")
 def run(folder, hub):
     """Runs a script in the folder, with a Hub in reach, and returns its output."""
-    environment = os.environ | {
-        "PATH": f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}",
-        "HF_ENDPOINT": hub.endpoint,
-        "HF_HOME": str(folder / "home"),
-        "HF_HUB_DISABLE_XET": "1",
-        "HF_HUB_OFFLINE": "0",
-        "HF_DATASETS_OFFLINE": "0",
-        "HF_TOKEN": "hf_my_token",
-        "OMP_NUM_THREADS": "1",
-    }
+    environment = user_shell(folder, VANILLA, hub.endpoint)
 
     def run(script: str) -> str:
         command = ["bash", "-c", f"set -eux\n{script}"]

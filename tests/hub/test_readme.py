@@ -1,7 +1,6 @@
 """Every block of shell and Python in README runs as it stands, on small models and a small Hub."""
 
 import ast
-import os
 import re
 import shutil
 import subprocess
@@ -11,6 +10,7 @@ import pytest
 from local_hub import LocalHub
 from project import ROOT
 from transformers import AutoConfig, AutoTokenizer, BertConfig, BertForMaskedLM
+from user_shell import user_shell
 
 from vanilla_recipes.cli.parser import COMMANDS
 
@@ -43,12 +43,7 @@ def shell() -> list[str]:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """An empty folder, and the command `vanilla`."""
-    folder = tmp_path_factory.mktemp("readme")
-    (folder / "bin").mkdir()
-    (folder / "bin" / "vanilla").write_text(VANILLA)
-    (folder / "bin" / "vanilla").chmod(0o755)
-    return folder
+    return tmp_path_factory.mktemp("readme")
 
 
 @pytest.fixture(scope="module")
@@ -60,15 +55,7 @@ def environment(folder, saved_models):
     tokenizer.save_pretrained(folder / "bert")
     with LocalHub(folder / "hub", {"hf_my_token": "me"}) as hub:
         hub.add("google-bert/bert-base-uncased", folder / "bert")
-        yield os.environ | {
-            "PATH": f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}",
-            "HF_ENDPOINT": hub.endpoint,
-            "HF_HOME": str(folder / "home"),
-            "HF_HUB_DISABLE_XET": "1",
-            "HF_HUB_OFFLINE": "0",
-            "HF_TOKEN": "hf_my_token",
-            "OMP_NUM_THREADS": "1",
-        }
+        yield user_shell(folder, VANILLA, hub.endpoint)
         assert hub.repositories.keys() == {("model", "google-bert/bert-base-uncased")}, "a dry run sent something"
 
 
